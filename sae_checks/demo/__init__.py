@@ -1,0 +1,1 @@
+"""The embedded release: a small language model and its SAEs, made by this project."""

@@ -1,0 +1,371 @@
+"""
+Every exception and every sentence a user can meet.
+
+A message says what is wrong, what was expected (and where that is written), what was got, and what to try. Exceptions
+take one string, so that they survive pickling to another process. `tests/test_errors.py` renders each of them once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+
+class SaeChecksError(Exception):
+    """Anything this package says on purpose."""
+
+
+class UsageError(SaeChecksError):
+    """What was asked cannot be done as asked: exit code 4, nothing measured, nothing written."""
+
+
+class SaeError(SaeChecksError):
+    """One SAE cannot be measured: its checks are errors, the other SAEs are judged."""
+
+
+class MeasuringError(SaeChecksError):
+    """The language model or a corpus cannot be used: every check that needs it is an error."""
+
+
+class RecordError(SaeChecksError):
+    """A file is not a run record of a schema that this version reads."""
+
+
+def shown(text: object, *, n_most: int = 120) -> str:
+    """
+    *text* fit for a terminal, JUnit and JSON: one line, printable, at most *n_most* characters.
+
+    Names come from files that strangers wrote (cfg.json, folder names), so control characters are escaped.
+    """
+    printable = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(text))
+    return printable if len(printable) <= n_most else printable[: n_most - 3] + "..."
+
+
+def said(what: str, *, expected: str, got: str, attempt: str) -> str:
+    """The four parts of a message, one line each."""
+    return f"{what}\n  expected: {expected}\n  got:      {got}\n  try:      {attempt}"
+
+
+def _listed(names: Sequence[str], *, n_most: int = 8) -> str:
+    head = ", ".join(shown(name) for name in names[:n_most]) or "nothing"
+    return head if len(names) <= n_most else f"{head} and {len(names) - n_most} more"
+
+
+def bad_option(flag: str, got: str, expected: str) -> UsageError:
+    return UsageError(
+        said(f"{flag} cannot be {shown(got)!r}", expected=expected, got=shown(got), attempt=f"{flag} with such a value")
+    )
+
+
+def device_unavailable(device: str) -> UsageError:
+    return UsageError(
+        said(
+            f"--sae-device {device}: this machine's torch finds no such device",
+            expected="a device that torch can use here",
+            got=device,
+            attempt="--sae-device auto, or a torch build for that device",
+        )
+    )
+
+
+def unknown_release(name: str, nearest: Sequence[str], known: Sequence[str]) -> UsageError:
+    return UsageError(
+        said(
+            f"no SAE release {shown(name)!r}",
+            expected=f"a folder that holds SAEs (cfg.json beside sae_weights.safetensors), or one of: {_listed(known)}",
+            got=shown(name),
+            attempt=f"--sae-release {shown(nearest[0])}" if nearest else "the path of a folder, or --sae-release demo",
+        )
+    )
+
+
+def empty_release(folder: str) -> UsageError:
+    return UsageError(
+        said(
+            f"no SAE in {shown(folder)}",
+            expected="cfg.json files, one per SAE, in the folder or below it",
+            got="none",
+            attempt="the folder that SAE Lens wrote (sae.save_model, or the training runner's output)",
+        )
+    )
+
+
+def no_sae_matches(patterns: Sequence[str], sae_ids: Sequence[str]) -> UsageError:
+    return UsageError(
+        said(
+            f"--sae-id {_listed(patterns)} matches no SAE of the release",
+            expected=f"a pattern (fnmatch) for one of: {_listed(sae_ids)}",
+            got=_listed(patterns),
+            attempt=f"--sae-id {sae_ids[0]!r}, or no --sae-id for all of them" if sae_ids else "no --sae-id",
+        )
+    )
+
+
+def option_needed(flag: str, release: str, what: str) -> UsageError:
+    return UsageError(
+        said(
+            f"release {shown(release)} needs {flag}",
+            expected=f"{what} (only the embedded releases bring their own)",
+            got="no such option",
+            attempt=f"pytest --sae-release {shown(release)} {flag} PATH",
+        )
+    )
+
+
+def no_model(path: str, problem: str) -> UsageError:
+    return UsageError(
+        said(
+            f"--sae-model {shown(path)}: {problem}",
+            expected="a folder in Hugging Face format: config.json, *.safetensors, tokenizer files",
+            got=shown(path),
+            attempt="the folder that model.save_pretrained and tokenizer.save_pretrained wrote",
+        )
+    )
+
+
+def context_too_long(asked: int, available: int) -> UsageError:
+    return UsageError(
+        said(
+            f"--sae-context {asked} is longer than the model's context",
+            expected=f"at most {available} tokens (the model's config.json)",
+            got=str(asked),
+            attempt=f"--sae-context {available}",
+        )
+    )
+
+
+def bad_corpus(flag: str, path: str, problem: str, expected: str) -> UsageError:
+    return UsageError(
+        said(
+            f"{flag} {shown(path)}: {problem}",
+            expected=expected,
+            got=problem,
+            attempt=f"{flag} with a file of that form",
+        )
+    )
+
+
+def bad_thresholds(path: str, where: str, problem: str, expected: str) -> UsageError:
+    return UsageError(
+        said(
+            f"{shown(path)} {shown(where)}: {shown(problem)}",
+            expected=expected,
+            got=shown(problem),
+            attempt="the shipped thresholds.toml as a pattern; its head explains every key",
+        )
+    )
+
+
+def no_limit(check: str, sae_id: str, files: Sequence[str]) -> UsageError:
+    return UsageError(
+        said(
+            f"no limit for check {check!r} of {shown(sae_id)}",
+            expected=f"a table [default.{check}]   ({_listed(files)})",
+            got="none that applies",
+            attempt="add the table by hand, with measure, max or min, unit and source",
+        )
+    )
+
+
+def no_check_ran(paths: Sequence[str]) -> str:
+    return said(
+        "no check of the release ran: this is not a pass",
+        expected="at least one check with a verdict",
+        got=f"none, from {_listed(paths)}",
+        attempt="no path at all, or --pyargs sae_checks.gate; look for a path in addopts, and for -k, -m or --deselect",
+    )
+
+
+def sae_not_judged(sae_ids: Sequence[str]) -> str:
+    return said(
+        f"{len(sae_ids)} SAE(s) of the release got no verdict: this is not a pass",
+        expected="every SAE judged by at least one of the checks selected for it",
+        got=f"no verdict for {_listed(sae_ids)}",
+        attempt="read the reasons of the skips above (pytest -rs)",
+    )
+
+
+def release_not_given(flags: Sequence[str]) -> UsageError:
+    return UsageError(
+        said(
+            "there is no release to judge",
+            expected="--sae-release NAME-OR-FOLDER",
+            got=_listed(flags),
+            attempt="pytest --sae-release demo",
+        )
+    )
+
+
+def bad_cfg(sae_id: str, problem: str) -> SaeError:
+    return SaeError(
+        said(
+            f"{shown(sae_id)}: cfg.json cannot be used: {problem}",
+            expected="a configuration as SAE Lens saves it (architecture, d_in, d_sae, metadata.hook_name, ...)",
+            got=problem,
+            attempt="save the SAE again with sae.save_model",
+        )
+    )
+
+
+def not_supported(sae_id: str, key: str, value: str, supported: str) -> SaeError:
+    return SaeError(
+        said(
+            f"{shown(sae_id)}: {key} = {shown(value)} is not supported, and ignoring it would measure something else",
+            expected=f"{key}: {supported}",
+            got=shown(value),
+            attempt="an SAE without it; for activation norms, fold them into the weights before saving",
+        )
+    )
+
+
+def bad_weights(sae_id: str, problem: str) -> SaeError:
+    return SaeError(
+        said(
+            f"{shown(sae_id)}: its weights cannot be used: {shown(problem, n_most=300)}",
+            expected="a whole sae_weights.safetensors that agrees with cfg.json",
+            got=shown(problem, n_most=300),
+            attempt="copy or save the file again",
+        )
+    )
+
+
+def only_pickle(sae_id: str, file: str) -> SaeError:
+    return SaeError(
+        said(
+            f"{shown(sae_id)}: only a pickle is present, and a pickle can run any code when it is loaded",
+            expected="sae_weights.safetensors",
+            got=shown(file),
+            attempt="convert it to safetensors where you trust it",
+        )
+    )
+
+
+def unknown_hook(sae_id: str, hook: str) -> SaeError:
+    return SaeError(
+        said(
+            f"{shown(sae_id)}: hook {shown(hook)!r} is not known",
+            expected="blocks.L.hook_resid_pre or blocks.L.hook_resid_post (TransformerLens names)",
+            got=shown(hook),
+            attempt="correct metadata.hook_name in its cfg.json",
+        )
+    )
+
+
+def hook_beyond_model(sae_id: str, hook: str, n_layers: int) -> SaeError:
+    return SaeError(
+        said(
+            f"{shown(sae_id)}: hook {shown(hook)} lies beyond the model's last layer",
+            expected=f"a layer from 0 to {n_layers - 1}",
+            got=shown(hook),
+            attempt="the model that this SAE was trained on (--sae-model)",
+        )
+    )
+
+
+def hook_fired(hook: str, n_firings: int, n_forwards: int) -> MeasuringError:
+    return MeasuringError(
+        said(
+            f"hook {shown(hook)} fired {n_firings} times in {n_forwards} forward passes: the splice is not in place",
+            expected=f"{n_forwards} firings",
+            got=str(n_firings),
+            attempt="report this with the model's architecture and the versions in the record",
+        )
+    )
+
+
+def wrong_width(sae_id: str, d_in: int, d_model: int) -> SaeError:
+    return SaeError(
+        said(
+            f"{shown(sae_id)}: the SAE reads {d_in} dimensions, the model's residual stream has {d_model}",
+            expected=f"d_in = {d_model}",
+            got=f"d_in = {d_in}",
+            attempt="the model that this SAE was trained on (--sae-model)",
+        )
+    )
+
+
+def wrong_shape(sae_id: str, expected: str, got: str) -> SaeError:
+    return SaeError(
+        said(
+            f"{shown(sae_id)}: the reconstruction does not have the shape of what it replaces",
+            expected=expected,
+            got=got,
+            attempt="an SAE that reconstructs its own input",
+        )
+    )
+
+
+def model_not_loaded(path: str, problem: str) -> MeasuringError:
+    return MeasuringError(
+        said(
+            f"the language model in {shown(path)} cannot be loaded",
+            expected="a causal language model that transformers can load without remote code",
+            got=shown(problem, n_most=300),
+            attempt="AutoModelForCausalLM.from_pretrained on that folder shows the whole error",
+        )
+    )
+
+
+def model_not_understood(path: str, problem: str) -> MeasuringError:
+    return MeasuringError(
+        said(
+            f"the language model in {shown(path)} is not one whose layers can be spliced",
+            expected="decoder blocks in one list, and logits that follow from the final hidden state by its head",
+            got=shown(problem, n_most=300),
+            attempt="report the architecture; it can be added in sae_checks/model",
+        )
+    )
+
+
+def bos_unknown(sae_id: str) -> SaeError:
+    return SaeError(
+        said(
+            f"{shown(sae_id)}: nothing says whether it was trained with a BOS token before every sequence",
+            expected="prepend_bos in its cfg.json",
+            got="no such key",
+            attempt="--sae-bos on or --sae-bos off",
+        )
+    )
+
+
+def no_bos(model: str) -> MeasuringError:
+    return MeasuringError(
+        said(
+            "the SAEs were trained with a BOS token, and the tokenizer has none",
+            expected="a tokenizer with bos_token (or eos_token, as GPT-2 uses it)",
+            got=f"neither, in {shown(model)}",
+            attempt="--sae-bos off, if the SAEs were in truth trained without",
+        )
+    )
+
+
+def no_answer_tokens(item: int, n_target: int, n_context: int) -> MeasuringError:
+    return MeasuringError(
+        said(
+            f"--sae-lambada: the last word of passage {item} cannot be scored",
+            expected=f"at least one token of its own, and fewer than the context of {n_context}",
+            got=f"{n_target} tokens",
+            attempt="remove that passage, or look at the tokenizer",
+        )
+    )
+
+
+def nothing_to_score(flag: str, path: str) -> MeasuringError:
+    return MeasuringError(
+        said(
+            f"{flag} {shown(path)}: no text is left to score after tokenising",
+            expected="documents of at least two tokens that the tokenizer knows",
+            got="none",
+            attempt=f"{flag} with longer documents",
+        )
+    )
+
+
+def bad_record(path: str, problem: str) -> RecordError:
+    return RecordError(
+        said(
+            f"{shown(path)} is not a run record: {shown(problem, n_most=300)}",
+            expected="strict JSON with schema 1, as --sae-record writes it",
+            got=shown(problem, n_most=300),
+            attempt="pytest --sae-release X --sae-record FILE",
+        )
+    )

@@ -1,0 +1,1 @@
+"""Where measuring runs. One file per place."""

@@ -1,0 +1,229 @@
+"""Measure in this process: the model and each corpus once, all SAEs that are wanted together in one clean pass."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Generic, TypeVar
+
+import torch
+
+from sae_checks import errors, measure, sae
+from sae_checks.corpora import files, lambada, text
+from sae_checks.corpora.sequences import Convention, Sequences
+from sae_checks.losses import ItemLosses, TextLosses
+from sae_checks.model import hugging_face
+from sae_checks.model.interface import LanguageModel
+from sae_checks.plan import Plan
+from sae_checks.provenance import CorpusFacts, Provenance
+from sae_checks.release import BrokenSae, Sae, sha256_of
+from sae_checks.splice import splice
+
+Losses = TypeVar("Losses", TextLosses, ItemLosses)
+Progress = Callable[[str, int, int], None]
+"""Told (what is measured, tokens done, tokens in all)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Measured(Generic[Losses]):
+    """The losses of one SAE and what they were made of."""
+
+    losses: Losses
+    provenance: Provenance
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Corpus:
+    sequences: Sequences
+    facts: CorpusFacts
+
+
+class LocalExecutor:
+    """
+    Measures SAEs of a plan on demand.
+
+    Asking for one SAE measures every SAE of *together* (a group that holds it) that is not measured yet, so that they
+    share the clean pass. An error belongs to what it concerns and is raised again each time that is asked for.
+    """
+
+    def __init__(self, plan: Plan, progress: Progress) -> None:
+        self._plan = plan
+        self._progress = progress
+        self._described = {s.sae_id: s for s in plan.release.saes}
+        self._loaded: dict[str, sae.LoadedSae | errors.SaeError] = {}
+        self._corpora: dict[tuple[str, bool], _Corpus] = {}
+        self._text: dict[str, Measured[TextLosses] | errors.SaeError] = {}
+        self._items: dict[str, Measured[ItemLosses] | errors.SaeError] = {}
+        self._model_problem: errors.MeasuringError | None = None
+
+    def text(self, sae_id: str, together: Collection[str]) -> Measured[TextLosses]:
+        """
+        *sae_id* on the text corpus.
+
+        Raises:
+            SaeError: this SAE cannot be measured.
+            MeasuringError: the model or the corpus cannot be used.
+        """
+        self._measure("text", self._text, measure.measure_text, sae_id, together)
+        return _found(self._text[sae_id])
+
+    def items(self, sae_id: str, together: Collection[str]) -> Measured[ItemLosses]:
+        """*sae_id* on the Lambada passages; raises like `text`."""
+        self._measure("lambada", self._items, measure.measure_items, sae_id, together)
+        return _found(self._items[sae_id])
+
+    def spliced_forward(self, sae_id: str) -> Callable[[], None]:
+        """What a benchmark times: encode, decode and resume the model, on the first sequences of the plan."""
+        model, ready = self.model, self._ready(sae_id)
+        corpus = self._corpus("text", self._prepends_bos(sae_id)).sequences
+        n = max(1, self._plan.options.n_batch_tokens // corpus.tokens.shape[1])
+        tokens = torch.from_numpy(corpus.tokens[:n]).to(model.device)
+        replaced = torch.from_numpy(corpus.replaced[:n]).to(model.device)
+        activation = model.clean(tokens, [ready.hook]).activations[ready.hook]
+
+        def forward() -> None:
+            model.resume(tokens, ready.hook, splice(activation, replaced, ready).activation)
+            if model.device.type == "cuda":
+                torch.cuda.synchronize()  # kernels run behind the call
+
+        return forward
+
+    @property
+    def model(self) -> LanguageModel:
+        """The plan's model, loaded at first use."""
+        if self._model_problem is not None:
+            raise self._model_problem
+        try:
+            return self._loaded_model
+        except errors.MeasuringError as problem:
+            self._model_problem = problem
+            raise
+
+    @cached_property
+    def _loaded_model(self) -> LanguageModel:
+        options = self._plan.options
+        device = hugging_face.pick_device(options.device)
+        return hugging_face.load(self._plan.model, dtype=options.dtype, device=device)
+
+    def _measure(
+        self,
+        kind: str,
+        into: dict[str, Measured[Losses] | errors.SaeError],
+        run: Callable[..., tuple[Losses | measure.Fault, ...]],
+        sae_id: str,
+        together: Collection[str],
+    ) -> None:
+        if sae_id in into:
+            return
+        groups: dict[bool, list[Sae]] = {}
+        for each in dict.fromkeys([*together, sae_id]):
+            if each not in into:
+                try:
+                    self._ready(each)
+                    groups.setdefault(self._prepends_bos(each), []).append(self._sound(each))
+                except errors.SaeError as problem:
+                    into[each] = problem
+        for prepends_bos, group in groups.items():
+            corpus = self._corpus(kind, prepends_bos)
+            measured = run(
+                self.model,
+                [self._ready(s.sae_id) for s in group],
+                corpus.sequences,
+                n_batch_tokens=self._plan.options.n_batch_tokens,
+                progress=lambda done, total: self._progress(kind, done, total),
+            )
+            for described, losses in zip(group, measured, strict=True):
+                if isinstance(losses, measure.Fault):
+                    into[described.sae_id] = errors.SaeError(losses.problem)
+                    continue
+                made_of = Provenance(sae=sae.facts(described), model=self.model.facts, corpus=corpus.facts)
+                into[described.sae_id] = Measured(losses=losses, provenance=made_of)
+
+    def _sound(self, sae_id: str) -> Sae:
+        described = self._described[sae_id]
+        if isinstance(described, BrokenSae):
+            raise errors.SaeError(described.problem)
+        return described
+
+    def _ready(self, sae_id: str) -> sae.LoadedSae:
+        if sae_id not in self._loaded:
+            described = self._sound(sae_id)
+            try:
+                self.model.check_hook(sae_id, described.hook, described.d_in)
+                center = described.center_writing_weights and self.model.uses_layer_norm
+                self._loaded[sae_id] = sae.load(described, device=self.model.device, center=center)
+            except errors.SaeError as problem:
+                self._loaded[sae_id] = problem
+        found = self._loaded[sae_id]
+        if isinstance(found, errors.SaeError):
+            raise found
+        return found
+
+    def _prepends_bos(self, sae_id: str) -> bool:
+        asked = self._plan.options.bos
+        if asked != "auto":
+            return asked == "on"
+        trained = self._sound(sae_id).prepend_bos
+        if trained is None:
+            raise errors.bos_unknown(sae_id)
+        return trained
+
+    def _corpus(self, kind: str, prepends_bos: bool) -> _Corpus:
+        if (kind, prepends_bos) not in self._corpora:
+            self._corpora[kind, prepends_bos] = self._tokenise(kind, prepends_bos)
+        return self._corpora[kind, prepends_bos]
+
+    def _tokenise(self, kind: str, prepends_bos: bool) -> _Corpus:
+        plan, options, tokenizer = self._plan, self._plan.options, self.model.tokenizer
+        bos = tokenizer.bos_token_id if tokenizer.bos_token_id is not None else tokenizer.eos_token_id
+        if prepends_bos and bos is None:
+            raise errors.no_bos(str(plan.model))
+        n_context = plan.n_context_tokens if kind == "text" else (plan.n_model_context_tokens or plan.n_context_tokens)
+        convention = Convention(
+            prepend_bos=prepends_bos,
+            special_tokens_kept=options.special_tokens == "keep",
+            n_context_tokens=n_context,
+        )
+        given_bos = bos if prepends_bos else None
+        if kind == "text":
+            path = plan.corpus
+            sequences = text.tokenise(
+                files.read_documents(path),
+                tokenizer,
+                convention,
+                bos=given_bos,
+                n_sequences=options.n_sequences,
+                seed=options.seed,
+            )
+        else:
+            assert plan.lambada is not None
+            path = plan.lambada
+            sequences = lambada.tokenise(
+                files.read_passages(path),
+                tokenizer,
+                convention,
+                bos=given_bos,
+                n_items=options.n_items,
+                seed=options.seed,
+            )
+        if not sequences.scored.any():
+            raise errors.nothing_to_score("--sae-corpus" if kind == "text" else "--sae-lambada", str(path))
+        facts = CorpusFacts(
+            kind=kind,
+            source=str(path),
+            sha256=sha256_of(path),
+            fingerprint=sequences.fingerprint,
+            prepend_bos=prepends_bos,
+            n_sequences=len(sequences.rows),
+            n_scored_tokens=int(sequences.scored.sum()),
+            n_context_tokens=n_context,
+            n_cut=sequences.n_cut,
+        )
+        return _Corpus(sequences=sequences, facts=facts)
+
+
+def _found(entry: Measured[Losses] | errors.SaeError) -> Measured[Losses]:
+    if isinstance(entry, errors.SaeError):
+        raise entry
+    return entry

@@ -1,0 +1,81 @@
+"""
+What was measured, one row per sequence or item: sums and counts, never a mean. The door between the wings.
+
+The measuring wing fills these, the judging wing reads them. Rows stand in the order of the plan (the seeded order of
+documents), whatever order they were measured in. A number that was not finite when measured stays as it was: `stats`
+refuses it by name and row.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+Counts = NDArray[np.int64]
+Flags = NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Span:
+    """Sums over the scored positions of each sequence that lie in one span of positions. All (n_sequences,)."""
+
+    n_tokens: Counts
+    """predictions scored."""
+    ce_clean_nats: Floats
+    ce_spliced_nats: Floats
+    kl_nats: Floats
+    """KL(clean || spliced)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Reconstructions:
+    """Sums over the replaced positions of each sequence within the training context."""
+
+    n_tokens: Counts  # (n_sequences,)
+    n_active: Counts  # (n_sequences,) latents != 0
+    error_squared: Floats  # (n_sequences,) |x - x^|^2
+    norm_squared: Floats  # (n_sequences,) |x|^2
+    sum: Floats  # (n_sequences, d_in) of x
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class ByPosition:
+    """Sums over sequences at each position of the context. All (n_positions,)."""
+
+    n_tokens: Counts
+    ce_increase_nats: Floats
+    ce_increase_nats_squared: Floats
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class TextLosses:
+    """One SAE on the text corpus."""
+
+    documents: Counts
+    """(n_sequences,) index of each sequence's document in its file."""
+    n_training_context_tokens: int | None
+    """None: unknown, and then *within* covers the whole sequence and *beyond* is empty."""
+    n_context_tokens: int
+    within: Span
+    beyond: Span
+    ce_ablated_nats: Floats
+    """(n_sequences,) within, zeros in place of the activation."""
+    reconstructions: Reconstructions
+    by_position: ByPosition
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class ItemLosses:
+    """One SAE on items with one right continuation (Lambada). All (n_items,)."""
+
+    items: Counts
+    """index of each item in its file."""
+    clean_correct: Flags
+    spliced_correct: Flags
+    clean_logprob_nats: Floats
+    """of the whole target, summed over its tokens."""
+    spliced_logprob_nats: Floats
+    n_target_tokens: Counts

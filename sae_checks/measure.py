@@ -1,0 +1,318 @@
+"""
+One clean pass shared by every SAE of a release -> losses, streamed in batches.
+
+For each batch the untouched model runs once with captures, each SAE's splice resumes it behind its hook, and all of
+them are scored together, chunk by chunk: no more than two chunks of logits are ever in memory, and the clean logits are
+computed once however many SAEs there are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from sae_checks import errors
+from sae_checks.corpora.sequences import Sequences
+from sae_checks.losses import ByPosition, Counts, Floats, ItemLosses, Reconstructions, Span, TextLosses
+from sae_checks.model.interface import CleanPass, LanguageModel
+from sae_checks.sae import Reconstructs
+from sae_checks.splice import Splice, ablate, splice
+
+N_ROWS_PER_CHUNK = 128
+
+Progress = Callable[[int, int], None]
+"""Told (tokens done, tokens in all) after every batch."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fault:
+    """Why one SAE could not be measured."""
+
+    problem: str
+
+
+def measure_text(
+    model: LanguageModel, saes: Sequence[Reconstructs], sequences: Sequences, *, n_batch_tokens: int, progress: Progress
+) -> tuple[TextLosses | Fault, ...]:
+    """
+    What each of *saes* costs on *sequences*, in the order of *saes*.
+
+    Batches hold sequences of like length; rows of the result stand in the order of *sequences*.
+    """
+    n_ablated = max((_n_within(sae, sequences) for sae in saes), default=0)
+    sums = [_TextSums(sae, sequences) for sae in saes]
+    for batch in _batches(model, sequences, n_batch_tokens, progress):
+        clean, splices = _spliced(model, saes, batch, sums)
+        ablated = _ablated(
+            model, {sae.hook for sae, s in zip(saes, sums, strict=True) if s.fault is None}, batch, clean, n_ablated
+        )
+        hidden = [clean.hidden, *(s.hidden for s in splices if s is not None), *ablated.values()]
+        scores = iter(_score(model, batch, hidden))
+        clean_scores = next(scores)
+        of_saes = [None if s is None else next(scores) for s in splices]
+        of_hooks = {hook: next(scores) for hook in ablated}
+        for sae, into, spliced, score in zip(saes, sums, splices, of_saes, strict=True):
+            if spliced is not None and score is not None:
+                into.add_scores(batch, clean_scores, score, of_hooks[sae.hook])
+                into.add_reconstruction(batch, spliced.splice)
+    return tuple(s.losses() for s in sums)
+
+
+def measure_items(
+    model: LanguageModel, saes: Sequence[Reconstructs], items: Sequences, *, n_batch_tokens: int, progress: Progress
+) -> tuple[ItemLosses | Fault, ...]:
+    """What each of *saes* does to the answers of *items*, in the order of *saes*; only answers are scored."""
+    sums = [_ItemSums(items) for _ in saes]
+    for batch in _batches(model, items, n_batch_tokens, progress):
+        clean, splices = _spliced(model, saes, batch, sums)
+        scores = iter(_score(model, batch, [clean.hidden, *(s.hidden for s in splices if s is not None)]))
+        clean_scores = next(scores)
+        for into, spliced in zip(sums, splices, strict=True):
+            if spliced is not None:
+                into.add_scores(batch, clean_scores, next(scores))
+    return tuple(s.losses() for s in sums)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Batch:
+    """Some sequences, cut to the longest of them."""
+
+    tokens: torch.Tensor  # (batch, seq)
+    replaced: torch.Tensor  # (batch, seq)
+    scored: torch.Tensor  # (batch, seq)
+    targets: torch.Tensor  # (rows,) the token after each scored position
+    row: Counts  # (rows,) sequence of each scored position
+    position: Counts  # (rows,)
+    sequences: Counts  # (batch,) their rows in the result
+    n_positions_of_all: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Spliced:
+    splice: Splice
+    hidden: torch.Tensor  # (batch, seq, d_model)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Scores:
+    """At each scored position of a batch, in the order of `_Batch.row`. All (rows,)."""
+
+    ce_nats: NDArray[np.float32]
+    kl_nats: NDArray[np.float32]
+    """from the clean model; zeros for the clean model itself."""
+    correct: NDArray[np.bool_]
+    """the target is the most probable token."""
+
+
+def _batches(model: LanguageModel, sequences: Sequences, n_batch_tokens: int, progress: Progress) -> Iterator[_Batch]:
+    order = np.argsort(-sequences.lengths, kind="stable")
+    n_all, n_done, start = int(sequences.lengths.sum()), 0, 0
+    while start < len(order):
+        n_positions = int(sequences.lengths[order[start]])
+        rows = order[start : start + max(1, n_batch_tokens // n_positions)]
+        start += len(rows)
+        yield _batch(sequences, rows, n_positions, model.device)
+        n_done += int(sequences.lengths[rows].sum())
+        progress(n_done, n_all)
+
+
+def _batch(sequences: Sequences, rows: Counts, n_positions: int, device: torch.device) -> _Batch:
+    tokens = sequences.tokens[rows, :n_positions]
+    scored = sequences.scored[rows, :n_positions]
+    in_batch, position = np.nonzero(scored)
+    return _Batch(
+        tokens=torch.from_numpy(tokens).to(device),
+        replaced=torch.from_numpy(sequences.replaced[rows, :n_positions]).to(device),
+        scored=torch.from_numpy(scored).to(device),
+        targets=torch.from_numpy(tokens[in_batch, position + 1]).to(device),
+        row=rows[in_batch],
+        position=position,
+        sequences=rows,
+        n_positions_of_all=sequences.tokens.shape[1],
+    )
+
+
+def _spliced(
+    model: LanguageModel, saes: Sequence[Reconstructs], batch: _Batch, sums: Sequence[_Sums]
+) -> tuple[CleanPass, list[_Spliced | None]]:
+    """The clean pass, and each SAE's; None for one that failed, now or before, with the reason kept in *sums*."""
+    sound = [sae for sae, s in zip(saes, sums, strict=True) if s.fault is None]
+    clean = model.clean(batch.tokens, {sae.hook for sae in sound})
+    splices: list[_Spliced | None] = []
+    for sae, into in zip(saes, sums, strict=True):
+        if into.fault is not None:
+            splices.append(None)
+            continue
+        try:
+            made = splice(clean.activations[sae.hook], batch.replaced, sae)
+            splices.append(_Spliced(splice=made, hidden=model.resume(batch.tokens, sae.hook, made.activation)))
+        except (errors.SaeChecksError, RuntimeError) as problem:  # torch raises RuntimeError, out of memory included
+            into.fault = str(problem)
+            splices.append(None)
+    return clean, splices
+
+
+def _ablated(
+    model: LanguageModel, hooks: set[str], batch: _Batch, clean: CleanPass, n_positions: int
+) -> dict[str, torch.Tensor]:  # a dict: one pass per hook, shared by its SAEs
+    """Final hidden states with zeros at each hook, over the first *n_positions*; zeros behind them, never scored."""
+    found = {}
+    for hook in sorted(hooks):
+        tokens, replaced = batch.tokens[:, :n_positions], batch.replaced[:, :n_positions]
+        hidden = model.resume(tokens, hook, ablate(clean.activations[hook][:, :n_positions], replaced))
+        found[hook] = torch.nn.functional.pad(hidden, (0, 0, 0, batch.tokens.shape[1] - tokens.shape[1]))
+    return found
+
+
+@torch.inference_mode()
+def _score(model: LanguageModel, batch: _Batch, hidden: Sequence[torch.Tensor]) -> list[_Scores]:
+    """Score each of *hidden* (batch, seq, d_model) where the batch is scored; the first is the clean model's."""
+    rows = [h[batch.scored] for h in hidden]  # each (rows, d_model)
+    n_rows = len(batch.targets)
+    ce, kl = (torch.empty(len(rows), n_rows) for _ in range(2))
+    correct = torch.empty(len(rows), n_rows, dtype=torch.bool)
+    for start in range(0, n_rows, N_ROWS_PER_CHUNK):
+        chunk = slice(start, min(start + N_ROWS_PER_CHUNK, n_rows))
+        targets = batch.targets[chunk]
+        clean = torch.log_softmax(model.logits(rows[0][chunk]), -1)  # (chunk, vocabulary)
+        p_clean = clean.exp()
+        for i, of_one in enumerate(rows):
+            log_p = clean if i == 0 else torch.log_softmax(model.logits(of_one[chunk]), -1)
+            ce[i, chunk] = -log_p.gather(-1, targets[:, None])[:, 0].cpu()
+            kl[i, chunk] = (p_clean * (clean - log_p)).sum(-1).cpu()
+            correct[i, chunk] = (log_p.argmax(-1) == targets).cpu()
+    return [_Scores(ce_nats=ce[i].numpy(), kl_nats=kl[i].numpy(), correct=correct[i].numpy()) for i in range(len(rows))]
+
+
+def _n_within(sae: Reconstructs, sequences: Sequences) -> int:
+    """Positions of *sequences* that lie within the training context of *sae*; all of them where it is unknown."""
+    n_positions = int(sequences.tokens.shape[1])
+    return min(n_positions, sae.n_training_context_tokens or n_positions)
+
+
+class _Sums:
+    """What is known of one SAE so far."""
+
+    def __init__(self) -> None:
+        self.fault: str | None = None
+
+
+class _TextSums(_Sums):
+    """Sums of one SAE over the text batches seen."""
+
+    def __init__(self, sae: Reconstructs, sequences: Sequences) -> None:
+        super().__init__()
+        self.n_within = _n_within(sae, sequences)
+        self.n_training = sae.n_training_context_tokens
+        self.documents = sequences.rows
+        n, n_positions = sequences.tokens.shape
+        self.spans = {is_within: _SpanSums(n) for is_within in (True, False)}
+        self.ablated = np.zeros(n)
+        self.n_replaced, self.n_active = np.zeros(n, dtype=np.int64), np.zeros(n, dtype=np.int64)
+        self.error_squared, self.norm_squared = np.zeros(n), np.zeros(n)
+        self.sum: Floats | None = None  # (n, d_in), known with the first batch
+        self.n_at = np.zeros(n_positions, dtype=np.int64)
+        self.increase_at, self.increase_squared_at = np.zeros(n_positions), np.zeros(n_positions)
+
+    def add_scores(self, batch: _Batch, clean: _Scores, spliced: _Scores, ablated: _Scores) -> None:
+        is_within = batch.position < self.n_within
+        for key, span in self.spans.items():
+            chosen = is_within == key
+            span.add(batch.row[chosen], clean.ce_nats[chosen], spliced.ce_nats[chosen], spliced.kl_nats[chosen])
+        self.ablated += np.bincount(batch.row[is_within], ablated.ce_nats[is_within], len(self.ablated))
+        increase = spliced.ce_nats.astype(np.float64) - clean.ce_nats
+        self.n_at += np.bincount(batch.position, minlength=len(self.n_at))
+        self.increase_at += np.bincount(batch.position, increase, len(self.n_at))
+        self.increase_squared_at += np.bincount(batch.position, increase**2, len(self.n_at))
+
+    def add_reconstruction(self, batch: _Batch, made: Splice) -> None:
+        counted = batch.replaced.clone()
+        counted[:, self.n_within :] = False
+        read = made.read.cpu().double() * counted[..., None].cpu()  # (batch, seq, d_in), zero where not counted
+        rows = batch.sequences
+        if self.sum is None:
+            self.sum = np.zeros((len(self.n_replaced), read.shape[-1]))
+        self.n_replaced[rows] = counted.sum(-1).cpu().numpy()
+        self.n_active[rows] = torch.where(counted, made.n_active, 0).sum(-1).cpu().numpy()
+        self.error_squared[rows] = torch.where(counted, made.error_squared, 0).cpu().double().sum(-1).numpy()
+        self.norm_squared[rows] = read.square().sum((-1, -2)).numpy()
+        self.sum[rows] = read.sum(-2).numpy()
+
+    def losses(self) -> TextLosses | Fault:
+        if self.fault is not None or self.sum is None:
+            return Fault(problem=self.fault or "no batch was measured")
+        return TextLosses(
+            documents=self.documents,
+            n_training_context_tokens=self.n_training,
+            n_context_tokens=len(self.n_at),
+            within=self.spans[True].span(),
+            beyond=self.spans[False].span(),
+            ce_ablated_nats=self.ablated,
+            reconstructions=Reconstructions(
+                n_tokens=self.n_replaced,
+                n_active=self.n_active,
+                error_squared=self.error_squared,
+                norm_squared=self.norm_squared,
+                sum=self.sum,
+            ),
+            by_position=ByPosition(
+                n_tokens=self.n_at,
+                ce_increase_nats=self.increase_at,
+                ce_increase_nats_squared=self.increase_squared_at,
+            ),
+        )
+
+
+class _SpanSums:
+    """Sums over one span of positions, per sequence."""
+
+    def __init__(self, n_sequences: int) -> None:
+        self.n = np.zeros(n_sequences, dtype=np.int64)
+        self.clean, self.spliced, self.kl = (np.zeros(n_sequences) for _ in range(3))
+
+    def add(
+        self, row: Counts, clean: NDArray[np.float32], spliced: NDArray[np.float32], kl: NDArray[np.float32]
+    ) -> None:
+        n = len(self.n)
+        self.n += np.bincount(row, minlength=n)
+        self.clean += np.bincount(row, clean, n)  # float64 sums of float32 values
+        self.spliced += np.bincount(row, spliced, n)
+        self.kl += np.bincount(row, kl, n)
+
+    def span(self) -> Span:
+        return Span(n_tokens=self.n, ce_clean_nats=self.clean, ce_spliced_nats=self.spliced, kl_nats=self.kl)
+
+
+class _ItemSums(_Sums):
+    """Answers of one SAE over the batches seen."""
+
+    def __init__(self, items: Sequences) -> None:
+        super().__init__()
+        self.items = items.rows
+        n = len(items.rows)
+        self.n_target = np.zeros(n, dtype=np.int64)
+        self.n_correct = np.zeros((2, n), dtype=np.int64)  # clean, spliced
+        self.ce_nats = np.zeros((2, n))
+
+    def add_scores(self, batch: _Batch, clean: _Scores, spliced: _Scores) -> None:
+        n = len(self.items)
+        self.n_target += np.bincount(batch.row, minlength=n)
+        for i, scores in enumerate((clean, spliced)):
+            self.n_correct[i] += np.bincount(batch.row, scores.correct, n).astype(np.int64)
+            self.ce_nats[i] += np.bincount(batch.row, scores.ce_nats, n)
+
+    def losses(self) -> ItemLosses | Fault:
+        if self.fault is not None:
+            return Fault(problem=self.fault)
+        return ItemLosses(
+            items=self.items,
+            clean_correct=self.n_correct[0] == self.n_target,
+            spliced_correct=self.n_correct[1] == self.n_target,
+            clean_logprob_nats=-self.ce_nats[0],
+            spliced_logprob_nats=-self.ce_nats[1],
+            n_target_tokens=self.n_target,
+        )

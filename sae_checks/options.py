@@ -1,0 +1,181 @@
+"""What was asked, parsed and checked once. Standard library only: the plugin reads this in every pytest run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from sae_checks import errors
+
+SpecialTokens = Literal["keep", "replace"]
+Bos = Literal["auto", "on", "off"]
+
+DEVICES = ("auto", "cpu", "cuda", "mps")
+DTYPES = ("float32", "bfloat16", "float16")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OptionSpec:
+    """One `--sae-` option; its ini key is the same name with underscores."""
+
+    flag: str
+    metavar: str
+    help: str
+    default: str | None = None
+    repeatable: bool = False
+
+    @property
+    def key(self) -> str:
+        """The ini key and argparse destination: `--sae-model` -> `sae_model`."""
+        return self.flag.removeprefix("--").replace("-", "_")
+
+
+SPECS: tuple[OptionSpec, ...] = (
+    OptionSpec(flag="--sae-release", metavar="NAME", help="the release to judge: a folder of SAEs, demo, demo-broken"),
+    OptionSpec(flag="--sae-id", metavar="GLOB", help="only SAEs whose id matches (repeatable)", repeatable=True),
+    OptionSpec(flag="--sae-model", metavar="DIR", help="the language model, a folder in Hugging Face format"),
+    OptionSpec(flag="--sae-corpus", metavar="FILE", help="held-out text, .jsonl (key text) or .txt"),
+    OptionSpec(flag="--sae-lambada", metavar="FILE", help="Lambada passages, .jsonl (key text), last word = answer"),
+    OptionSpec(flag="--sae-sequences", metavar="N", default="256", help="sequences of text to measure at most"),
+    OptionSpec(
+        flag="--sae-context",
+        metavar="N",
+        help="tokens per sequence; default: the model's context, at most 1024 or twice the longest training context",
+    ),
+    OptionSpec(flag="--sae-items", metavar="N", default="1000", help="Lambada passages to measure at most"),
+    OptionSpec(flag="--sae-seed", metavar="N", default="0", help="seed of the order of documents and passages"),
+    OptionSpec(flag="--sae-device", metavar="D", default="auto", help=f"one of {', '.join(DEVICES)}"),
+    OptionSpec(
+        flag="--sae-dtype",
+        metavar="T",
+        default="float32",
+        help=f"the model's dtype, one of {', '.join(DTYPES)}; SAEs and losses are always float32",
+    ),
+    OptionSpec(flag="--sae-batch-tokens", metavar="N", default="4096", help="tokens per forward pass, at most"),
+    OptionSpec(
+        flag="--sae-special-tokens",
+        metavar="RULE",
+        default="keep",
+        help="keep: BOS and other special tokens are neither replaced nor scored; replace: they are both",
+    ),
+    OptionSpec(
+        flag="--sae-bos",
+        metavar="RULE",
+        default="auto",
+        help="one BOS before every sequence: auto (as each SAE was trained), on, off",
+    ),
+    OptionSpec(flag="--sae-thresholds", metavar="FILE", help="limits that lie over the shipped thresholds.toml"),
+    OptionSpec(flag="--sae-record", metavar="FILE", help="write the run record (JSON) there"),
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """One run, as asked."""
+
+    release: str
+    sae_ids: tuple[str, ...] = ()
+    """fnmatch patterns; empty means every SAE."""
+    model: str | None = None
+    corpus: Path | None = None
+    lambada: Path | None = None
+    n_sequences: int = 256
+    n_context_tokens: int | None = None
+    """None: chosen from the model and the SAEs, see `plan.context_tokens`."""
+    n_items: int = 1000
+    seed: int = 0
+    device: str = "auto"
+    dtype: str = "float32"
+    """of the language model; SAEs and losses are float32."""
+    n_batch_tokens: int = 4096
+    special_tokens: SpecialTokens = "keep"
+    bos: Bos = "auto"
+    thresholds: Path | None = None
+    record: Path | None = None
+
+
+def parse(raw: Mapping[str, str | list[str] | None]) -> Options:
+    """
+    Options from what the command line and the ini file gave, by option key (`sae_release`, ...).
+
+    Raises:
+        UsageError: a value that is no whole number, device, dtype or rule.
+    """
+
+    def text(key: str) -> str | None:
+        value = raw.get(key)
+        assert not isinstance(value, list), key
+        return value or None
+
+    def path(key: str) -> Path | None:
+        value = text(key)
+        return None if value is None else Path(value).expanduser()
+
+    def count(key: str, *, least: int = 1) -> int:
+        return _whole_number(_flag(key), text(key) or "", least=least)
+
+    def choice(key: str, choices: tuple[str, ...]) -> str:
+        value = text(key) or ""
+        if value not in choices:
+            raise errors.bad_option(_flag(key), value, f"one of {', '.join(choices)}")
+        return value
+
+    patterns = raw.get("sae_id") or []
+    record = path("sae_record")
+    if record is not None and (record.is_dir() or not record.absolute().parent.is_dir()):
+        raise errors.bad_option("--sae-record", str(record), "a file in a folder that exists")
+    return Options(
+        release=text("sae_release") or "",
+        sae_ids=tuple([patterns] if isinstance(patterns, str) else patterns),
+        model=text("sae_model"),
+        corpus=path("sae_corpus"),
+        lambada=path("sae_lambada"),
+        n_sequences=count("sae_sequences"),
+        n_context_tokens=count("sae_context", least=2) if text("sae_context") else None,
+        n_items=count("sae_items"),
+        seed=count("sae_seed", least=0),
+        device=choice("sae_device", DEVICES),
+        dtype=choice("sae_dtype", DTYPES),
+        n_batch_tokens=count("sae_batch_tokens"),
+        special_tokens="replace" if choice("sae_special_tokens", ("keep", "replace")) == "replace" else "keep",
+        bos=_bos(choice("sae_bos", ("auto", "on", "off"))),
+        thresholds=path("sae_thresholds"),
+        record=record,
+    )
+
+
+def defaults() -> dict[str, str | list[str] | None]:  # a dict: the border to pytest's string-keyed options
+    """What `parse` gets when nothing was asked."""
+    return {spec.key: spec.default for spec in SPECS}
+
+
+def gather(given: Callable[[str], object], ini: Callable[[str], object]) -> dict[str, str | list[str] | None]:
+    """Command line over ini file over default, for every option; *given* and *ini* look one key up."""
+    raw = defaults()
+    for spec in SPECS:
+        for found in (ini(spec.key), given(spec.key)):
+            if isinstance(found, list):
+                raw[spec.key] = [str(entry) for entry in found] or raw[spec.key]
+            elif found:
+                raw[spec.key] = str(found)
+    return raw
+
+
+def _flag(key: str) -> str:
+    return "--" + key.replace("_", "-")
+
+
+def _bos(value: str) -> Bos:
+    return "on" if value == "on" else "off" if value == "off" else "auto"
+
+
+def _whole_number(flag: str, value: str, *, least: int) -> int:
+    try:
+        number = int(value)
+    except ValueError:
+        raise errors.bad_option(flag, value, f"a whole number, at least {least}") from None
+    if number < least:
+        raise errors.bad_option(flag, value, f"a whole number, at least {least}")
+    return number

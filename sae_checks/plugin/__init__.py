@@ -1,0 +1,37 @@
+"""
+The only room that knows pytest. Quiet when no release is asked for.
+
+pytest imports this in every run of the environment, so nothing here imports more than the standard library and pytest
+until a check asks for a measurement.
+"""
+
+from sae_checks.plugin.asking import pytest_addoption, pytest_configure, pytest_report_header
+from sae_checks.plugin.collection import (
+    pytest_collect_file,
+    pytest_collection_finish,
+    pytest_generate_tests,
+    pytest_ignore_collect,
+    pytest_pycollect_makemodule,
+)
+from sae_checks.plugin.fixtures import sae_judgement, sae_speed
+from sae_checks.plugin.sharing import (
+    pytest_configure_node,
+    pytest_xdist_make_scheduler,
+    pytest_xdist_node_collection_finished,
+)
+
+__all__ = [
+    "pytest_addoption",
+    "pytest_collect_file",
+    "pytest_collection_finish",
+    "pytest_configure",
+    "pytest_configure_node",
+    "pytest_generate_tests",
+    "pytest_ignore_collect",
+    "pytest_pycollect_makemodule",
+    "pytest_report_header",
+    "pytest_xdist_make_scheduler",
+    "pytest_xdist_node_collection_finished",
+    "sae_judgement",
+    "sae_speed",
+]

@@ -1,0 +1,100 @@
+"""Options in, a settled plan out; anything wrong with what was asked ends the run here, with exit code 4."""
+
+from __future__ import annotations
+
+import pickle
+
+import pytest
+
+from sae_checks import checks, errors, options, plan, release, thresholds
+from sae_checks.corpora import files
+from sae_checks.plugin.reporting import Reporter
+from sae_checks.plugin.state import ASKED, GATE, LEDGER, Asked, Ledger
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("sae-checks", "sae-checks: judge a release of sparse autoencoders")
+    for spec in options.SPECS:
+        text = spec.help + (f" (default: {spec.default})" if spec.default is not None else "")
+        if spec.repeatable:
+            group.addoption(spec.flag, action="append", dest=spec.key, metavar=spec.metavar, help=text)
+            parser.addini(spec.key, help=f"{spec.flag}: {text}", type="linelist")
+        else:
+            group.addoption(spec.flag, dest=spec.key, metavar=spec.metavar, help=text)
+            parser.addini(spec.key, help=f"{spec.flag}: {text}", type="string")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "sae_check(name): a check of the gate; sae-checks judges its SAE")
+    try:
+        asked = _asked(config)
+    except errors.UsageError as problem:
+        raise pytest.UsageError(str(problem)) from None
+    if asked is None:
+        return
+    config.stash[ASKED] = asked
+    config.stash[LEDGER] = Ledger()
+    config.pluginmanager.register(Reporter(config), "sae_checks.reporter")
+    if config.args_source is not pytest.Config.ArgsSource.ARGS:  # no path was given: judge the release, nothing else
+        config.args = [str(GATE)]
+        config.args_source = pytest.Config.ArgsSource.ARGS
+
+
+def pytest_report_header(config: pytest.Config) -> list[str]:
+    asked = config.stash.get(ASKED, None)
+    if asked is None:
+        return []
+    settled = asked.plan
+    size = f"{settled.options.n_sequences} sequences of at most {settled.n_context_tokens} tokens"
+    return [
+        f"sae-checks: {settled.release.name}, {len(settled.release.saes)} SAE(s), {size}",
+        f"sae-checks: model {settled.model}, text {settled.corpus}, Lambada {settled.lambada or 'none'}",
+    ]
+
+
+def _asked(config: pytest.Config) -> Asked | None:
+    if hasattr(config, "workerinput"):  # an xdist worker: the controller has settled everything
+        packed = config.workerinput.get("sae_checks")
+        if packed is None:
+            return None
+        asked: Asked = pickle.loads(packed)  # noqa: S301 -- from our own controller
+        return asked
+    raw = options.gather(config.getoption, config.getini)
+    if not raw["sae_release"]:
+        given = [spec.flag for spec in options.SPECS if config.getoption(spec.key)]
+        if given:
+            raise errors.release_not_given(given)
+        return None
+    return settle(options.parse(raw))
+
+
+def settle(asked: options.Options) -> Asked:
+    """
+    Everything about *asked* that can be settled without measuring, checked.
+
+    Raises:
+        UsageError: it cannot be done as asked.
+    """
+    found = release.resolve(asked.release, patterns=asked.sae_ids)
+    limits = thresholds.load(asked.thresholds)
+    by_cell = {
+        (sae_id, check.name): limits.limit(found.name, sae_id, check.name)
+        for sae_id in found.sae_ids
+        for check in checks.CHECKS
+    }
+    settled = plan.make(asked, found)
+    files.read_documents(settled.corpus)
+    if settled.lambada is not None:
+        files.read_passages(settled.lambada)
+    _check_device(asked.device)
+    return Asked(plan=settled, limits=by_cell)
+
+
+def _check_device(device: str) -> None:
+    if device in ("auto", "cpu"):
+        return
+    import torch  # only here: an accelerator was asked for, and only torch knows
+
+    available = torch.cuda.is_available() if device == "cuda" else torch.backends.mps.is_available()
+    if not available:
+        raise errors.device_unavailable(device)

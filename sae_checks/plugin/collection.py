@@ -1,0 +1,74 @@
+"""Each test of the gate is one check of one SAE, known before anything heavy is loaded."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from sae_checks import errors
+from sae_checks.plugin.state import ASKED, GATE, LEDGER, cell_of
+
+_SPEED = "test_speed.py"
+_BENCHMARK_REQUESTS = (
+    "benchmark_json",
+    "benchmark_only",
+    "benchmark_save",
+    "benchmark_autosave",
+    "benchmark_compare",
+    "benchmark_enable",
+)
+
+
+class GateModule(pytest.Module):
+    """A file of the gate, collected whatever names the user's own configuration looks for."""
+
+    def funcnamefilter(self, name: str) -> bool:
+        return name.startswith("test_")
+
+
+def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> pytest.Collector | None:
+    if not _is_of_gate(file_path) or parent.session.isinitpath(file_path):
+        return None
+    if any(file_path.match(pattern) for pattern in parent.config.getini("python_files")):
+        return None  # pytest collects it as it is, and `pytest_pycollect_makemodule` makes the module
+    return _module(file_path, parent)
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    if collection_path != GATE / _SPEED or any(config.getoption(name, None) for name in _BENCHMARK_REQUESTS):
+        return None
+    return None if any(arg.partition("::")[0].endswith(_SPEED) for arg in config.args) else True
+
+
+def pytest_pycollect_makemodule(module_path: Path, parent: pytest.Collector) -> pytest.Module | None:
+    return _module(module_path, parent) if _is_of_gate(module_path) else None
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "sae_id" not in metafunc.fixturenames:
+        return
+    asked = metafunc.config.stash.get(ASKED, None)
+    if asked is None:
+        raise pytest.UsageError(str(errors.release_not_given([metafunc.definition.nodeid])))
+    metafunc.parametrize("sae_id", asked.plan.release.sae_ids, scope="session", ids=str)
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    ledger = session.config.stash.get(LEDGER, None)
+    if ledger is not None:
+        ledger.selected |= {cell for item in session.items if is_check(item) and (cell := cell_of(item.nodeid))}
+
+
+def is_check(item: pytest.Item) -> bool:
+    """Whether *item* is a check of the gate."""
+    return item.get_closest_marker("sae_check") is not None
+
+
+def _is_of_gate(path: Path) -> bool:
+    return path.parent == GATE and path.name.startswith("test_")
+
+
+def _module(path: Path, parent: pytest.Collector) -> pytest.Module | None:
+    # The same node ids wherever the package is installed: they are the keys of JUnit and benchmark histories.
+    return GateModule.from_parent(parent, path=path, nodeid=f"sae_checks/gate/{path.name}")

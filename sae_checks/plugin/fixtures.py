@@ -1,0 +1,78 @@
+"""Fixtures of the gate. Measuring happens here, so that what cannot be measured is an error and not a failure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import pytest
+
+from sae_checks import checks, errors
+from sae_checks.plugin import sharing
+from sae_checks.plugin.progress import ProgressLine
+from sae_checks.plugin.state import ASKED, LEDGER, RESULT
+
+if TYPE_CHECKING:
+    from sae_checks.executors.local import LocalExecutor
+    from sae_checks.record import Result
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Judgement:
+    """The result of one check, for its test to enforce."""
+
+    result: Result
+
+    def enforce(self) -> None:
+        """Fail unless passed; skip what was not measured."""
+        from sae_checks.report.terminal import complaint
+
+        if self.result.outcome == "not_measured":
+            pytest.skip(self.result.reason)
+        if self.result.outcome != "passed":
+            pytest.fail("\n".join(complaint(self.result)), pytrace=False)
+
+
+@pytest.fixture
+def sae_judgement(request: pytest.FixtureRequest, sae_id: str) -> Judgement:
+    """The result of this test's check (its `sae_check` marker) for the SAE *sae_id*."""
+    from sae_checks.plugin import judging
+
+    marker = request.node.get_closest_marker("sae_check")
+    check = checks.named(marker.args[0])
+    asked = request.config.stash[ASKED]
+    together = sharing.measured_together(request.config, sae_id, judging.checks_of_one_pass(check))
+    result = judging.judge(_executor(request.config), asked, sae_id, check, together)
+    request.node.stash[RESULT] = result
+    request.node.user_properties.extend(judging.properties(result))
+    if result.outcome == "error":
+        pytest.fail(result.reason, pytrace=False)  # in a fixture: JUnit says <error>, not <failure>
+    return Judgement(result=result)
+
+
+@pytest.fixture
+def sae_speed(request: pytest.FixtureRequest, sae_id: str) -> Callable[[], None]:
+    """A spliced forward pass of *sae_id*, ready to be timed; what was measured of it travels along in `extra_info`."""
+    try:
+        benchmark = request.getfixturevalue("benchmark")
+    except pytest.FixtureLookupError:
+        pytest.skip("pytest-benchmark is not installed")
+    try:
+        forward = _executor(request.config).spliced_forward(sae_id)
+    except errors.SaeChecksError as problem:
+        pytest.fail(str(problem), pytrace=False)
+    for (measured_id, _), result in request.config.stash[LEDGER].results.items():
+        if measured_id == sae_id:
+            benchmark.extra_info.update({e.measure: e.value for e in result.estimates})
+    # few rounds: one is seconds long on a large model
+    return lambda: benchmark.pedantic(forward, rounds=3, warmup_rounds=1)
+
+
+def _executor(config: pytest.Config) -> LocalExecutor:
+    ledger = config.stash[LEDGER]
+    if ledger.executor is None:
+        from sae_checks.executors.local import LocalExecutor  # torch, transformers and SAE Lens from here on
+
+        ledger.executor = LocalExecutor(config.stash[ASKED].plan, ProgressLine.of(config))
+    return ledger.executor

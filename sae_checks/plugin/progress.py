@@ -1,0 +1,64 @@
+"""How far measuring is: one line that moves on a terminal, a plain line now and then elsewhere."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+import pytest
+
+_PLAIN_EVERY_S = 10.0
+
+
+class ProgressLine:
+    """Writes past pytest's capture; silent on xdist workers and under -q."""
+
+    def __init__(
+        self, write: Callable[[str, bool], None], *, moves: bool, now: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._write = write
+        self._moves = moves
+        self._now = now
+        self._kind = ""
+        self._started_s = self._last_s = 0.0
+
+    @classmethod
+    def of(cls, config: pytest.Config) -> ProgressLine:
+        """The line of this run's terminal, or one that says nothing where there is none."""
+        reporter = config.pluginmanager.getplugin("terminalreporter")
+        capture = config.pluginmanager.getplugin("capturemanager")
+        if reporter is None or config.getoption("verbose") < 0 or hasattr(config, "workerinput"):
+            return cls(lambda _line, _last: None, moves=False)
+
+        def write(line: str, last: bool) -> None:
+            with capture.global_and_fixture_disabled():
+                if reporter.isatty:
+                    reporter.rewrite(line, erase=True)
+                    if last:
+                        reporter.ensure_newline()
+                else:
+                    reporter.ensure_newline()
+                    reporter.write_line(line)
+
+        return cls(write, moves=reporter.isatty)
+
+    def __call__(self, kind: str, n_done: int, n_all: int) -> None:
+        """*n_done* of *n_all* tokens of *kind* are measured."""
+        now = self._now()
+        is_first, is_last = kind != self._kind, n_done >= n_all
+        if is_first:
+            self._kind, self._started_s, self._last_s = kind, now, now
+        if not (is_last or self._moves or now - self._last_s >= _PLAIN_EVERY_S):
+            return
+        self._last_s = now
+        self._write(self._line(n_done, n_all, now - self._started_s), is_last)
+        if is_last:
+            self._kind = ""
+
+    def _line(self, n_done: int, n_all: int, elapsed_s: float) -> str:
+        head = f"measuring {self._kind}: {n_done:,} of {n_all:,} tokens"
+        if elapsed_s <= 0:  # the first batch started the clock
+            return head
+        rate = n_done / elapsed_s
+        left = f"{(n_all - n_done) / rate:.0f} s left" if n_done < n_all else f"in {elapsed_s:.0f} s"
+        return f"{head}, {rate:,.0f} tokens/s, {left}"

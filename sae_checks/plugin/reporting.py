@@ -1,0 +1,150 @@
+"""Results from every process -> the record, the table, and a run that is red if anything was not judged."""
+
+from __future__ import annotations
+
+import platform
+import time
+from collections.abc import Generator
+from dataclasses import asdict
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from sae_checks import checks, errors
+from sae_checks.plugin.state import ASKED, LEDGER, RESULT, Cell, cell_of
+
+if TYPE_CHECKING:
+    from sae_checks.record import Record, Result
+
+_MARKUP: dict[str, dict[str, bool]] = {
+    "good": {"green": True},
+    "bad": {"red": True, "bold": True},
+    "warn": {"yellow": True},
+    "plain": {},
+}
+
+
+class Reporter:
+    """Registered only in a run that was asked to judge a release."""
+
+    def __init__(self, config: pytest.Config) -> None:
+        self._config = config
+        self._asked = config.stash[ASKED]
+        self._ledger = config.stash[LEDGER]
+        self._started = datetime.now(UTC)
+        self._started_s = time.monotonic()
+        self._complaints: list[str] = []
+        self._written: str | None = None
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_makereport(self, item: pytest.Item) -> Generator[None, Any, Any]:
+        report = yield
+        result = item.stash.get(RESULT, None)
+        if result is not None:
+            from sae_checks import record
+
+            report.sae_checks = record.pack(result)  # an attribute of a report crosses xdist as it is
+        return report
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        packed = getattr(report, "sae_checks", None)
+        cell = cell_of(report.nodeid)
+        if packed is not None:
+            from sae_checks import record
+
+            result = record.unpack(packed)
+            self._ledger.results[result.sae_id, result.check] = result
+        elif report.failed and cell in self._asked.limits and cell not in self._ledger.results:
+            self._ledger.results[cell] = self._without_verdict(cell, "error", _last_line(report.longreprtext))
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_sessionfinish(self, session: pytest.Session) -> None:
+        if hasattr(self._config, "workerinput") or self._config.getoption("collectonly"):
+            return
+        ended = session.exitstatus
+        if ended in (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED):
+            session.exitstatus = self._verdict_on_the_run(pytest.ExitCode(ended))
+        path = self._asked.plan.options.record
+        if path is not None and self._ledger.results:
+            from sae_checks import record
+
+            record.write(self._record(), path)
+            self._written = str(path)
+
+    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
+        if not self._ledger.results and not self._complaints:
+            return
+        from sae_checks.report import terminal
+
+        results = [result for result in self._in_order() if (result.sae_id, result.check) in self._ledger.selected]
+        terminalreporter.section(f"sae-checks: {self._asked.plan.release.name}")
+        for line in terminal.table(results):
+            for piece in line:
+                terminalreporter.write(piece.text, **_MARKUP[piece.tone])
+            terminalreporter.line("")
+        terminalreporter.line(terminal.tally(results))
+        for result in results:
+            if result.outcome in ("failed", "inconclusive", "error"):
+                for text in terminal.complaint(result):
+                    terminalreporter.line(text, red=True)
+        for text in self._complaints:
+            terminalreporter.line(text, red=True, bold=True)
+        if self._written is not None:
+            terminalreporter.line(f"run record: {self._written}")
+
+    def _verdict_on_the_run(self, ended: pytest.ExitCode) -> pytest.ExitCode:
+        """What pytest would call a success is one only if every SAE that was selected got a verdict."""
+        judged = {cell for cell, result in self._ledger.results.items() if result.outcome != "not_measured"}
+        if not self._ledger.selected:
+            self._complaints.append(errors.no_check_ran([str(arg) for arg in self._config.args]))
+            return pytest.ExitCode.USAGE_ERROR
+        without = {sae_id for sae_id, _ in self._ledger.selected} - {sae_id for sae_id, _ in judged}
+        if without or not judged:
+            self._complaints.append(errors.sae_not_judged(sorted(without)))
+            return pytest.ExitCode.TESTS_FAILED
+        return ended
+
+    def _in_order(self) -> list[Result]:
+        """A result for every SAE and check of the plan, in the plan's order."""
+        cells = [(sae_id, check.name) for sae_id in self._asked.plan.release.sae_ids for check in checks.CHECKS]
+        return [self._ledger.results.get(cell) or self._without_verdict(cell, "not_measured", "") for cell in cells]
+
+    def _without_verdict(self, cell: Cell, outcome: Any, reason: str) -> Result:
+        from sae_checks.record import Result
+
+        if not reason:
+            reason = "not reached" if cell in self._ledger.selected else "not selected (-k, -m, --lf, paths)"
+        return Result(sae_id=cell[0], check=cell[1], outcome=outcome, reason=reason, limit=self._asked.limits[cell])
+
+    def _record(self) -> Record:
+        from sae_checks import record
+
+        plan = self._asked.plan
+        options = {**asdict(plan.options), "n_context_tokens": plan.n_context_tokens}
+        return record.Record(
+            started=self._started.isoformat(timespec="seconds"),
+            wall_s=round(time.monotonic() - self._started_s, 3),
+            release=record.ReleaseFacts(
+                name=plan.release.name,
+                source=plan.release.source,
+                revision=plan.release.revision,
+                sae_ids=plan.release.sae_ids,
+            ),
+            options=tuple((key, _plain(value)) for key, value in options.items()),
+            software=record.software(),
+            platform=platform.platform(),
+            results=tuple(self._in_order()),
+        )
+
+
+def _plain(value: object) -> str | int | None:
+    """An option as JSON holds it."""
+    if value is None or isinstance(value, int | str):
+        return value
+    return " ".join(value) if isinstance(value, tuple) else str(value)
+
+
+def _last_line(text: str) -> str:
+    lines = text.strip().splitlines()
+    return errors.shown(lines[-1], n_most=400) if lines else "it failed without a word"

@@ -1,0 +1,67 @@
+"""
+pytest-xdist: one plan for all workers, and each SAE on one worker.
+
+A worker measures together all SAEs that fall to it. Which SAEs belong together is a function of the plan and the number
+of workers alone, so controller and workers agree on it without a word.
+"""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Collection
+from typing import Any
+
+import pytest
+
+from sae_checks.plugin.state import ASKED, LEDGER, cell_of
+
+# Any below: pytest-xdist is optional, and so are its types.
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: Any) -> None:
+    asked = node.config.stash.get(ASKED, None)
+    if asked is not None:
+        node.workerinput["sae_checks"] = pickle.dumps(asked)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    asked = config.stash.get(ASKED, None)
+    if asked is None or config.getoption("dist") != "load":  # another --dist is the user's own choice
+        return None
+    from xdist.scheduler import LoadScopeScheduling
+
+    sae_ids = asked.plan.release.sae_ids
+
+    class BySae(LoadScopeScheduling):  # type: ignore[misc]  # xdist has no types
+        def _split_scope(self, nodeid: str) -> str:
+            cell = cell_of(nodeid)
+            if cell is None or cell[0] not in sae_ids:
+                return nodeid
+            return f"share {share_of(cell[0], sae_ids, self.numnodes)}"
+
+    return BySae(config, log)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_node_collection_finished(node: Any, ids: list[str]) -> None:
+    ledger = node.config.stash.get(LEDGER, None)
+    if ledger is not None:
+        known = set(node.config.stash[ASKED].limits)
+        ledger.selected |= {cell for nodeid in ids if (cell := cell_of(nodeid)) in known}
+
+
+def share_of(sae_id: str, sae_ids: Collection[str], n_workers: int) -> int:
+    """Which worker's share *sae_id* is: neighbours go to different workers, since early layers take longer."""
+    return list(sae_ids).index(sae_id) % max(1, n_workers)
+
+
+def measured_together(config: pytest.Config, sae_id: str, names: Collection[str]) -> tuple[str, ...]:
+    """The SAEs of this process's share for which any of the checks *names* is selected; *sae_id* among them."""
+    sae_ids = config.stash[ASKED].plan.release.sae_ids
+    n_workers = getattr(config, "workerinput", {}).get("workercount", 1)
+    selected = config.stash[LEDGER].selected
+    wanted = {each for each, name in selected if name in names} | {sae_id}
+    share = share_of(sae_id, sae_ids, n_workers)
+    return tuple(each for each in sae_ids if each in wanted and share_of(each, sae_ids, n_workers) == share)

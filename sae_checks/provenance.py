@@ -1,0 +1,78 @@
+"""What a measurement was made of. Ground: one wing measures it, the other keeps it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FileHash:
+    """One file that was read."""
+
+    name: str
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelFacts:
+    """The language model as it was measured."""
+
+    source: str
+    architecture: str
+    """its transformers class."""
+    backend: str
+    dtype: str
+    device: str
+    n_layers: int
+    d_model: int
+    n_context_tokens: int
+    weights: tuple[FileHash, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CorpusFacts:
+    """A corpus as it was tokenised and masked."""
+
+    kind: str
+    """'text' or 'lambada'."""
+    source: str
+    sha256: str
+    """of the file."""
+    fingerprint: str
+    """sha256 over tokens and masks: equal fingerprints mean that the same predictions were scored."""
+    prepend_bos: bool
+    n_sequences: int
+    n_scored_tokens: int
+    n_context_tokens: int
+    n_cut: int
+    """sequences or items that lost tokens because they were longer than the context."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SaeFacts:
+    """One SAE as it was loaded."""
+
+    sae_id: str
+    hook: str
+    architecture: str
+    d_in: int
+    d_sae: int
+    n_training_context_tokens: int | None
+    weights: FileHash
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Package:
+    """One installed distribution."""
+
+    name: str
+    version: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Provenance:
+    """Everything behind the result of one check of one SAE."""
+
+    sae: SaeFacts
+    model: ModelFacts
+    corpus: CorpusFacts

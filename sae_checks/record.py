@@ -1,0 +1,276 @@
+"""
+One run as strict JSON, both ways: what was measured, with what, and what followed.
+
+The format is a contract (`record.schema.json` beside this file): others read it. A field is never given a new meaning;
+a change that old readers would misread raises SCHEMA.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from functools import cache
+from importlib import metadata, resources
+from pathlib import Path
+from typing import Any, Literal, TypeVar, cast
+
+import jsonschema
+
+from sae_checks import errors
+from sae_checks.provenance import CorpusFacts, FileHash, ModelFacts, Package, Provenance, SaeFacts
+from sae_checks.stats import CurvePoint, Estimate
+from sae_checks.thresholds import Limit
+from sae_checks.verdict import Outcome
+
+SCHEMA = 1
+_PACKAGES = (
+    "sae-checks",
+    "torch",
+    "transformers",
+    "transformer-lens",
+    "sae-lens",
+    "datasets",
+    "numpy",
+    "scipy",
+    "pytest",
+)
+
+T = TypeVar("T")
+Json = dict[str, Any]  # Any: JSON's values, validated against the schema before they are read
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Result:
+    """One check of one SAE."""
+
+    sae_id: str
+    check: str
+    outcome: Outcome
+    reason: str
+    limit: Limit | None
+    """None only where none was looked up."""
+    estimates: tuple[Estimate, ...] = ()
+    curve: tuple[CurvePoint, ...] = ()
+    """the increase by position; long_context only."""
+    provenance: Provenance | None = None
+    """None for what was never measured."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReleaseFacts:
+    """The release as it was asked for and pinned."""
+
+    name: str
+    source: str
+    revision: str | None
+    sae_ids: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Record:
+    """One run."""
+
+    started: str
+    """UTC, ISO 8601."""
+    wall_s: float
+    release: ReleaseFacts
+    options: tuple[tuple[str, str | int | None], ...]
+    software: tuple[Package, ...]
+    platform: str
+    results: tuple[Result, ...]
+
+
+def software() -> tuple[Package, ...]:
+    """The installed versions of everything that can move a number."""
+    found = []
+    for name in _PACKAGES:
+        try:
+            found.append(Package(name=name, version=metadata.version(name)))
+        except metadata.PackageNotFoundError:  # a bare checkout has no sae-checks distribution
+            continue
+    return tuple(found)
+
+
+def to_json(record: Record) -> Json:
+    """The record as JSON values, checked against the schema."""
+    provenances = [result.provenance for result in record.results if result.provenance is not None]
+    saes = _once([provenance.sae for provenance in provenances])
+    models = _once([provenance.model for provenance in provenances])
+    corpora = _once([provenance.corpus for provenance in provenances])
+    document: Json = {
+        "schema": SCHEMA,
+        "started": record.started,
+        "wall_s": record.wall_s,
+        "release": {
+            **{key: value for key, value in asdict(record.release).items() if key != "sae_ids"},
+            "sae_ids": list(record.release.sae_ids),
+            "saes": [asdict(sae) for sae in saes],
+        },
+        "models": [asdict(model) for model in models],
+        "corpora": [asdict(corpus) for corpus in corpora],
+        "options": dict(record.options),
+        "software": {package.name: package.version for package in record.software},
+        "platform": record.platform,
+        "results": [_row(result, models, corpora) for result in record.results],
+        "curves": {
+            result.sae_id: {"ce_increase": [asdict(point) for point in result.curve]}
+            for result in record.results
+            if result.curve
+        },
+    }
+    document = cast(Json, json.loads(dumps(document)))
+    jsonschema.validate(document, schema())
+    return document
+
+
+def from_json(document: Json, *, path: str = "record") -> Record:
+    """
+    The record that `to_json` wrote.
+
+    Raises:
+        RecordError: not of this schema.
+    """
+    try:
+        jsonschema.validate(document, schema())
+    except jsonschema.ValidationError as problem:
+        raise errors.bad_record(path, problem.message) from None
+    release = document["release"]
+    saes = {sae["sae_id"]: _sae_facts(sae) for sae in release["saes"]}
+    models = [_model_facts(model) for model in document["models"]]
+    corpora = [CorpusFacts(**corpus) for corpus in document["corpora"]]
+    return Record(
+        started=document["started"],
+        wall_s=document["wall_s"],
+        release=ReleaseFacts(
+            name=release["name"],
+            source=release["source"],
+            revision=release["revision"],
+            sae_ids=tuple(release["sae_ids"]),
+        ),
+        options=tuple(document["options"].items()),
+        software=tuple(Package(name=name, version=version) for name, version in document["software"].items()),
+        platform=document["platform"],
+        results=tuple(
+            _result(row, document["curves"].get(row["sae_id"], {}), saes, models, corpora)
+            for row in document["results"]
+        ),
+    )
+
+
+def write(record: Record, path: Path) -> None:
+    """*record* to *path*, whole or not at all."""
+    text = dumps(to_json(record), indent=1)
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")  # beside it: a rename does not cross file systems
+    try:
+        part.write_text(text + "\n", encoding="utf-8")
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def read(path: Path) -> Record:
+    """
+    The record in *path*.
+
+    Raises:
+        RecordError: not strict JSON of this schema.
+    """
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"), parse_constant=_refuse_constant)
+    except (OSError, ValueError) as problem:
+        raise errors.bad_record(str(path), str(problem)) from None
+    return from_json(document, path=str(path))
+
+
+def pack(result: Result) -> str:
+    """*result* as one string, for the way from an xdist worker to the controller."""
+    blank = ReleaseFacts(name="", source="", revision=None, sae_ids=(result.sae_id,))
+    alone = Record(started="", wall_s=0.0, release=blank, options=(), software=(), platform="", results=(result,))
+    return dumps(to_json(alone))
+
+
+def unpack(text: str) -> Result:
+    """The result that `pack` packed."""
+    (result,) = from_json(json.loads(text)).results
+    return result
+
+
+def dumps(value: object, *, indent: int | None = None) -> str:
+    """Strict JSON: a NaN or an infinity raises ValueError instead of becoming a word that is not JSON."""
+    return json.dumps(value, allow_nan=False, indent=indent)
+
+
+@cache
+def schema() -> Json:
+    """The JSON Schema of a record."""
+    return cast(Json, json.loads(resources.files("sae_checks").joinpath("record.schema.json").read_text("utf-8")))
+
+
+def _refuse_constant(name: str) -> float:
+    raise ValueError(f"{name} is not JSON")
+
+
+def _once(facts: Iterable[T]) -> list[T]:
+    """Each distinct entry, in order of first appearance."""
+    return list(dict.fromkeys(facts))
+
+
+def _row(result: Result, models: list[ModelFacts], corpora: list[CorpusFacts]) -> Json:
+    limit, provenance = result.limit, result.provenance
+    return {
+        "sae_id": result.sae_id,
+        "check": result.check,
+        "outcome": result.outcome,
+        "reason": result.reason,
+        "limit": None
+        if limit is None
+        else {
+            "measure": limit.measure,
+            limit.kind: limit.value,
+            "unit": limit.unit,
+            "source": limit.source,
+            "where": limit.where,
+        },
+        "measures": {
+            e.measure: {"value": e.value, "low": e.low, "high": e.high, "unit": e.unit, "n": e.n}
+            for e in result.estimates
+        },
+        "model": None if provenance is None else models.index(provenance.model),
+        "corpus": None if provenance is None else corpora.index(provenance.corpus),
+    }
+
+
+def _result(
+    row: Json, curves: Json, saes: Mapping[str, SaeFacts], models: list[ModelFacts], corpora: list[CorpusFacts]
+) -> Result:
+    provenance = None
+    if row["model"] is not None:
+        provenance = Provenance(sae=saes[row["sae_id"]], model=models[row["model"]], corpus=corpora[row["corpus"]])
+    limit = row["limit"]
+    curve = curves.get("ce_increase", []) if row["check"] == "long_context" else []
+    return Result(
+        sae_id=row["sae_id"],
+        check=row["check"],
+        outcome=row["outcome"],
+        reason=row["reason"],
+        limit=None if limit is None else _limit(row["check"], limit),
+        estimates=tuple(Estimate(measure=name, **values) for name, values in row["measures"].items()),
+        curve=tuple(CurvePoint(**point) for point in curve),
+        provenance=provenance,
+    )
+
+
+def _limit(check: str, limit: Json) -> Limit:
+    kind: Literal["max", "min"] = "max" if "max" in limit else "min"
+    rest = {key: limit[key] for key in ("measure", "unit", "source", "where")}
+    return Limit(check=check, kind=kind, value=limit[kind], **rest)
+
+
+def _sae_facts(sae: Json) -> SaeFacts:
+    return SaeFacts(**{**sae, "weights": FileHash(**sae["weights"])})
+
+
+def _model_facts(model: Json) -> ModelFacts:
+    return ModelFacts(**{**model, "weights": tuple(FileHash(**file) for file in model["weights"])})

@@ -1,0 +1,78 @@
+"""The table at the end of a run: one row per SAE, one column per check."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from sae_checks import checks
+from sae_checks.record import Result
+
+Tone = Literal["good", "bad", "warn", "plain"]
+
+_WORDS: dict[str, tuple[str, Tone]] = {
+    "passed": ("ok", "good"),
+    "failed": ("FAILED", "bad"),
+    "inconclusive": ("INCONCLUSIVE", "bad"),
+    "not_measured": ("not measured", "warn"),
+    "error": ("ERROR", "bad"),
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Piece:
+    """A run of text in one tone."""
+
+    text: str
+    tone: Tone = "plain"
+
+
+Line = tuple[Piece, ...]
+
+
+def table(results: Sequence[Result]) -> tuple[Line, ...]:
+    """The table: the limited measure's value and the outcome of every check, aligned."""
+    shown_checks = [c for c in checks.CHECKS if any(r.check == c.name for r in results)]
+    sae_ids = list(dict.fromkeys(result.sae_id for result in results))
+    cells = {(result.sae_id, result.check): _cell(result) for result in results}
+    columns = [[Piece(text="SAE"), *(Piece(text=sae_id) for sae_id in sae_ids)]]
+    for check in shown_checks:
+        column = [cells.get((sae_id, check.name), Piece(text="")) for sae_id in sae_ids]
+        columns.append([Piece(text=_head(check, results)), *column])
+    widths = [max(len(piece.text) for piece in column) for column in columns]
+    return tuple(
+        tuple(
+            Piece(text=piece.text.ljust(width) + "  ", tone=piece.tone)
+            for piece, width in zip(row, widths, strict=True)
+        )
+        for row in zip(*columns, strict=True)
+    )
+
+
+def complaint(result: Result) -> tuple[str, ...]:
+    """What there is to say of one check that is not green: value, interval, limit, and where that is written."""
+    word, _ = _WORDS[result.outcome]
+    first, *rest = result.reason.splitlines() or [""]
+    lines = [f"{word}: {result.check} of {result.sae_id}: {first}", *rest]
+    if result.limit is not None and result.outcome != "error":
+        lines.append(f"  limit written in {result.limit.where}: {result.limit.source}")
+    return tuple(lines)
+
+
+def tally(results: Sequence[Result]) -> str:
+    """`18 passed, 2 failed` over all checks of all SAEs."""
+    counts = {outcome: sum(r.outcome == outcome for r in results) for outcome in _WORDS}
+    return ", ".join(f"{n} {outcome.replace('_', ' ')}" for outcome, n in counts.items() if n)
+
+
+def _head(check: checks.Check, results: Sequence[Result]) -> str:
+    measures = {r.limit.measure for r in results if r.check == check.name and r.limit is not None}
+    return f"{check.title} ({', '.join(sorted(measures))})" if measures else check.title
+
+
+def _cell(result: Result) -> Piece:
+    word, tone = _WORDS[result.outcome]
+    limited = None if result.limit is None else result.limit.measure
+    value = next((f"{e.value:.4g} " for e in result.estimates if e.measure == limited), "")
+    return Piece(text=f"{value}{word}", tone=tone)

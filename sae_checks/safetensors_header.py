@@ -1,0 +1,68 @@
+"""
+What a .safetensors file says of itself, read from its header alone: shapes and whether the file is whole.
+
+Reading eight bytes and a little JSON lets a broken SAE be refused before torch is imported, and before a hostile
+configuration can ask for memory. Source: https://github.com/huggingface/safetensors, "Format".
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+_N_HEADER_BYTES_MOST = 100_000_000  # the format's own limit
+_N_BYTES_OF_DTYPE = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "I64": 8, "I32": 4, "I16": 2, "I8": 1, "U8": 1, "BOOL": 1}
+
+
+class HeaderError(ValueError):
+    """The file is not a whole .safetensors file; the text says why, for `errors.bad_weights` to frame."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TensorShape:
+    """One tensor of the file."""
+
+    name: str
+    shape: tuple[int, ...]
+
+
+def read_shapes(path: Path) -> tuple[TensorShape, ...]:
+    """
+    The tensors in *path*, without reading them.
+
+    Raises:
+        HeaderError: not a .safetensors file, or shorter or longer than its header says.
+    """
+    n_file_bytes = path.stat().st_size
+    with path.open("rb") as file:
+        n_header_bytes = int.from_bytes(file.read(8), "little")
+        if n_file_bytes < 8 or n_header_bytes > min(_N_HEADER_BYTES_MOST, n_file_bytes - 8):
+            raise HeaderError(f"{n_file_bytes} bytes are too few for a safetensors header (truncated?)")
+        text = file.read(n_header_bytes)
+    try:
+        header = json.loads(text)
+        entries = {name: entry for name, entry in header.items() if name != "__metadata__"}
+        shapes = tuple(_tensor(name, entry) for name, entry in entries.items())
+        n_data_bytes = max((int(entry["data_offsets"][1]) for entry in entries.values()), default=0)
+    except (ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError):
+        raise HeaderError("its header is not that of a safetensors file") from None
+    if 8 + n_header_bytes + n_data_bytes != n_file_bytes:
+        raise HeaderError(f"truncated: {n_file_bytes} bytes, its header speaks of {8 + n_header_bytes + n_data_bytes}")
+    return shapes
+
+
+def _tensor(name: str, entry: dict[str, object]) -> TensorShape:
+    shape = tuple(int(length) for length in _list(entry["shape"]))
+    start, stop = (int(offset) for offset in _list(entry["data_offsets"]))
+    n_bytes_each = _N_BYTES_OF_DTYPE.get(str(entry["dtype"]))
+    if n_bytes_each is not None and stop - start != n_bytes_each * math.prod(shape):
+        raise ValueError(name)
+    return TensorShape(name=name, shape=shape)
+
+
+def _list(value: object) -> list[int]:
+    if not isinstance(value, list):
+        raise TypeError(value)
+    return value

@@ -1,0 +1,196 @@
+"""
+thresholds.toml -> limits.
+
+Three layers, the narrower before the wider: an SAE id pattern of a release, the release, the default. A file given by
+the user is asked first, all its layers, and the shipped file answers only where the user's is silent, so that a
+stricter default of the user is never undone by a shipped limit.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import math
+import tomllib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from sae_checks import checks, errors
+
+_CHECKS = tuple(check.name for check in checks.CHECKS)
+_LIMIT_KEYS = ("measure", "max", "min", "unit", "source")
+_HEAD = 'schema = 1, then tables [default.CHECK], [release."NAME".CHECK], [release."NAME".sae."GLOB".CHECK]'
+
+Toml = dict[str, object]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limit:
+    """How far one measure of one check may go."""
+
+    check: str
+    measure: str
+    kind: Literal["max", "min"]
+    value: float
+    """in *unit*."""
+    unit: str
+    source: str
+    """where the number comes from."""
+    where: str
+    """file and table in which it is written."""
+
+    def allows(self, value: float) -> bool:
+        """True on the limit and on its good side; False for NaN, since both comparisons are."""
+        return value <= self.value if self.kind == "max" else value >= self.value
+
+    def __str__(self) -> str:
+        sign = "<=" if self.kind == "max" else ">="
+        return f"{self.measure} {sign} {self.value:g} {self.unit}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Layer:
+    """The limits of one table; None patterns match everything."""
+
+    release: str | None
+    sae: str | None
+    limits: tuple[Limit, ...]
+
+    def applies(self, release: str, sae_id: str) -> bool:
+        return (self.release is None or fnmatch.fnmatchcase(release, self.release)) and (
+            self.sae is None or fnmatch.fnmatchcase(sae_id, self.sae)
+        )
+
+    @property
+    def breadth(self) -> int:
+        return (self.release is None) + (self.sae is None)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Thresholds:
+    """The limits of one or more files, the first file before the next."""
+
+    files: tuple[tuple[_Layer, ...], ...]
+    """each file's layers, narrowest first, and of two equally narrow ones the later first."""
+    paths: tuple[str, ...]
+
+    def limit(self, release: str, sae_id: str, check: str) -> Limit:
+        """
+        The limit that applies: first file, narrowest layer, last table written in it.
+
+        Raises:
+            UsageError: no file has one.
+        """
+        for layers in self.files:
+            for layer in layers:
+                if layer.applies(release, sae_id):
+                    for limit in layer.limits:
+                        if limit.check == check:
+                            return limit
+        raise errors.no_limit(check, sae_id, self.paths)
+
+
+def shipped_path() -> Path:
+    """The project's own thresholds.toml: package data in a wheel, the top-level file in a checkout."""
+    packaged = Path(__file__).parent / "thresholds.toml"
+    return packaged if packaged.is_file() else Path(__file__).parent.parent / "thresholds.toml"
+
+
+def load(own: Path | None = None, *, shipped: Path | None = None) -> Thresholds:
+    """
+    The limits of the user's *own* file over the *shipped* one.
+
+    Raises:
+        UsageError: a file that cannot be read, or an entry that is not understood, wherever it stands.
+    """
+    paths = [*([own] if own is not None else []), shipped or shipped_path()]
+    return Thresholds(
+        files=tuple(_read(path) for path in paths),
+        paths=tuple(path.name for path in paths),
+    )
+
+
+def _read(path: Path) -> tuple[_Layer, ...]:
+    try:
+        document = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as problem:
+        raise errors.bad_thresholds(str(path), "", f"cannot be read ({problem})", "a TOML file") from None
+    last_first = reversed(list(_Reader(path).layers(document)))
+    return tuple(sorted(last_first, key=lambda layer: layer.breadth))
+
+
+class _Reader:
+    """Walks one document; knows where it is, so that a complaint can say so."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def layers(self, document: Toml) -> Iterator[_Layer]:
+        self.only(document, ("schema", "default", "release"), "the top")
+        if document.get("schema") != 1 or type(document["schema"]) is not int:
+            raise self.complaint("the top", f"schema is {document.get('schema')!r}", _HEAD)
+        yield _Layer(release=None, sae=None, limits=self.limits(self.table(document, "default", ""), "default"))
+        for release, table in self.tables(document, "release", ""):
+            place = f'release."{release}"'
+            of_release = {key: value for key, value in table.items() if key != "sae"}
+            yield _Layer(release=release, sae=None, limits=self.limits(of_release, place))
+            for sae, limits in self.tables(table, "sae", place):
+                yield _Layer(release=release, sae=sae, limits=self.limits(limits, f'{place}.sae."{sae}"'))
+
+    def limits(self, table: Toml, place: str) -> tuple[Limit, ...]:
+        self.only(table, _CHECKS, place)
+        return tuple(self.limit(check, self.table(table, check, place), f"{place}.{check}") for check in table)
+
+    def limit(self, check: str, table: Toml, place: str) -> Limit:
+        self.only(table, _LIMIT_KEYS, place)
+        measure, unit, source = (self.text(table, key, place) for key in ("measure", "unit", "source"))
+        expected = checks.named(check).unit_of(measure)
+        if expected is None:
+            names = ", ".join(m.name for m in checks.named(check).measures)
+            raise self.complaint(place, f"measure {measure!r}", f"a measure of {check}: {names}")
+        if unit != expected:
+            raise self.complaint(place, f"unit {unit!r}", f"unit = {expected!r} for {measure}")
+        kinds: list[Literal["max", "min"]] = [kind for kind in ("max", "min") if kind in table]
+        if len(kinds) != 1:
+            raise self.complaint(place, f"{len(kinds)} of max and min", "exactly one of max and min")
+        return Limit(
+            check=check,
+            measure=measure,
+            kind=kinds[0],
+            value=self.number(table, kinds[0], place),
+            unit=unit,
+            source=source,
+            where=f"{self.path.name} [{place}]",
+        )
+
+    def only(self, table: Toml, known: Sequence[str], place: str) -> None:
+        for key in table:
+            if key not in known:
+                raise self.complaint(place, f"unknown key {key!r}", f"one of {', '.join(known)}")
+
+    def table(self, parent: Toml, key: str, place: str) -> Toml:
+        value = parent.get(key, {})
+        if not isinstance(value, dict):
+            raise self.complaint(f"{place}.{key}".lstrip("."), "not a table", _HEAD)
+        return value
+
+    def tables(self, parent: Toml, key: str, place: str) -> Iterator[tuple[str, Toml]]:
+        of_key = self.table(parent, key, place)
+        for name in of_key:
+            yield name, self.table(of_key, name, f"{place}.{key}".lstrip("."))
+
+    def text(self, table: Toml, key: str, place: str) -> str:
+        value = table.get(key)
+        if not isinstance(value, str) or not value.strip():
+            raise self.complaint(place, f"{key} is {value!r}", f"{key} = a text")
+        return value
+
+    def number(self, table: Toml, key: str, place: str) -> float:
+        value = table[key]
+        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+            raise self.complaint(place, f"{key} is {value!r}", f"{key} = a finite number")
+        return float(value)
+
+    def complaint(self, place: str, problem: str, expected: str) -> errors.UsageError:
+        return errors.bad_thresholds(str(self.path), f"[{place}]", problem, expected)
