@@ -1,0 +1,11 @@
+"""Small language models and SAEs, made once per session; see tests/tiny.py."""
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def tiny_models():
+    """One random model per family, by family name."""
+    import tiny
+
+    return {family: tiny.model(family) for family in tiny.FAMILIES}
