@@ -25,7 +25,7 @@ from sae_checks.splice import Splice, ablate, splice
 N_ROWS_PER_CHUNK = 128
 
 Progress = Callable[[int, int], None]
-"""Told (tokens done, tokens in all) after every batch."""
+"""Told (tokens done, tokens in all) at the start and after every batch."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,6 +111,7 @@ class _Scores:
 def _batches(model: LanguageModel, sequences: Sequences, n_batch_tokens: int, progress: Progress) -> Iterator[_Batch]:
     order = np.argsort(-sequences.lengths, kind="stable")
     n_all, n_done, start = int(sequences.lengths.sum()), 0, 0
+    progress(0, n_all)
     while start < len(order):
         n_positions = int(sequences.lengths[order[start]])
         rows = order[start : start + max(1, n_batch_tokens // n_positions)]

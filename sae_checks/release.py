@@ -100,8 +100,8 @@ def resolve(name: str, *, patterns: Sequence[str] = ()) -> Release:
             lambada=None,
         )
     else:
-        known = (*EMBEDDED_RELEASES, *_folders_beside(Path(name)))
-        raise errors.unknown_release(name, difflib.get_close_matches(name, known, n=3, cutoff=0.5), known)
+        near = difflib.get_close_matches(name, (*EMBEDDED_RELEASES, *_folders_beside(Path(name))), n=1, cutoff=0.6)
+        raise errors.unknown_release(name, near, EMBEDDED_RELEASES)
     if not patterns:
         return release
     kept = tuple(sae for sae in release.saes if any(fnmatch.fnmatchcase(sae.sae_id, p) for p in patterns))

@@ -14,11 +14,11 @@ def tokenise(
     convention: Convention,
     *,
     bos: int | None,
-    n_items: int,
+    n_most: int,
     seed: int,
 ) -> Sequences:
     """
-    At most *n_items* passages in seeded order; the predictions of the last word's tokens are scored, nothing else.
+    At most *n_most* passages in seeded order; the predictions of the last word's tokens are scored, nothing else.
 
     The whole passage is encoded once and split after as many tokens as its context alone has: encoding the word alone
     could give other tokens. Passages longer than the context lose tokens at their beginning, after the BOS.
@@ -30,7 +30,7 @@ def tokenise(
     """
 
     def rows() -> Iterator[TokenRow]:
-        for index in seeded_order(passages, seed)[:n_items]:
+        for index in seeded_order(passages, seed)[:n_most]:
             context = passages[index].rpartition(" ")[0].rstrip()
             whole = encode(tokenizer, passages[index])
             n_target = len(whole) - len(encode(tokenizer, context))

@@ -13,11 +13,11 @@ def tokenise(
     convention: Convention,
     *,
     bos: int | None,
-    n_sequences: int,
+    n_most: int,
     seed: int,
 ) -> Sequences:
     """
-    At most *n_sequences* documents in seeded order, each cut to the context, one BOS before it if *bos* is given.
+    At most *n_most* documents in seeded order, each cut to the context, one BOS before it if *bos* is given.
 
     One chunk per document: chunks of one document in a row are not independent, and packing documents behind each
     other changes the loss. Documents of fewer than two tokens have nothing to predict and are passed over.
@@ -32,5 +32,5 @@ def tokenise(
             cut = whole[: convention.n_context_tokens]
             yield TokenRow(row=index, tokens=cut, n_given=1, was_cut=len(cut) < len(whole))
 
-    taken = [row for row, _ in zip(rows(), range(n_sequences), strict=False)]
+    taken = [row for row, _ in zip(rows(), range(n_most), strict=False)]
     return build(taken, convention, tokenizer.all_special_ids, score_special=False)

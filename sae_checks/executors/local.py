@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Generic, TypeVar
 
 import torch
@@ -39,6 +40,18 @@ class _Corpus:
     facts: CorpusFacts
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Source:
+    """Where a corpus comes from and how much of it is taken."""
+
+    path: Path
+    flag: str
+    read: Callable[[Path], tuple[str, ...]]
+    tokenise: Callable[..., Sequences]
+    n_most: int
+    n_context_tokens: int
+
+
 class LocalExecutor:
     """
     Measures SAEs of a plan on demand.
@@ -53,8 +66,8 @@ class LocalExecutor:
         self._described = {s.sae_id: s for s in plan.release.saes}
         self._loaded: dict[str, sae.LoadedSae | errors.SaeError] = {}
         self._corpora: dict[tuple[str, bool], _Corpus] = {}
-        self._text: dict[str, Measured[TextLosses] | errors.SaeError] = {}
-        self._items: dict[str, Measured[ItemLosses] | errors.SaeError] = {}
+        self._text: dict[str, Measured[TextLosses] | errors.SaeChecksError] = {}
+        self._items: dict[str, Measured[ItemLosses] | errors.SaeChecksError] = {}
         self._model_problem: errors.MeasuringError | None = None
 
     def text(self, sae_id: str, together: Collection[str]) -> Measured[TextLosses]:
@@ -109,7 +122,7 @@ class LocalExecutor:
     def _measure(
         self,
         kind: str,
-        into: dict[str, Measured[Losses] | errors.SaeError],
+        into: dict[str, Measured[Losses] | errors.SaeChecksError],
         run: Callable[..., tuple[Losses | measure.Fault, ...]],
         sae_id: str,
         together: Collection[str],
@@ -125,20 +138,37 @@ class LocalExecutor:
                 except errors.SaeError as problem:
                     into[each] = problem
         for prepends_bos, group in groups.items():
-            corpus = self._corpus(kind, prepends_bos)
-            measured = run(
-                self.model,
-                [self._ready(s.sae_id) for s in group],
-                corpus.sequences,
-                n_batch_tokens=self._plan.options.n_batch_tokens,
-                progress=lambda done, total: self._progress(kind, done, total),
-            )
-            for described, losses in zip(group, measured, strict=True):
-                if isinstance(losses, measure.Fault):
-                    into[described.sae_id] = errors.SaeError(losses.problem)
-                    continue
-                made_of = Provenance(sae=sae.facts(described), model=self.model.facts, corpus=corpus.facts)
-                into[described.sae_id] = Measured(losses=losses, provenance=made_of)
+            try:
+                into.update(self._measure_group(kind, run, group, prepends_bos))
+            except (
+                errors.MeasuringError,
+                RuntimeError,
+            ) as problem:  # torch raises RuntimeError, out of memory included
+                into.update(dict.fromkeys((s.sae_id for s in group), errors.MeasuringError(str(problem))))
+
+    def _measure_group(
+        self,
+        kind: str,
+        run: Callable[..., tuple[Losses | measure.Fault, ...]],
+        group: list[Sae],
+        prepends_bos: bool,
+    ) -> dict[str, Measured[Losses] | errors.SaeChecksError]:  # a dict: rows of one of this class's own
+        corpus = self._corpus(kind, prepends_bos)
+        measured = run(
+            self.model,
+            [self._ready(s.sae_id) for s in group],
+            corpus.sequences,
+            n_batch_tokens=self._plan.options.n_batch_tokens,
+            progress=lambda done, total: self._progress(kind, done, total),
+        )
+        found: dict[str, Measured[Losses] | errors.SaeChecksError] = {}
+        for described, losses in zip(group, measured, strict=True):
+            if isinstance(losses, measure.Fault):
+                found[described.sae_id] = errors.SaeError(losses.problem)
+                continue
+            made_of = Provenance(sae=sae.facts(described), model=self.model.facts, corpus=corpus.facts)
+            found[described.sae_id] = Measured(losses=losses, provenance=made_of)
+        return found
 
     def _sound(self, sae_id: str) -> Sae:
         described = self._described[sae_id]
@@ -175,55 +205,59 @@ class LocalExecutor:
         return self._corpora[kind, prepends_bos]
 
     def _tokenise(self, kind: str, prepends_bos: bool) -> _Corpus:
-        plan, options, tokenizer = self._plan, self._plan.options, self.model.tokenizer
+        options, tokenizer = self._plan.options, self.model.tokenizer
+        source = self._source(kind)
         bos = tokenizer.bos_token_id if tokenizer.bos_token_id is not None else tokenizer.eos_token_id
         if prepends_bos and bos is None:
-            raise errors.no_bos(str(plan.model))
-        n_context = plan.n_context_tokens if kind == "text" else (plan.n_model_context_tokens or plan.n_context_tokens)
+            raise errors.no_bos(str(self._plan.model))
         convention = Convention(
             prepend_bos=prepends_bos,
             special_tokens_kept=options.special_tokens == "keep",
-            n_context_tokens=n_context,
+            n_context_tokens=source.n_context_tokens,
         )
         given_bos = bos if prepends_bos else None
-        if kind == "text":
-            path = plan.corpus
-            sequences = text.tokenise(
-                files.read_documents(path),
-                tokenizer,
-                convention,
-                bos=given_bos,
-                n_sequences=options.n_sequences,
-                seed=options.seed,
-            )
-        else:
-            assert plan.lambada is not None
-            path = plan.lambada
-            sequences = lambada.tokenise(
-                files.read_passages(path),
-                tokenizer,
-                convention,
-                bos=given_bos,
-                n_items=options.n_items,
-                seed=options.seed,
-            )
+        texts = source.read(source.path)
+        sequences = source.tokenise(
+            texts, tokenizer, convention, bos=given_bos, n_most=source.n_most, seed=options.seed
+        )
         if not sequences.scored.any():
-            raise errors.nothing_to_score("--sae-corpus" if kind == "text" else "--sae-lambada", str(path))
+            raise errors.nothing_to_score(source.flag, str(source.path))
         facts = CorpusFacts(
             kind=kind,
-            source=str(path),
-            sha256=sha256_of(path),
+            source=str(source.path),
+            sha256=sha256_of(source.path),
             fingerprint=sequences.fingerprint,
             prepend_bos=prepends_bos,
             n_sequences=len(sequences.rows),
             n_scored_tokens=int(sequences.scored.sum()),
-            n_context_tokens=n_context,
+            n_context_tokens=source.n_context_tokens,
             n_cut=sequences.n_cut,
         )
         return _Corpus(sequences=sequences, facts=facts)
 
+    def _source(self, kind: str) -> _Source:
+        plan = self._plan
+        if kind == "text":
+            return _Source(
+                path=plan.corpus,
+                flag="--sae-corpus",
+                read=files.read_documents,
+                tokenise=text.tokenise,
+                n_most=plan.options.n_sequences,
+                n_context_tokens=plan.n_context_tokens,
+            )
+        assert plan.lambada is not None  # without a file there is nothing to ask for
+        return _Source(
+            path=plan.lambada,
+            flag="--sae-lambada",
+            read=files.read_passages,
+            tokenise=lambada.tokenise,
+            n_most=plan.options.n_items,
+            n_context_tokens=plan.n_model_context_tokens or plan.n_context_tokens,
+        )
 
-def _found(entry: Measured[Losses] | errors.SaeError) -> Measured[Losses]:
-    if isinstance(entry, errors.SaeError):
+
+def _found(entry: Measured[Losses] | errors.SaeChecksError) -> Measured[Losses]:
+    if isinstance(entry, errors.SaeChecksError):
         raise entry
     return entry

@@ -39,7 +39,9 @@ def load(folder: Path, *, dtype: str, device: torch.device) -> HuggingFaceModel:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the caller's `-W error` is for the caller's code
         from transformers import AutoModelForCausalLM, AutoTokenizer
+        from transformers.utils import logging
 
+        logging.disable_progress_bar()  # one bar is enough, and it is ours
         try:
             model = AutoModelForCausalLM.from_pretrained(
                 folder, local_files_only=True, trust_remote_code=False, use_safetensors=True, dtype=_DTYPES[dtype]

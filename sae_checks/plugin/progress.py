@@ -8,6 +8,7 @@ from collections.abc import Callable
 import pytest
 
 _PLAIN_EVERY_S = 10.0
+_N_BAR = 20  # characters
 
 
 class ProgressLine:
@@ -56,8 +57,10 @@ class ProgressLine:
             self._kind = ""
 
     def _line(self, n_done: int, n_all: int, elapsed_s: float) -> str:
-        head = f"measuring {self._kind}: {n_done:,} of {n_all:,} tokens"
-        if elapsed_s <= 0:  # the first batch started the clock
+        share = n_done / max(1, n_all)
+        bar = f"[{'=' * round(share * _N_BAR):{_N_BAR}}] " if self._moves else ""
+        head = f"{bar}measuring {self._kind}: {n_done:,} of {n_all:,} tokens"
+        if n_done == 0 or elapsed_s <= 0:
             return head
         rate = n_done / elapsed_s
         left = f"{(n_all - n_done) / rate:.0f} s left" if n_done < n_all else f"in {elapsed_s:.0f} s"

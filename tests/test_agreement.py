@@ -1,0 +1,178 @@
+"""The numbers of the demo agree with independent computations on the same tokens."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+import torch
+from peers import lm_eval_lambada
+
+from sae_checks import measure, release, sae, stats
+from sae_checks.corpora import files, lambada, text
+from sae_checks.corpora.sequences import Convention
+from sae_checks.model import hugging_face
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.filterwarnings("ignore"),  # the peers' own warnings
+]
+
+DEMO = release.resolve("demo")
+HOOKS = [described.hook for described in DEMO.saes]
+
+
+@pytest.fixture(scope="module")
+def model():
+    return hugging_face.load(DEMO.model, dtype="float32", device=torch.device("cpu"))
+
+
+@pytest.fixture(scope="module")
+def saes():
+    return [sae.load(described, device=torch.device("cpu"), center=False) for described in DEMO.saes]
+
+
+def sequences(model, n_context, n=24):
+    convention = Convention(prepend_bos=True, special_tokens_kept=True, n_context_tokens=n_context)
+    bos = model.tokenizer.bos_token_id
+    documents = files.read_documents(DEMO.corpus)
+    return text.tokenise(documents, model.tokenizer, convention, bos=bos, n_most=n, seed=1)
+
+
+def readings(model, saes, n_context):
+    """By hook and measure, on sequences of *n_context* tokens."""
+    losses = measure.measure_text(
+        model, saes, sequences(model, n_context), n_batch_tokens=2048, progress=lambda *_: None
+    )
+    return {
+        s.hook: {r.measure: r.value for r in (*stats.ce_loss(x), *stats.sparsity(x))}
+        for s, x in zip(saes, losses, strict=True)
+    }
+
+
+class OneBatch:
+    """What SAE Lens's evaluator asks of an ActivationsStore, with our tokens in it."""
+
+    def __init__(self, tokens):
+        self.tokens = tokens
+        self.store_batch_size_prompts, self.context_size = tokens.shape
+
+    def get_batch_tokens(self, _):
+        return self.tokens
+
+    def reset_input_dataset(self):
+        """Nothing to start again."""
+
+
+@pytest.fixture(scope="module")
+def sae_lens_metrics(model):
+    """SAE Lens's own evaluator over a HookedTransformer with the demo's weights, on sequences of 64 tokens."""
+    from sae_lens import SAE
+    from sae_lens.evals import EvalConfig, run_evals
+    from sae_lens.training.activation_scaler import ActivationScaler
+    from transformer_lens import HookedTransformer, HookedTransformerConfig
+    from transformer_lens.pretrained.weight_conversions import convert_gpt2_weights
+
+    config = model._model.config
+    hooked_config = HookedTransformerConfig(
+        n_layers=config.n_layer,
+        d_model=config.n_embd,
+        n_ctx=config.n_positions,
+        d_head=config.n_embd // config.n_head,
+        n_heads=config.n_head,
+        d_vocab=config.vocab_size,
+        act_fn=config.activation_function,
+        normalization_type="LN",
+        eps=config.layer_norm_epsilon,
+        device="cpu",
+    )
+    hooked = HookedTransformer(hooked_config)
+    hooked.load_and_process_state_dict(
+        convert_gpt2_weights(model._model, hooked_config),
+        fold_ln=False,
+        center_writing_weights=False,
+        center_unembed=False,
+        fold_value_biases=False,
+    )
+    hooked.tokenizer = model.tokenizer
+    wanted = EvalConfig(
+        n_eval_reconstruction_batches=1,
+        n_eval_sparsity_variance_batches=1,
+        compute_kl=True,
+        compute_ce_loss=True,
+        compute_sparsity_metrics=True,
+        compute_variance_metrics=True,
+    )
+    store = OneBatch(torch.from_numpy(sequences(model, 64).tokens))
+    found = {}
+    for described in DEMO.saes:
+        loaded = SAE.load_from_disk(described.weights.parent)
+        metrics, _ = run_evals(loaded, store, hooked, ActivationScaler(), wanted)
+        found[described.hook] = {k: v for group in metrics.values() for k, v in group.items()}
+    return found
+
+
+@pytest.mark.parametrize("hook", HOOKS)
+def test_agrees_with_sae_lens(model, saes, sae_lens_metrics, hook):
+    """CE clean and spliced, KL, L0 and explained variance are SAE Lens's to 1e-4, relative."""
+    theirs, ours = sae_lens_metrics[hook], readings(model, saes, 64)[hook]
+    # SAE Lens's KL also counts the last position, which has no next token: ours does with one token more
+    kl = readings(model, saes, 65)[hook]["kl"]
+    assert ours["ce_clean"] == pytest.approx(theirs["ce_loss_without_sae"], rel=1e-4)
+    assert ours["ce_spliced"] == pytest.approx(theirs["ce_loss_with_sae"], rel=1e-4)
+    assert kl == pytest.approx(theirs["kl_div_with_sae"], rel=1e-4)
+    assert ours["l0"] == pytest.approx(theirs["l0"], rel=1e-4)
+    assert ours["explained_variance"] == pytest.approx(theirs["explained_variance"], rel=1e-4)
+
+
+@pytest.mark.parametrize("hook", HOOKS)
+def test_agrees_with_plain_transformers(model, saes, hook):
+    """CE clean and spliced within the training context are those of whole passes with one PyTorch hook."""
+    import tiny
+
+    made = sequences(model, 128)
+    ids = torch.from_numpy(made.tokens)
+    ready = next(s for s in saes if s.hook == hook)
+
+    def change(x):
+        return torch.cat([x[:, :1], ready.reconstruct(x).output[:, 1:]], 1)
+
+    ours = readings(model, saes, 128)[hook]
+    for name, how in (("ce_clean", ()), ("ce_spliced", (hook, change))):
+        log_p = torch.log_softmax(tiny.plain_logits(model._model, ids, *how), -1)
+        ce = -log_p[:, 1:64].gather(-1, ids[:, 2:65, None]).double().mean()
+        assert ours[name] == pytest.approx(float(ce), rel=1e-5)
+
+
+def spliced_by_a_hook(model, ready):
+    """Puts *ready* into the raw model by a PyTorch hook at every position; returns what takes it out again."""
+    layer, blocks = int(ready.hook.split(".")[1]), model._model.transformer.h
+    if ready.hook.endswith("pre"):
+        return blocks[layer].register_forward_pre_hook(lambda _, args: (ready.reconstruct(args[0]).output, *args[1:]))
+    return blocks[layer].register_forward_hook(lambda _, __, output: ready.reconstruct(output).output)
+
+
+@pytest.mark.parametrize("hook", [HOOKS[1], HOOKS[-1]])
+def test_lambada_agrees_with_lm_evaluation_harness(model, saes, hook, tmp_path, monkeypatch):
+    """Accuracy and perplexity, clean and spliced, on the same passages, without BOS as the harness runs GPT-2."""
+    monkeypatch.setenv("HF_DATASETS_CACHE", str(tmp_path))
+    passages = files.read_passages(DEMO.lambada)[:120]
+    path = tmp_path / "passages.jsonl"
+    path.write_text("".join(json.dumps({"text": passage}) + "\n" for passage in passages))
+    ready = next(s for s in saes if s.hook == hook)
+    convention = Convention(prepend_bos=False, special_tokens_kept=True, n_context_tokens=256)
+    items = lambada.tokenise(passages, model.tokenizer, convention, bos=None, n_most=len(passages), seed=0)
+    (losses,) = measure.measure_items(model, [ready], items, n_batch_tokens=1024, progress=lambda *_: None)
+    ours = {r.measure: r.value for r in stats.lambada(losses)}
+    accuracy, perplexity = lm_eval_lambada(model, path)
+    assert ours["accuracy_clean"] == pytest.approx(accuracy, abs=1e-9)
+    assert ours["perplexity_clean"] == pytest.approx(perplexity, rel=1e-4)
+    handle = spliced_by_a_hook(model, ready)
+    try:
+        accuracy, perplexity = lm_eval_lambada(model, path)
+    finally:
+        handle.remove()
+    assert ours["accuracy_spliced"] == pytest.approx(accuracy, abs=1e-9)
+    assert ours["perplexity_spliced"] == pytest.approx(perplexity, rel=1e-4)
+    assert math.isfinite(ours["perplexity_spliced"])
+    assert np.isfinite(losses.spliced_logprob_nats).all()

@@ -1,0 +1,163 @@
+"""A check nobody has seen fail is not a check: each is seen green on an exact SAE and red on a broken one."""
+
+import dataclasses
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from sae_checks import checks, measure, release, stats, verdict
+from sae_checks.executors.local import LocalExecutor
+from sae_checks.options import Options
+from sae_checks.plugin.asking import settle
+from sae_checks.plugin.judging import judge
+from sae_checks.sae import Reconstruction
+
+pytestmark = pytest.mark.slow
+
+DEMO = release.resolve("demo")
+HOOKS = [sae.hook for sae in DEMO.saes]
+OTHER = {hook: HOOKS[(i + 2) % len(HOOKS)] for i, hook in enumerate(HOOKS)}
+
+
+def identity(weights):
+    eye = torch.eye(weights["W_dec"].shape[1])
+    return {
+        "W_enc": torch.cat([eye, -eye], 1).contiguous(),
+        "W_dec": torch.cat([eye, -eye], 0).contiguous(),
+        "b_enc": torch.zeros(2 * len(eye)),
+        "b_dec": torch.zeros(len(eye)),
+    }
+
+
+def shuffled(weights):
+    order = torch.randperm(len(weights["W_dec"]), generator=torch.Generator().manual_seed(0))
+    return {**weights, "W_dec": weights["W_dec"][order].contiguous()}
+
+
+BROKEN = {
+    "zero decoder": lambda w, _: {**w, "W_dec": torch.zeros_like(w["W_dec"])},
+    "shuffled decoder": lambda w, _: shuffled(w),
+    "other layer": lambda _, other: other,
+    "scaled decoder": lambda w, _: {**w, "W_dec": w["W_dec"] * 1.5},
+}
+VARIANTS = {"as trained": lambda w, _: w, "identity": lambda w, _: identity(w), **BROKEN}
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory):
+    """Every variant of every SAE of the demo, judged by the demo's own limits: the folder's name makes them apply."""
+    folder = tmp_path_factory.mktemp("controls") / "demo"
+    described = {sae.hook: sae for sae in DEMO.saes}
+    for hook, sae in described.items():
+        weights, other = (load_file(described[h].weights) for h in (hook, OTHER[hook]))
+        cfg = json.loads((sae.weights.parent / "cfg.json").read_text())
+        for name, change in VARIANTS.items():
+            place = folder / hook / name
+            place.mkdir(parents=True)
+            changed = change(weights, other)
+            save_file(changed, place / "sae_weights.safetensors")
+            (place / "cfg.json").write_text(json.dumps({**cfg, "d_sae": len(changed["W_dec"])}))
+    options = Options(
+        release=str(folder),
+        model=str(DEMO.model),
+        corpus=DEMO.corpus,
+        lambada=DEMO.lambada,
+        n_sequences=32,
+        n_items=200,
+        device="cpu",
+    )
+    asked = settle(options)
+    executor = LocalExecutor(asked.plan, lambda *_: None)
+    sae_ids = asked.plan.release.sae_ids
+    return {
+        (sae_id, check.name): judge(executor, asked, sae_id, check, sae_ids)
+        for sae_id in sae_ids
+        for check in checks.CHECKS
+    }
+
+
+def value(result, measure_name):
+    return next(e.value for e in result.estimates if e.measure == measure_name)
+
+
+@pytest.mark.parametrize("hook", HOOKS)
+def test_an_exact_reconstruction_is_green_everywhere(results, hook):
+    """The identity SAE passes all four checks, and its increase is within 1e-5 nats of nothing."""
+    of_sae = {check.name: results[f"{hook}/identity", check.name] for check in checks.CHECKS}
+    assert {name: r.outcome for name, r in of_sae.items()} == dict.fromkeys(of_sae, "passed")
+    assert abs(value(of_sae["ce_loss"], "ce_increase")) <= 1e-5
+    assert value(of_sae["lambada"], "accuracy_drop") == 0
+    assert abs(value(of_sae["long_context"], "degradation")) <= 1e-5
+
+
+@pytest.mark.parametrize("hook", HOOKS)
+@pytest.mark.parametrize("broken", BROKEN)
+def test_a_broken_sae_is_red(results, hook, broken):
+    """Whatever broke it, an SAE fails the loss check at every hook, and costs more than as it was trained."""
+    red, trained = results[f"{hook}/{broken}", "ce_loss"], results[f"{hook}/as trained", "ce_loss"]
+    assert red.outcome == "failed", red.reason
+    assert value(red, "ce_increase") > value(trained, "ce_increase") + 0.05
+
+
+@pytest.mark.parametrize("hook", HOOKS)
+def test_an_sae_as_trained_is_green(results, hook):
+    """The demo's own SAEs pass by the demo's own limits."""
+    for check in checks.CHECKS:
+        result = results[f"{hook}/as trained", check.name]
+        assert result.outcome == "passed", result.reason
+
+
+@pytest.mark.parametrize("hook", HOOKS)
+@pytest.mark.parametrize("check", ["lambada", "sparsity"])
+def test_a_zero_decoder_fails_the_other_checks(results, hook, check):
+    """Answers are lost and nothing is explained when every reconstruction is the bias alone."""
+    result = results[f"{hook}/zero decoder", check]
+    assert result.outcome == "failed", result.reason
+
+
+def test_an_sae_that_breaks_beyond_its_context_fails_long_context_alone():
+    """Exact within the training context and nothing beyond: the loss check is green, the long-context check red."""
+
+    class BreaksBeyond:
+        sae_id = hook = HOOKS[1]
+        n_training_context_tokens = 64
+        center = False
+
+        def reconstruct(self, x):
+            kept = (torch.arange(x.shape[1]) < 64)[:, None]
+            return Reconstruction(output=x * kept, n_active=torch.ones(x.shape[:2], dtype=torch.long))
+
+    asked = settle(Options(release="demo", n_sequences=16, device="cpu"))
+    executor = LocalExecutor(asked.plan, lambda *_: None)
+    corpus = executor._corpus("text", True).sequences
+    (losses,) = measure.measure_text(
+        executor.model, [BreaksBeyond()], corpus, n_batch_tokens=2048, progress=lambda *_: None
+    )
+    limits = {check: asked.limits[HOOKS[1], check] for check in ("ce_loss", "long_context")}
+    assert verdict.judge(stats.ce_loss(losses), limits["ce_loss"]).outcome == "passed"
+    assert verdict.judge(stats.long_context(losses), limits["long_context"]).outcome == "failed"
+
+
+def test_the_damaged_release_is_red_where_it_was_damaged_and_only_there():
+    """demo-broken fails the loss check for its one damaged SAE; every other SAE is as green as in demo."""
+    asked = settle(Options(release="demo-broken", n_sequences=32, device="cpu"))
+    executor = LocalExecutor(asked.plan, lambda *_: None)
+    sae_ids = asked.plan.release.sae_ids
+    outcomes = {s: judge(executor, asked, s, checks.CE_LOSS, sae_ids).outcome for s in sae_ids}
+    assert [s for s, outcome in outcomes.items() if outcome != "passed"] == ["blocks.2.hook_resid_pre"]
+    assert outcomes["blocks.2.hook_resid_pre"] == "failed"
+
+
+def test_the_embedded_release_is_small_and_whole():
+    """Model, SAEs and texts together stay under 8 MB, and both releases have an SAE at every residual hook."""
+    files = [path for path in Path(DEMO.corpus).parent.rglob("*") if path.is_file()]
+    assert sum(path.stat().st_size for path in files) < 8_000_000
+    for found in (DEMO, release.resolve("demo-broken")):
+        assert [s.hook for s in found.saes] == [
+            *(f"blocks.{i}.hook_resid_pre" for i in range(4)),
+            "blocks.3.hook_resid_post",
+        ]
+        assert all(dataclasses.replace(s, weights=None).n_training_context_tokens == 64 for s in found.saes)

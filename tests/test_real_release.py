@@ -1,0 +1,99 @@
+"""
+A release no one here wrote: stories260K, a Llama-architecture model, and six SAEs trained with SAE Lens.
+
+The data is not part of the project. `SAE_CHECKS_DATA` names the folder that holds it; without it these are skipped.
+"""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from sae_checks import checks
+from sae_checks.options import Options
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif("SAE_CHECKS_DATA" not in os.environ, reason="SAE_CHECKS_DATA names no folder of real releases"),
+]
+
+DATA = Path(os.environ.get("SAE_CHECKS_DATA", ""))
+
+
+def options(**kwargs):
+    return Options(
+        **{
+            "release": str(DATA / "stories260K-res-saes"),
+            "model": str(DATA / "stories260K"),
+            "corpus": DATA / "stories/eval.jsonl",
+            "lambada": DATA / "stories/cloze.jsonl",
+            "n_sequences": 32,
+            "n_items": 120,
+            "device": "cpu",
+            **kwargs,
+        }
+    )
+
+
+def judged(asked_options, names=("ce_loss", "lambada", "long_context", "sparsity")):
+    from sae_checks.executors.local import LocalExecutor
+    from sae_checks.plugin.asking import settle
+    from sae_checks.plugin.judging import judge
+
+    asked = settle(asked_options)
+    executor = LocalExecutor(asked.plan, lambda *_: None)
+    sae_ids = asked.plan.release.sae_ids
+    return {(s, name): judge(executor, asked, s, checks.named(name), sae_ids) for s in sae_ids for name in names}
+
+
+def test_six_saes_times_four_checks_without_an_error():
+    """Every check has a verdict for every SAE, and the numbers are in the range known for this release."""
+    results = judged(options())
+    assert len(results) == 24
+    assert {r.outcome for r in results.values()} <= {"passed", "failed"}
+    for (_, name), result in results.items():
+        values = {e.measure: e.value for e in result.estimates}
+        if name == "ce_loss":
+            assert 1.0 < values["ce_clean"] < 1.5
+            assert 0.03 < values["ce_increase"] < 0.17
+        if name == "lambada":
+            assert 0.6 < values["accuracy_clean"] < 0.9
+
+
+def test_the_real_lambada_is_beyond_this_model():
+    """A model that answers almost nothing is not measured, with the reason: its SAEs must not pass for it."""
+    results = judged(options(lambada=DATA / "lambada_openai/test.jsonl", sae_ids=("blocks.0.*",)), names=("lambada",))
+    (result,) = results.values()
+    assert result.outcome == "not_measured"
+    assert "clean accuracy too low" in result.reason
+
+
+def test_lambada_with_bos_agrees_with_lm_evaluation_harness(tmp_path, monkeypatch):
+    """stories260K's tokenizer prepends BOS for lm-evaluation-harness too: accuracy and perplexity are the same."""
+    import json
+
+    import torch
+    from peers import lm_eval_lambada
+
+    from sae_checks.corpora import files
+    from sae_checks.model import hugging_face
+
+    monkeypatch.setenv("HF_DATASETS_CACHE", str(tmp_path))
+    passages = files.read_passages(DATA / "stories/cloze.jsonl")[:120]
+    path = tmp_path / "passages.jsonl"
+    path.write_text("".join(json.dumps({"text": passage}) + "\n" for passage in passages))
+    (result,) = judged(options(lambada=path, sae_ids=("blocks.0.*",)), names=("lambada",)).values()
+    ours = {e.measure: e.value for e in result.estimates}
+    model = hugging_face.load(DATA / "stories260K", dtype="float32", device=torch.device("cpu"))
+    accuracy, perplexity = lm_eval_lambada(model, path)
+    assert ours["accuracy_clean"] == pytest.approx(accuracy, abs=1e-9)
+    assert ours["perplexity_clean"] == pytest.approx(perplexity, rel=1e-4)
+
+
+def test_wikitext_is_read_as_paragraphs():
+    """A .txt corpus is cut at blank lines, and another kind of text than the model's own costs it more."""
+    results = judged(options(corpus=DATA / "wikitext2/test.txt", sae_ids=("blocks.1.*",)), names=("ce_loss",))
+    (result,) = results.values()
+    values = {e.measure: e.value for e in result.estimates}
+    assert values["ce_clean"] > 2
+    assert values["ce_increase"] > 0
