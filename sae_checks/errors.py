@@ -26,6 +26,14 @@ class MeasuringError(SaeChecksError):
     """The language model or a corpus cannot be used: every check that needs it is an error."""
 
 
+class HubError(SaeChecksError):
+    """The Hugging Face Hub did not give what was asked of it."""
+
+
+class HubBusyError(HubError):
+    """It may give it later."""
+
+
 class RecordError(SaeChecksError):
     """A file is not a run record of a schema that this version reads."""
 
@@ -36,12 +44,18 @@ def shown(text: object, *, n_most: int = 120) -> str:
 
     Names come from files that strangers wrote (cfg.json, folder names), so control characters are escaped.
     """
-    printable = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(text))
+    printable = _escaped(str(text))
     return printable if len(printable) <= n_most else printable[: n_most - 3] + "..."
+
+
+def _escaped(text: str) -> str:
+    """*text* with every character that is not printable written as its escape."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def said(what: str, *, expected: str, got: str, attempt: str) -> str:
     """The four parts of a message, one line each."""
+    what, expected, got, attempt = (_escaped(part) for part in (what, expected, got, attempt))
     return f"{what}\n  expected: {expected}\n  got:      {got}\n  try:      {attempt}"
 
 
@@ -356,6 +370,94 @@ def nothing_to_score(flag: str, path: str) -> MeasuringError:
             expected="documents of at least two tokens that the tokenizer knows",
             got="none",
             attempt=f"{flag} with longer documents",
+        )
+    )
+
+
+def hub_no_repo(repo_id: str) -> HubError:
+    return HubError(
+        said(
+            f"the Hub has no repository {shown(repo_id)}, or not for you",
+            expected="a public repository, or one that your token (HF_TOKEN, hf auth login) can read",
+            got="repository not found",
+            attempt="look at its name and your login",
+        )
+    )
+
+
+def hub_gated(repo_id: str) -> HubError:
+    return HubError(
+        said(
+            f"the repository {shown(repo_id)} is gated",
+            expected="access granted to the account of your token (HF_TOKEN, hf auth login)",
+            got="access denied",
+            attempt="accept its terms on its page, then log in",
+        )
+    )
+
+
+def hub_no_revision(repo_id: str, revision: str) -> HubError:
+    return HubError(
+        said(
+            f"the repository {shown(repo_id)} has no revision {shown(revision)!r}",
+            expected="a branch, a tag or a commit",
+            got=shown(revision),
+            attempt="--sae-revision with one that exists, or none for main",
+        )
+    )
+
+
+def hub_no_file(source: str, path: str) -> HubError:
+    return HubError(
+        said(
+            f"{shown(source)} has no file {shown(path)}",
+            expected="that file in that commit",
+            got="file not found",
+            attempt="another revision, or tell the release's authors",
+        )
+    )
+
+
+def hub_busy(repo_id: str, problem: str) -> HubBusyError:
+    return HubBusyError(
+        said(
+            f"the Hub does not answer for {shown(repo_id)}; nothing old is used in its place",
+            expected="an answer from the Hub (HF_ENDPOINT)",
+            got=shown(problem, n_most=300),
+            attempt="again later, or --sae-offline to use exactly the commit that is cached",
+        )
+    )
+
+
+def hub_too_slow(source: str, path: str, limit_s: float) -> HubBusyError:
+    return HubBusyError(
+        said(
+            f"{shown(path)} of {shown(source)} did not arrive",
+            expected=f"within {limit_s:.0f} s",
+            got="less than that",
+            attempt="again later; what arrived is resumed",
+        )
+    )
+
+
+def hub_wrong_hash(source: str, path: str, expected: str, got: str) -> HubError:
+    return HubError(
+        said(
+            f"{shown(path)} of {shown(source)} is not what the Hub says it is; it was removed from the cache",
+            expected=f"sha256 {expected}",
+            got=f"sha256 {got}",
+            attempt="again; if it stays so, something between you and the Hub changes files",
+        )
+    )
+
+
+def hub_not_cached(repo_id: str, revision: str) -> HubError:
+    return HubError(
+        said(
+            f"offline, and {shown(repo_id)} at {shown(revision)!r} is not in the cache",
+            expected="a run with the Hub in reach before, into this cache (HF_HOME)",
+            got="no such commit in the cache",
+            attempt="once without --sae-offline and HF_HUB_OFFLINE",
         )
     )
 

@@ -83,7 +83,7 @@ class Options:
     lambada: Path | None = None
     n_sequences: int = 256
     n_context_tokens: int | None = None
-    """None: chosen from the model and the SAEs, see `plan.context_tokens`."""
+    """None: chosen from the model and the SAEs, see `plan.make`."""
     n_items: int = 1000
     seed: int = 0
     device: str = "auto"
@@ -111,7 +111,10 @@ def parse(raw: Mapping[str, str | list[str] | None]) -> Options:
 
     def path(key: str) -> Path | None:
         value = text(key)
-        return None if value is None else Path(value).expanduser()
+        try:
+            return None if value is None else Path(value).expanduser()
+        except RuntimeError:  # ~name of nobody
+            raise errors.bad_option(_flag(key), str(value), "a path whose home folder exists") from None
 
     def count(key: str, *, least: int = 1) -> int:
         return _whole_number(_flag(key), text(key) or "", least=least)
@@ -152,9 +155,16 @@ def defaults() -> dict[str, str | list[str] | None]:  # a dict: the border to py
 
 
 def gather(given: Callable[[str], object], ini: Callable[[str], object]) -> dict[str, str | list[str] | None]:
-    """Command line over ini file over default, for every option; *given* and *ini* look one key up."""
+    """
+    Command line over ini file over default, for every option; *given* and *ini* look one key up.
+
+    Raises:
+        UsageError: an option was given an empty value.
+    """
     raw = defaults()
     for spec in SPECS:
+        if given(spec.key) == "":  # an unset variable of a script: what was meant is not known
+            raise errors.bad_option(spec.flag, "", "a value")
         for found in (ini(spec.key), given(spec.key)):
             if isinstance(found, list):
                 raw[spec.key] = [str(entry) for entry in found] or raw[spec.key]

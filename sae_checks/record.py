@@ -121,7 +121,7 @@ def to_json(record: Record) -> Json:
         },
     }
     document = cast(Json, json.loads(dumps(document)))
-    jsonschema.validate(document, schema())
+    _validator().validate(document)
     return document
 
 
@@ -133,7 +133,7 @@ def from_json(document: Json, *, path: str = "record") -> Record:
         RecordError: not of this schema.
     """
     try:
-        jsonschema.validate(document, schema())
+        _validator().validate(document)
     except jsonschema.ValidationError as problem:
         raise errors.bad_record(path, problem.message) from None
     release = document["release"]
@@ -179,7 +179,7 @@ def read(path: Path) -> Record:
     """
     try:
         document = json.loads(path.read_text(encoding="utf-8"), parse_constant=_refuse_constant)
-    except (OSError, ValueError) as problem:
+    except (OSError, ValueError, RecursionError) as problem:
         raise errors.bad_record(str(path), str(problem)) from None
     return from_json(document, path=str(path))
 
@@ -200,6 +200,11 @@ def unpack(text: str) -> Result:
 def dumps(value: object, *, indent: int | None = None) -> str:
     """Strict JSON: a NaN or an infinity raises ValueError instead of becoming a word that is not JSON."""
     return json.dumps(value, allow_nan=False, indent=indent)
+
+
+@cache
+def _validator() -> jsonschema.Draft202012Validator:
+    return jsonschema.Draft202012Validator(schema())
 
 
 @cache
@@ -247,7 +252,10 @@ def _result(
 ) -> Result:
     provenance = None
     if row["model"] is not None:
-        provenance = Provenance(sae=saes[row["sae_id"]], model=models[row["model"]], corpus=corpora[row["corpus"]])
+        try:
+            provenance = Provenance(sae=saes[row["sae_id"]], model=models[row["model"]], corpus=corpora[row["corpus"]])
+        except (KeyError, IndexError, TypeError):
+            raise errors.bad_record("record", f"a result of {row['sae_id']} points at nothing") from None
     limit = row["limit"]
     curve = curves.get("ce_increase", []) if row["check"] == "long_context" else []
     return Result(

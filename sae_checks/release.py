@@ -86,12 +86,12 @@ def resolve(name: str, *, patterns: Sequence[str] = ()) -> Release:
     """
     if name in EMBEDDED_RELEASES:
         release = _embedded(name)
-    elif (folder := Path(name).expanduser()).is_dir():
+    elif (folder := _folder(name)) is not None:
         saes = _in_folder(folder)
         if not saes:
             raise errors.empty_release(name)
         release = Release(
-            name=folder.resolve().name,
+            name=errors.shown(folder.resolve().name),
             source=str(folder),
             revision=None,
             saes=saes,
@@ -108,6 +108,15 @@ def resolve(name: str, *, patterns: Sequence[str] = ()) -> Release:
     if not kept:
         raise errors.no_sae_matches(patterns, release.sae_ids)
     return replace(release, saes=kept)
+
+
+def _folder(name: str) -> Path | None:
+    """The folder that *name* may be the path of."""
+    try:
+        folder = Path(name).expanduser()
+        return folder if folder.is_dir() else None
+    except (OSError, RuntimeError):  # too long a name, no access, the home of nobody
+        return None
 
 
 def sha256_of(path: Path) -> str:
@@ -147,10 +156,15 @@ def _in_folder(folder: Path) -> tuple[Sae | BrokenSae, ...]:
         place = cfg_path.parent
         sae_id = place.resolve().name if place == folder else place.relative_to(folder).as_posix()
         try:
-            found.append(read_sae(errors.shown(sae_id), place))
+            found.append(read_sae(_id(sae_id), place))
         except errors.SaeError as problem:
-            found.append(BrokenSae(sae_id=errors.shown(sae_id), problem=str(problem)))
+            found.append(BrokenSae(sae_id=_id(sae_id), problem=str(problem)))
     return tuple(sorted(found, key=_place_in_release))
+
+
+def _id(path: str) -> str:
+    """Printable, and two different paths stay different."""
+    return errors.shown(path.replace("\\", "\\\\"), n_most=100_000)
 
 
 def _place_in_release(sae: Sae | BrokenSae) -> tuple[int, str]:
@@ -165,9 +179,11 @@ def read_sae(sae_id: str, folder: Path) -> Sae:
         SaeError: a configuration or weight file that cannot be used, or a setting that would have to be ignored.
     """
     cfg = _read_cfg(sae_id, folder / CFG_FILE)
-    metadata = cfg.get("metadata")
-    described = {**metadata, **cfg} if isinstance(metadata, dict) else dict(cfg)
-    if not isinstance(metadata, dict):  # SAE Lens < 6: all on one level, older names, BOS unless said otherwise
+    metadata = cfg.get("metadata", {})
+    if not isinstance(metadata, dict):
+        raise errors.bad_cfg(sae_id, "metadata is no object")
+    described = {**metadata, **cfg}  # cfg wins: its d_in and d_sae are the ones that SAE Lens allocates by
+    if "metadata" not in cfg:  # SAE Lens < 6: all on one level, older names, BOS unless said otherwise
         described.setdefault("hook_name", cfg.get("hook_point"))
         described.setdefault("hook_head_index", cfg.get("hook_point_head_index"))
         described.setdefault("prepend_bos", True)
@@ -182,7 +198,7 @@ def read_sae(sae_id: str, folder: Path) -> Sae:
         weights=folder / WEIGHTS_FILE,
         hook=hook,
         layer=_layer(sae_id, hook),
-        architecture=str(described.get("architecture", "standard")),
+        architecture=errors.shown(described.get("architecture", "standard")),
         d_in=d_in,
         d_sae=d_sae,
         n_training_context_tokens=context if type(context) is int and context > 0 else None,

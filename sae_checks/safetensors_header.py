@@ -13,7 +13,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 _N_HEADER_BYTES_MOST = 100_000_000  # the format's own limit
-_N_BYTES_OF_DTYPE = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "I64": 8, "I32": 4, "I16": 2, "I8": 1, "U8": 1, "BOOL": 1}
+_N_BYTES_OF_DTYPE = {
+    **dict.fromkeys(("F64", "I64", "U64", "C64"), 8),
+    **dict.fromkeys(("F32", "I32", "U32"), 4),
+    **dict.fromkeys(("F16", "BF16", "I16", "U16"), 2),
+    **dict.fromkeys(("I8", "U8", "BOOL", "F8_E4M3", "F8_E5M2"), 1),
+}
 
 
 class HeaderError(ValueError):
@@ -46,7 +51,7 @@ def read_shapes(path: Path) -> tuple[TensorShape, ...]:
         entries = {name: entry for name, entry in header.items() if name != "__metadata__"}
         shapes = tuple(_tensor(name, entry) for name, entry in entries.items())
         n_data_bytes = max((int(entry["data_offsets"][1]) for entry in entries.values()), default=0)
-    except (ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError):
+    except (ValueError, KeyError, TypeError, AttributeError, IndexError, OverflowError, RecursionError):
         raise HeaderError("its header is not that of a safetensors file") from None
     if 8 + n_header_bytes + n_data_bytes != n_file_bytes:
         raise HeaderError(f"truncated: {n_file_bytes} bytes, its header speaks of {8 + n_header_bytes + n_data_bytes}")
@@ -56,8 +61,8 @@ def read_shapes(path: Path) -> tuple[TensorShape, ...]:
 def _tensor(name: str, entry: dict[str, object]) -> TensorShape:
     shape = tuple(int(length) for length in _list(entry["shape"]))
     start, stop = (int(offset) for offset in _list(entry["data_offsets"]))
-    n_bytes_each = _N_BYTES_OF_DTYPE.get(str(entry["dtype"]))
-    if n_bytes_each is not None and stop - start != n_bytes_each * math.prod(shape):
+    n_bytes_each = _N_BYTES_OF_DTYPE[str(entry["dtype"])]
+    if min(shape, default=0) < 0 or stop - start != n_bytes_each * math.prod(shape):
         raise ValueError(name)
     return TensorShape(name=name, shape=shape)
 

@@ -2,8 +2,9 @@
 Losses -> estimates with intervals, or a reason why there is none.
 
 Every mean is a ratio of sums over sequences (never a mean of ratios), and its interval takes the sequence, not the
-token, as the unit that was sampled: tokens of one document are not independent. Intervals are two-sided and cover the
-true value about 95 % of the time (Student's t on the linearised ratio; Cochran 1977, section 6). Everything is float64.
+token, as the unit that was sampled: tokens of one document are not independent. Intervals are two-sided, nominally 95 %
+(Student's t on the linearised ratio; Cochran 1977, section 6); with skewed increases and 64 sequences they were seen to
+cover 93 % at a coefficient of variation of 0.66 and 89 % at 1.3, missing mostly at the upper end. All is float64.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ class Estimate:
     value: float
     low: float
     high: float
-    """low <= value <= high; the interval misses the true value with probability ALPHA, about."""
+    """low <= value <= high; the interval misses the true value with probability ALPHA, nominally."""
     unit: str
     n: int
     """sequences or items behind it."""
@@ -107,7 +108,7 @@ def long_context(losses: TextLosses) -> tuple[Reading, ...]:
         return _all_not_measured(check, reason)
     if fault := _first_not_finite(losses):
         return tuple(NotFinite(measure=m.name, where=fault) for m in check.measures)
-    reaches = losses.beyond.n_tokens > 0
+    reaches = (losses.beyond.n_tokens > 0) & (losses.within.n_tokens > 0)
     if not reaches.any():
         return _all_not_measured(
             check, f"no document is longer than the training context of {losses.n_training_context_tokens} tokens"
@@ -131,17 +132,21 @@ def sparsity(losses: TextLosses) -> tuple[Reading, ...]:
     """
     check, sums = checks.SPARSITY, losses.reconstructions
     n = sums.n_tokens
-    for name, values in (("|x - x^|^2", sums.error_squared), ("|x|^2", sums.norm_squared)):
+    of_x = sums.sum.sum(axis=1)
+    for name, values in (("|x - x^|^2", sums.error_squared), ("|x|^2", sums.norm_squared), ("x", of_x)):
         if (row := _first_bad_row(values)) is not None:
             where = f"{name} is {values[row]} in {_sequence(losses, row)}"
             return tuple(NotFinite(measure=m.name, where=where) for m in check.measures)
+    if not n.any():
+        return _all_not_measured(check, "no token was replaced")
     mean = sums.sum.sum(axis=0) / n.sum()  # (d_in,)
     # |x - mean|^2 summed over a sequence's tokens, from its sums alone
     spread = sums.norm_squared - 2 * sums.sum @ mean + n * float(mean @ mean)  # (n_sequences,)
     if spread.sum() <= 1e-12 * max(1.0, sums.norm_squared.sum()):
         explained: Reading = NotMeasured(measure="explained_variance", reason="the activations do not vary")
     else:
-        explained = _ratio("explained_variance", check, spread - sums.error_squared, spread)
+        has = n > 0
+        explained = _ratio("explained_variance", check, (spread - sums.error_squared)[has], spread[has])
     return (_mean("l0", check, sums.n_active.astype(np.float64), n), explained)
 
 
@@ -228,9 +233,12 @@ def _ratio(measure: str, check: checks.Check, numerator: Floats, denominator: Fl
 
 def _recovered(regained: Floats, lost: Floats, n_tokens: Counts) -> Reading:
     loss = _mean("ce_recovered", checks.CE_LOSS, lost, n_tokens)
-    if isinstance(loss, Estimate) and loss.low <= 0:
+    if not isinstance(loss, Estimate):
+        return loss
+    if loss.low <= 0:
         return NotMeasured(measure="ce_recovered", reason="the ablation costs nothing measurable to compare with")
-    return _ratio("ce_recovered", checks.CE_LOSS, regained, lost) if isinstance(loss, Estimate) else loss
+    has = n_tokens > 0
+    return _ratio("ce_recovered", checks.CE_LOSS, regained[has], lost[has])
 
 
 def _share_bounds(n_true: int, n: int, alpha: float) -> tuple[float, float]:

@@ -188,9 +188,13 @@ class _Reader:
 
     def number(self, table: Toml, key: str, place: str) -> float:
         value = table[key]
-        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        try:
+            number = math.nan if isinstance(value, bool) or not isinstance(value, int | float) else float(value)
+        except OverflowError:
+            number = math.nan
+        if not math.isfinite(number):
             raise self.complaint(place, f"{key} is {value!r}", f"{key} = a finite number")
-        return float(value)
+        return number
 
     def complaint(self, place: str, problem: str, expected: str) -> errors.UsageError:
         return errors.bad_thresholds(str(self.path), f"[{place}]", problem, expected)

@@ -37,13 +37,13 @@ def judge(readings: Sequence[Reading], limit: Limit) -> Verdict:
     """
 
     def verdict(outcome: Outcome, reason: str) -> Verdict:
-        estimates = tuple(r for r in readings if isinstance(r, Estimate))
+        estimates = tuple(r for r in readings if isinstance(r, Estimate) and _finite(r))
         return Verdict(outcome=outcome, reason=reason, limit=limit, estimates=estimates)
 
     for reading in readings:
         if isinstance(reading, NotFinite):
             return verdict("failed", f"not finite: {reading.where}")
-        if isinstance(reading, Estimate) and not all(map(math.isfinite, (reading.value, reading.low, reading.high))):
+        if isinstance(reading, Estimate) and not _finite(reading):
             return verdict(
                 "failed", f"not finite: {reading.measure} is {reading.value} [{reading.low}, {reading.high}]"
             )
@@ -59,6 +59,10 @@ def judge(readings: Sequence[Reading], limit: Limit) -> Verdict:
     if limited.low <= limit.value <= limited.high:
         reason += " (the interval holds the limit: more sequences or items would settle it)"
     return verdict("passed" if limit.allows(limited.value) else "failed", reason)
+
+
+def _finite(estimate: Estimate) -> bool:
+    return all(map(math.isfinite, (estimate.value, estimate.low, estimate.high)))
 
 
 def spoken(estimate: Estimate) -> str:

@@ -25,7 +25,9 @@ from sae_checks import errors, hooks, release
 from sae_checks.release import BrokenSae, Sae, resolve
 
 DEMO = Path(release.__file__).parent / "demo" / "files"
-needs_demo = pytest.mark.skipif(not DEMO.is_dir(), reason="the embedded release is not in this checkout")
+needs_demo = pytest.mark.skipif(
+    not (DEMO / "saes-broken").is_dir(), reason="the embedded release is not in this checkout"
+)
 
 
 def only(folder):
@@ -142,7 +144,9 @@ def test_an_unknown_name_tells_the_nearest(tmp_path):
     assert "--sae-release demo-broken" in str(caught.value)
 
 
-@pytest.mark.parametrize("name", ["x" * 300, "x/" * 3000, "~no-such-user-here", "~no-such-user-here/saes"], ids=range(4))
+@pytest.mark.parametrize(
+    "name", ["x" * 300, "x/" * 3000, "~no-such-user-here", "~no-such-user-here/saes"], ids=range(4)
+)
 def test_a_name_that_cannot_be_a_folder_is_refused(name):
     """Too long a name, or the home folder of nobody: refused like any other unknown name."""
     with pytest.raises(errors.UsageError):
@@ -266,7 +270,9 @@ def test_settings_that_ask_for_nothing_are_taken(tmp_path, key, value):
     assert isinstance(only(tmp_path), Sae)
 
 
-@pytest.mark.parametrize(("kwargs", "centered"), [({}, False), (None, False), ({"center_writing_weights": False}, False)])
+@pytest.mark.parametrize(
+    ("kwargs", "centered"), [({}, False), (None, False), ({"center_writing_weights": False}, False)]
+)
 def test_residuals_are_centered_only_where_the_cfg_says_so(tmp_path, kwargs, centered):
     """Nothing said means that the residuals are taken as they are."""
     write_sae(tmp_path / "sae", metadata={"model_from_pretrained_kwargs": kwargs})
@@ -292,7 +298,9 @@ def test_an_unknown_training_context_is_unknown(tmp_path, value):
     assert only(tmp_path).n_training_context_tokens is None
 
 
-@pytest.mark.parametrize(("value", "expected"), [(MISSING, None), ("yes", None), (1, None), (True, True), (False, False)])
+@pytest.mark.parametrize(
+    ("value", "expected"), [(MISSING, None), ("yes", None), (1, None), (True, True), (False, False)]
+)
 def test_prepend_bos_is_what_the_cfg_says(tmp_path, value, expected):
     """A missing prepend_bos is None in a configuration of SAE Lens 6, never a guess."""
     write_sae(tmp_path / "sae", metadata={"prepend_bos": value})
@@ -320,19 +328,23 @@ def test_a_flat_cfg_for_one_head_is_refused(tmp_path):
     refused(tmp_path, "hook_head_index = 2")
 
 
-@given(st.recursive(st.none() | st.booleans() | st.integers() | st.text(), lambda x: st.lists(x) | st.dictionaries(st.text(), x)))
+any_json = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(), lambda x: st.lists(x) | st.dictionaries(st.text(), x)
+)
+
+
+@given(any_json)
 def test_any_value_in_a_cfg_is_read_or_refused(tmp_path_factory, value):
     """Whatever JSON stands where SAE Lens writes something else, the result is an SAE or a broken one."""
     folder = tmp_path_factory.mktemp("any")
-    for key in cfg():
-        write_sae(folder / key, **{key: value})
-    of_metadata = cfg()["metadata"]
-    for key in of_metadata:
+    usual = cfg()
+    for key in usual:
+        write_sae(folder / key, written={**usual, key: value})
+    for key in usual["metadata"]:
         write_sae(folder / "metadata" / key, metadata={key: value})
     found = resolve(str(folder))
-    assert len(found.saes) == len(cfg()) + len(of_metadata)
-    for sae in found.saes:
-        assert isinstance(sae, Sae | BrokenSae)
+    assert len(found.saes) == len(usual) + len(usual["metadata"])
+    assert all(isinstance(sae, Sae | BrokenSae) for sae in found.saes)
 
 
 # --- weights that cannot be used
@@ -348,7 +360,9 @@ class _Trap:
         return (Path.touch, (self.path,))
 
 
-@pytest.mark.parametrize("name", ["sae_weights.pt", "sae.pth", "weights.pkl", "pytorch_model.bin", "last.ckpt", "w.npz"])
+@pytest.mark.parametrize(
+    "name", ["sae_weights.pt", "sae.pth", "weights.pkl", "pytorch_model.bin", "last.ckpt", "w.npz"]
+)
 def test_a_pickle_is_refused_and_never_loaded(tmp_path, name):
     """Only a pickle is present: it is named, and the code in it does not run."""
     trace = tmp_path / "the-code-ran"

@@ -224,7 +224,7 @@ def test_what_is_no_toml_is_refused(refused, text):
 
 def test_a_file_that_cannot_be_read_is_refused(tmp_path):
     """Missing, a folder, or not UTF-8."""
-    (tmp_path / "latin.toml").write_bytes(b'schema = 1 # \xe9')
+    (tmp_path / "latin.toml").write_bytes(b"schema = 1 # \xe9")
     for path in (tmp_path / "none.toml", tmp_path, tmp_path / "latin.toml"):
         with pytest.raises(errors.UsageError, match="cannot be read"):
             thresholds.load(path)

@@ -64,7 +64,8 @@ def _jsonl(path: Path, flag: str, form: str) -> Iterator[tuple[int, str]]:
             continue
         try:
             text = json.loads(line)["text"]
-        except (ValueError, KeyError, TypeError, RecursionError):
+            text.encode()  # half an emoji is a string to JSON and to nobody else
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
             text = None
         if not isinstance(text, str):
             raise errors.bad_corpus(flag, str(path), f'line {number} is not {{"text": ...}}', form)

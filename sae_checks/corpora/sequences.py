@@ -47,7 +47,7 @@ class Sequences:
 
     @property
     def fingerprint(self) -> str:
-        """sha256 over everything above: equal fingerprints mean that the same predictions are scored."""
+        """sha256 over tokens, lengths, masks and rows: equal fingerprints mean that the same predictions are scored."""
         digest = hashlib.sha256()
         for array in (self.tokens, self.lengths, self.replaced, self.scored, self.rows):
             digest.update(f"{array.dtype.str}{array.shape}".encode())

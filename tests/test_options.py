@@ -1,0 +1,201 @@
+"""What was asked: defaults, the command line over the ini file, and every bad value refused by its flag."""
+
+import re
+from pathlib import Path
+
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+from strategies import hostile_names
+
+from sae_checks import errors, options
+
+COUNTS = {
+    "sae_sequences": ("n_sequences", 1),
+    "sae_context": ("n_context_tokens", 2),
+    "sae_items": ("n_items", 1),
+    "sae_seed": ("seed", 0),
+    "sae_batch_tokens": ("n_batch_tokens", 1),
+}
+PATHS = {"sae_corpus": "corpus", "sae_lambada": "lambada", "sae_thresholds": "thresholds", "sae_record": "record"}
+
+
+def parsed(**raw):
+    return options.parse({**options.defaults(), **raw})
+
+
+def nothing(_key):
+    return None
+
+
+def test_nothing_asked_gives_the_defaults():
+    """What `parse` makes of the defaults is what `Options` has as defaults."""
+    assert parsed(sae_release="demo") == options.Options(release="demo")
+
+
+def test_every_option_is_parsed():
+    """Every flag that pytest offers changes the options; none does nothing."""
+    asked = {
+        "sae_release": "r",
+        "sae_id": ["a*", "b*"],
+        "sae_model": "m",
+        "sae_corpus": "c.txt",
+        "sae_lambada": "l.jsonl",
+        "sae_sequences": "3",
+        "sae_context": "5",
+        "sae_items": "7",
+        "sae_seed": "11",
+        "sae_device": "cpu",
+        "sae_dtype": "bfloat16",
+        "sae_batch_tokens": "13",
+        "sae_special_tokens": "replace",
+        "sae_bos": "off",
+        "sae_thresholds": "t.toml",
+        "sae_record": "record.json",
+    }
+    assert set(asked) == {spec.key for spec in options.SPECS}
+    assert parsed(**asked) == options.Options(
+        release="r",
+        sae_ids=("a*", "b*"),
+        model="m",
+        corpus=Path("c.txt"),
+        lambada=Path("l.jsonl"),
+        n_sequences=3,
+        n_context_tokens=5,
+        n_items=7,
+        seed=11,
+        device="cpu",
+        dtype="bfloat16",
+        n_batch_tokens=13,
+        special_tokens="replace",
+        bos="off",
+        thresholds=Path("t.toml"),
+        record=Path("record.json"),
+    )
+
+
+def test_flags_and_ini_keys_go_together():
+    """Every flag starts with --sae-, and its ini key is the flag with underscores."""
+    for spec in options.SPECS:
+        assert re.fullmatch(r"--sae-[a-z-]+", spec.flag)
+        assert "--" + spec.key.replace("_", "-") == spec.flag
+
+
+@pytest.mark.parametrize("spec", options.SPECS, ids=lambda spec: spec.key)
+def test_command_line_over_ini_over_default(spec):
+    """The command line wins over the ini file, the ini file over the default."""
+    listed = (lambda value: [value]) if spec.repeatable else (lambda value: value)
+
+    def ini(key):
+        return listed("2") if key == spec.key else None
+
+    def given_(key):
+        return listed("3") if key == spec.key else None
+
+    assert options.gather(nothing, nothing)[spec.key] == spec.default
+    assert options.gather(nothing, ini)[spec.key] == listed("2")
+    assert options.gather(given_, nothing)[spec.key] == listed("3")
+    assert options.gather(given_, ini)[spec.key] == listed("3")
+
+
+def test_a_seed_of_zero_on_the_command_line_is_not_nothing():
+    """`--sae-seed 0` wins over the ini file's seed although zero is falsy."""
+    raw = options.gather({"sae_seed": "0"}.get, {"sae_seed": "5"}.get)
+    assert options.parse(raw).seed == 0
+
+
+def test_an_empty_ini_file_leaves_the_defaults():
+    """pytest gives '' and [] for ini keys that are not set: they are not values."""
+    empty = {spec.key: [] if spec.repeatable else "" for spec in options.SPECS}
+    assert options.gather(nothing, empty.get) == options.defaults()
+
+
+def test_one_pattern_as_text_is_a_list_of_one():
+    """A single --sae-id may come as text."""
+    assert parsed(sae_id="blocks.*").sae_ids == ("blocks.*",)
+
+
+@pytest.mark.parametrize("key", COUNTS)
+@given(number=st.integers(-(10**20), 10**20))
+def test_whole_numbers_from_the_least_upwards(key, number):
+    """A whole number is taken as it is from the least allowed upwards, and refused by its flag below."""
+    field, least = COUNTS[key]
+    if number >= least:
+        assert getattr(parsed(**{key: str(number)}), field) == number
+    else:
+        with pytest.raises(errors.UsageError, match=f"--{key.replace('_', '-')} .*"):
+            parsed(**{key: str(number)})
+
+
+@pytest.mark.parametrize("key", COUNTS)
+@given(text=st.text(min_size=1) | hostile_names)
+def test_what_is_no_whole_number_is_refused(key, text):
+    """Any other text is refused by its flag, never guessed at."""
+    assume(not re.fullmatch(r"\s*[+-]?\d[\d_]*\s*", text))
+    with pytest.raises(errors.UsageError, match=f"--{key.replace('_', '-')} "):
+        parsed(**{key: text or " "})
+
+
+@pytest.mark.parametrize("text", ["1e3", "2.0", "", "0x10", "ten", "nan", "1,000", "9" * 5000])
+def test_numbers_in_other_forms_are_refused(text):
+    """Only plain whole numbers: no exponent, no point, no prefix, nothing too long to be meant."""
+    with pytest.raises(errors.UsageError, match="--sae-sequences "):
+        parsed(sae_sequences=text)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("sae_device", "gpu"),
+        ("sae_device", "CPU"),
+        ("sae_device", ""),
+        ("sae_dtype", "float64"),
+        ("sae_dtype", "int8"),
+        ("sae_special_tokens", "drop"),
+        ("sae_bos", "yes"),
+        ("sae_bos", "True"),
+    ],
+)
+def test_a_value_outside_its_choices_is_refused(key, value):
+    """The message names the flag, and lists the choices."""
+    with pytest.raises(errors.UsageError, match=f"--{key.replace('_', '-')} ") as caught:
+        parsed(**{key: value})
+    assert "one of " in str(caught.value)
+
+
+@pytest.mark.parametrize("device", options.DEVICES)
+@pytest.mark.parametrize("dtype", options.DTYPES)
+def test_every_choice_is_taken(device, dtype):
+    """Every device goes with every dtype as far as options are concerned."""
+    asked = parsed(sae_device=device, sae_dtype=dtype)
+    assert (asked.device, asked.dtype) == (device, dtype)
+
+
+@pytest.mark.parametrize("bos", ["auto", "on", "off"])
+@pytest.mark.parametrize("special_tokens", ["keep", "replace"])
+def test_every_rule_is_taken(bos, special_tokens):
+    """Every BOS rule goes with every rule for special tokens."""
+    asked = parsed(sae_bos=bos, sae_special_tokens=special_tokens)
+    assert (asked.bos, asked.special_tokens) == (bos, special_tokens)
+
+
+def test_a_record_that_could_not_be_written_is_refused_before_measuring(tmp_path):
+    """A folder, or a file in a folder that does not exist, is refused at once."""
+    assert parsed(sae_record=str(tmp_path / "record.json")).record == tmp_path / "record.json"
+    for path in (tmp_path, tmp_path / "none" / "record.json"):
+        with pytest.raises(errors.UsageError, match="--sae-record "):
+            parsed(sae_record=str(path))
+
+
+@pytest.mark.parametrize(("key", "field"), PATHS.items())
+def test_the_home_folder_is_expanded(key, field, tmp_path, monkeypatch):
+    """`~` means the home folder in every path, as an ini file writes it."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert getattr(parsed(**{key: "~/file"}), field) == tmp_path / "file"
+
+
+@pytest.mark.parametrize("key", PATHS)
+def test_the_home_folder_of_nobody_is_refused(key):
+    """A home folder that cannot be found is a value that cannot be used, said by its flag."""
+    with pytest.raises(errors.UsageError, match=f"--{key.replace('_', '-')} "):
+        parsed(**{key: "~no-such-user-here/file"})
