@@ -92,6 +92,17 @@ def unknown_release(name: str, nearest: Sequence[str], known: Sequence[str]) -> 
     )
 
 
+def conversion_not_supported(release: str, conversion: str) -> UsageError:
+    return UsageError(
+        said(
+            f"release {shown(release)} is not in SAE Lens's own format",
+            expected="SAEs saved as cfg.json and sae_weights.safetensors",
+            got=f"files that SAE Lens converts by {shown(conversion)!r}; that cannot be pinned yet",
+            attempt="load it with SAE Lens, save each SAE with sae.save_model, and judge that folder",
+        )
+    )
+
+
 def empty_release(folder: str) -> UsageError:
     return UsageError(
         said(
@@ -348,6 +359,17 @@ def no_bos(model: str) -> MeasuringError:
             expected="a tokenizer with bos_token (or eos_token, as GPT-2 uses it)",
             got=f"neither, in {shown(model)}",
             attempt="--sae-bos off, if the SAEs were in truth trained without",
+        )
+    )
+
+
+def dataset_not_read(flag: str, source: str, problem: str) -> MeasuringError:
+    return MeasuringError(
+        said(
+            f"{flag}: the dataset {shown(source)} cannot be read",
+            expected="a dataset in parquet or JSON with a column text, named org/name[@revision][:config][:split]",
+            got=shown(problem, n_most=300),
+            attempt=f"{flag} with a file, or with another dataset",
         )
     )
 

@@ -126,6 +126,11 @@ def fetch(repo: HubRepo, path: str) -> Path:
     return local
 
 
+def place_of(repo: HubRepo, path: str) -> Path:
+    """Where `fetch` puts the file *path* of *repo*, fetched or not."""
+    return _folder(repo.repo_id, repo.kind) / "snapshots" / repo.commit / path
+
+
 def fetch_folder(repo: HubRepo, keep: Callable[[str], bool]) -> Path:
     """
     Every file of *repo* that *keep* accepts; the folder they lie in.

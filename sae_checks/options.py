@@ -25,6 +25,7 @@ class OptionSpec:
     help: str
     default: str | None = None
     repeatable: bool = False
+    is_switch: bool = False
 
     @property
     def key(self) -> str:
@@ -33,11 +34,35 @@ class OptionSpec:
 
 
 SPECS: tuple[OptionSpec, ...] = (
-    OptionSpec(flag="--sae-release", metavar="NAME", help="the release to judge: a folder of SAEs, demo, demo-broken"),
+    OptionSpec(
+        flag="--sae-release",
+        metavar="NAME",
+        help="the release to judge: a name of SAE Lens's registry, a Hub repository org/name[@revision], a folder of "
+        "SAEs, demo, demo-broken",
+    ),
     OptionSpec(flag="--sae-id", metavar="GLOB", help="only SAEs whose id matches (repeatable)", repeatable=True),
-    OptionSpec(flag="--sae-model", metavar="DIR", help="the language model, a folder in Hugging Face format"),
-    OptionSpec(flag="--sae-corpus", metavar="FILE", help="held-out text, .jsonl (key text) or .txt"),
-    OptionSpec(flag="--sae-lambada", metavar="FILE", help="Lambada passages, .jsonl (key text), last word = answer"),
+    OptionSpec(flag="--sae-revision", metavar="REV", help="branch, tag or commit of the release; default: main"),
+    OptionSpec(
+        flag="--sae-offline", metavar="", help="use exactly the commits that the Hub's cache holds", is_switch=True
+    ),
+    OptionSpec(
+        flag="--sae-model",
+        metavar="NAME",
+        help="the language model: a folder in Hugging Face format, or a Hub repository org/name[@revision]; default: "
+        "the one that the release names",
+    ),
+    OptionSpec(
+        flag="--sae-corpus",
+        metavar="TEXT",
+        help="held-out text: .jsonl (key text), .txt, or a Hub dataset org/name[@revision][:config][:split]; default "
+        "for releases of the Hub: Open WebText",
+    ),
+    OptionSpec(
+        flag="--sae-lambada",
+        metavar="TEXT",
+        help="Lambada passages, the last word is the answer: .jsonl (key text) or a Hub dataset; default for releases "
+        "of the Hub: EleutherAI/lambada_openai",
+    ),
     OptionSpec(flag="--sae-sequences", metavar="N", default="256", help="sequences of text to measure at most"),
     OptionSpec(
         flag="--sae-context",
@@ -76,11 +101,13 @@ class Options:
     """One run, as asked."""
 
     release: str
+    revision: str | None = None
+    offline: bool = False
     sae_ids: tuple[str, ...] = ()
     """fnmatch patterns; empty means every SAE."""
     model: str | None = None
-    corpus: Path | None = None
-    lambada: Path | None = None
+    corpus: str | None = None
+    lambada: str | None = None
     n_sequences: int = 256
     n_context_tokens: int | None = None
     """None: chosen from the model and the SAEs, see `plan.make`."""
@@ -131,10 +158,12 @@ def parse(raw: Mapping[str, str | list[str] | None]) -> Options:
         raise errors.bad_option("--sae-record", str(record), "a file in a folder that exists")
     return Options(
         release=text("sae_release") or "",
+        revision=text("sae_revision"),
+        offline=text("sae_offline") is not None,
         sae_ids=tuple([patterns] if isinstance(patterns, str) else patterns),
         model=text("sae_model"),
-        corpus=path("sae_corpus"),
-        lambada=path("sae_lambada"),
+        corpus=text("sae_corpus"),
+        lambada=text("sae_lambada"),
         n_sequences=count("sae_sequences"),
         n_context_tokens=count("sae_context", least=2) if text("sae_context") else None,
         n_items=count("sae_items"),
@@ -166,7 +195,9 @@ def gather(given: Callable[[str], object], ini: Callable[[str], object]) -> dict
         if given(spec.key) == "":  # an unset variable of a script: what was meant is not known
             raise errors.bad_option(spec.flag, "", "a value")
         for found in (ini(spec.key), given(spec.key)):
-            if isinstance(found, list):
+            if spec.is_switch:
+                raw[spec.key] = "yes" if found is True else raw[spec.key]
+            elif isinstance(found, list):
                 raw[spec.key] = [str(entry) for entry in found] or raw[spec.key]
             elif found:
                 raw[spec.key] = str(found)

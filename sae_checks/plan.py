@@ -6,11 +6,38 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from sae_checks import errors
+from sae_checks import corpus_place, errors, hub, registry
+from sae_checks.corpus_place import CorpusPlace
 from sae_checks.options import Options
 from sae_checks.release import Release, Sae
 
 _N_DEFAULT_CONTEXT_TOKENS = 1024
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelPlace:
+    """Where the language model lies."""
+
+    folder: Path | None
+    repo: hub.HubRepo | None
+    """one of the two."""
+
+    @property
+    def source(self) -> str:
+        """The folder, or `org/name@commit`."""
+        return self.repo.source if self.repo is not None else str(self.folder)
+
+    def fetched(self) -> Path:
+        """
+        The folder with its configuration, safetensors and tokenizer, fetched if need be.
+
+        Raises:
+            HubError: the Hub does not give them.
+        """
+        if self.folder is not None:
+            return self.folder
+        assert self.repo is not None
+        return hub.fetch_folder(self.repo, _is_needed_of_model)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -19,9 +46,9 @@ class Plan:
 
     options: Options
     release: Release
-    model: Path
-    corpus: Path
-    lambada: Path | None
+    model: ModelPlace
+    corpus: CorpusPlace
+    lambada: CorpusPlace | None
     n_context_tokens: int
     """length that text sequences are cut to."""
     n_model_context_tokens: int | None
@@ -36,48 +63,75 @@ def make(options: Options, release: Release) -> Plan:
     more: enough to see what happens beyond the training context, without paying for a context of 128,000.
 
     Raises:
-        UsageError: an option is needed and missing, or the model folder or context cannot be used.
+        UsageError: an option is needed and missing, or the model or context cannot be used.
+        HubError: the Hub does not give the model's configuration.
     """
-    model = _needed(
-        Path(options.model).expanduser() if options.model else None,
-        release.model,
-        errors.option_needed("--sae-model", release.name, "a language model in Hugging Face format"),
-    )
+    model = _model_place(options, release)
     n_available = _context_of(model)
     if n_available is not None and options.n_context_tokens is not None and options.n_context_tokens > n_available:
         raise errors.context_too_long(options.n_context_tokens, n_available)
+    on_hub = release.revision is not None  # only such a release has default corpora: they are on the Hub, too
+    corpus = _corpus_place(options.corpus, release.corpus, corpus_place.TEXT, options, on_hub=on_hub)
+    if corpus is None:
+        raise errors.option_needed("--sae-corpus", release.name, "held-out text")
     longest = max((s.n_training_context_tokens or 0 for s in release.saes if isinstance(s, Sae)), default=0)
     wide = max(_N_DEFAULT_CONTEXT_TOKENS, 2 * longest)
     return Plan(
         options=options,
         release=release,
         model=model,
-        corpus=_needed(
-            options.corpus, release.corpus, errors.option_needed("--sae-corpus", release.name, "held-out text")
-        ),
-        lambada=options.lambada or release.lambada,
+        corpus=corpus,
+        lambada=_corpus_place(options.lambada, release.lambada, corpus_place.LAMBADA, options, on_hub=on_hub),
         n_context_tokens=options.n_context_tokens or min(wide, n_available or wide),
         n_model_context_tokens=n_available,
     )
 
 
-def _needed(asked: Path | None, embedded: Path | None, missing: errors.UsageError) -> Path:
-    found = asked or embedded
-    if found is None:
-        raise missing
-    return found
+def _corpus_place(
+    asked: str | None, embedded: Path | None, default: corpus_place.Default, options: Options, *, on_hub: bool
+) -> CorpusPlace | None:
+    """What was asked for, else what the release brings, else for a release of the Hub the default dataset."""
+    if asked is None and embedded is not None:
+        return CorpusPlace(path=embedded)
+    if asked is None and not on_hub:
+        return None
+    return corpus_place.find(asked or default.name, split=default.split, offline=options.offline)
 
 
-def _context_of(model: Path) -> int | None:
-    """The context length in the model folder's config.json; None where it does not say."""
-    if not model.is_dir():
-        raise errors.no_model(str(model), "there is no such folder")
+def _model_place(options: Options, release: Release) -> ModelPlace:
+    """The model that was asked for, else the one that the release brings or names."""
+    asked = options.model or release.model
+    if asked is None:
+        raise errors.option_needed("--sae-model", release.name, "a language model in Hugging Face format")
+    folder = Path(asked).expanduser()
+    if folder.is_dir():
+        if not any(folder.glob("*.safetensors")):
+            raise errors.no_model(str(asked), "there is no .safetensors file in it")
+        return ModelPlace(folder=folder, repo=None)
+    name, _, revision = str(asked).partition("@")
+    on_hub = registry.hub_model_name(name)
+    if on_hub is None:
+        if options.model is None:
+            raise errors.option_needed("--sae-model", release.name, f"a language model ({asked!r} is not on the Hub)")
+        raise errors.no_model(str(asked), "there is no such folder, and it is no name on the Hub")
+    repo = hub.pin(on_hub, revision=revision or None, offline=options.offline)
+    if not any(_is_needed_of_model(file.path) and file.path.endswith(".safetensors") for file in repo.files):
+        raise errors.no_model(repo.source, "there is no .safetensors file in it")
+    return ModelPlace(folder=None, repo=repo)
+
+
+def _is_needed_of_model(path: str) -> bool:
+    """In the top folder: configuration, tokenizer, safetensors; never pickles or code."""
+    return "/" not in path and path.endswith((".json", ".safetensors", ".txt", ".model"))
+
+
+def _context_of(model: ModelPlace) -> int | None:
+    """The context length in the model's config.json; None where it does not say."""
     try:
-        config = json.loads((model / "config.json").read_text(encoding="utf-8"))
+        path = hub.fetch(model.repo, "config.json") if model.repo else Path(model.source) / "config.json"
+        config = json.loads(path.read_text(encoding="utf-8"))
         config = {**config, **config.get("text_config", {})}
     except (OSError, ValueError, TypeError, AttributeError) as problem:
-        raise errors.no_model(str(model), f"its config.json cannot be read ({errors.shown(problem)})") from None
-    if not any(model.glob("*.safetensors")):
-        raise errors.no_model(str(model), "there is no .safetensors file in it")
+        raise errors.no_model(model.source, f"its config.json cannot be read ({errors.shown(problem)})") from None
     found = (config.get(key) for key in ("max_position_embeddings", "n_positions", "n_ctx"))
     return next((n for n in found if isinstance(n, int) and n > 0), None)

@@ -37,7 +37,7 @@ class CorpusFacts:
     """'text' or 'lambada'."""
     source: str
     sha256: str
-    """of the file."""
+    """of the file; of a dataset, of the texts that were read from it."""
     fingerprint: str
     """sha256 over tokens and masks: equal fingerprints mean that the same predictions were scored."""
     prepend_bos: bool

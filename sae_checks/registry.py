@@ -56,9 +56,9 @@ def lookup(name: str) -> RegisteredRelease | None:
     )
 
 
-def hub_model_name(model: str) -> str:
+def hub_model_name(model: str) -> str | None:
     """
-    The Hub's name of a model that TransformerLens may call otherwise: "gpt2-small" is "gpt2".
+    The Hub's name of a model that TransformerLens may call otherwise: "gpt2-small" is "gpt2"; None: not a Hub name.
 
     TransformerLens's table of aliases is a file of plain data; it is run by itself, without the package around it.
     """
@@ -68,7 +68,8 @@ def hub_model_name(model: str) -> str:
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    return next((official for official, aliases in module.MODEL_ALIASES.items() if model in aliases), model)
+    official = next((name for name, aliases in module.MODEL_ALIASES.items() if model in aliases), model)
+    return official if "/" in official or official in module.OFFICIAL_MODEL_NAMES else None
 
 
 @cache

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass
-from typing import Protocol
+from functools import partial
+from pathlib import Path
+from typing import Any, Protocol
 
 import torch
 
 from sae_checks import errors, release
 from sae_checks.provenance import FileHash, SaeFacts
+from sae_checks.sae_cfg import make_local
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -63,12 +66,18 @@ def load(described: release.Sae, *, device: torch.device, center: bool) -> Loade
     Raises:
         SaeError: SAE Lens cannot load it, or a weight is not finite.
     """
+    make_local(described)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the caller's `-W error` is for the caller's code
         import sae_lens
 
         try:
-            sae = sae_lens.SAE.load_from_disk(described.weights.parent, device=str(device), dtype="float32")
+            sae = sae_lens.SAE.load_from_disk(
+                described.weights.parent,
+                device=str(device),
+                dtype="float32",
+                converter=partial(_read_corrected, dict(described.overrides)),
+            )
         except Exception as problem:
             raise errors.bad_weights(described.sae_id, f"{type(problem).__name__}: {problem}") from problem
     for name, weight in sae.named_parameters():
@@ -76,6 +85,13 @@ def load(described: release.Sae, *, device: torch.device, center: bool) -> Loade
             n_bad = int((~torch.isfinite(weight)).sum())
             raise errors.bad_weights(described.sae_id, f"{n_bad} of {weight.numel()} numbers in {name} are not finite")
     return LoadedSae(described, sae, center=center)
+
+
+def _read_corrected(corrections: dict[str, Any], path: Path, device: str, cfg_overrides: dict[str, Any]) -> Any:
+    """What SAE Lens's own reader makes of a folder, with the registry's corrections, as `from_pretrained` has them."""
+    from sae_lens.loading.pretrained_sae_loaders import sae_lens_disk_loader
+
+    return sae_lens_disk_loader(path, device, {**corrections, **cfg_overrides})
 
 
 def facts(described: release.Sae) -> SaeFacts:

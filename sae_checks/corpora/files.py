@@ -41,13 +41,18 @@ def read_passages(path: Path) -> tuple[str, ...]:
         raise errors.bad_corpus("--sae-lambada", str(path), f"unknown form {path.suffix!r}", _LAMBADA_FORM)
     passages = []
     for line, text in _jsonl(path, "--sae-lambada", _LAMBADA_FORM):
-        context, _, word = text.rpartition(" ")
-        if not context.strip() or not word.strip():
+        if not has_last_word(text):
             raise errors.bad_corpus("--sae-lambada", str(path), f"line {line} has no last word", _LAMBADA_FORM)
         passages.append(text)
     if not passages:
         raise errors.bad_corpus("--sae-lambada", str(path), "there is no passage in it", _LAMBADA_FORM)
     return tuple(passages)
+
+
+def has_last_word(passage: str) -> bool:
+    """Whether *passage* is at least two words apart by spaces and ends in the second of them."""
+    context, _, word = passage.rpartition(" ")
+    return bool(context.strip() and word.strip())
 
 
 def _read(path: Path, flag: str, form: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from functools import cached_property
@@ -11,8 +12,9 @@ from typing import Generic, TypeVar
 import torch
 
 from sae_checks import errors, measure, sae
-from sae_checks.corpora import files, lambada, text
+from sae_checks.corpora import datasets, files, lambada, text
 from sae_checks.corpora.sequences import Convention, Sequences
+from sae_checks.corpus_place import CorpusPlace
 from sae_checks.losses import ItemLosses, TextLosses
 from sae_checks.model import hugging_face
 from sae_checks.model.interface import LanguageModel
@@ -44,11 +46,14 @@ class _Corpus:
 class _Source:
     """Where a corpus comes from and how much of it is taken."""
 
-    path: Path
+    place: CorpusPlace
     flag: str
     read: Callable[[Path], tuple[str, ...]]
     tokenise: Callable[..., Sequences]
     n_most: int
+    """sequences or items that are measured."""
+    n_read: int
+    """rows that are read of a dataset, some of which may be too short."""
     n_context_tokens: int
 
 
@@ -117,7 +122,11 @@ class LocalExecutor:
     def _loaded_model(self) -> LanguageModel:
         options = self._plan.options
         device = hugging_face.pick_device(options.device)
-        return hugging_face.load(self._plan.model, dtype=options.dtype, device=device)
+        try:
+            folder = self._plan.model.fetched()
+        except errors.HubError as problem:
+            raise errors.MeasuringError(str(problem)) from None
+        return hugging_face.load(folder, source=self._plan.model.source, dtype=options.dtype, device=device)
 
     def _measure(
         self,
@@ -209,23 +218,22 @@ class LocalExecutor:
         source = self._source(kind)
         bos = tokenizer.bos_token_id if tokenizer.bos_token_id is not None else tokenizer.eos_token_id
         if prepends_bos and bos is None:
-            raise errors.no_bos(str(self._plan.model))
+            raise errors.no_bos(self._plan.model.source)
         convention = Convention(
             prepend_bos=prepends_bos,
             special_tokens_kept=options.special_tokens == "keep",
             n_context_tokens=source.n_context_tokens,
         )
-        given_bos = bos if prepends_bos else None
-        texts = source.read(source.path)
+        texts = self._texts(source)
         sequences = source.tokenise(
-            texts, tokenizer, convention, bos=given_bos, n_most=source.n_most, seed=options.seed
+            texts, tokenizer, convention, bos=bos if prepends_bos else None, n_most=source.n_most, seed=options.seed
         )
         if not sequences.scored.any():
-            raise errors.nothing_to_score(source.flag, str(source.path))
+            raise errors.nothing_to_score(source.flag, source.place.source)
         facts = CorpusFacts(
             kind=kind,
-            source=str(source.path),
-            sha256=sha256_of(source.path),
+            source=source.place.source,
+            sha256=_hash_of(source.place, texts),
             fingerprint=sequences.fingerprint,
             prepend_bos=prepends_bos,
             n_sequences=len(sequences.rows),
@@ -235,26 +243,43 @@ class LocalExecutor:
         )
         return _Corpus(sequences=sequences, facts=facts)
 
+    def _texts(self, source: _Source) -> tuple[str, ...]:
+        if source.place.path is not None:
+            return source.read(source.place.path)
+        texts = datasets.read_texts(source.place, n_most=source.n_read, seed=self._plan.options.seed, flag=source.flag)
+        if source.tokenise is lambada.tokenise and not all(map(files.has_last_word, texts)):
+            raise errors.dataset_not_read(source.flag, source.place.source, "a passage has no last word")
+        return texts
+
     def _source(self, kind: str) -> _Source:
-        plan = self._plan
+        plan, options = self._plan, self._plan.options
         if kind == "text":
             return _Source(
-                path=plan.corpus,
+                place=plan.corpus,
                 flag="--sae-corpus",
                 read=files.read_documents,
                 tokenise=text.tokenise,
-                n_most=plan.options.n_sequences,
+                n_most=options.n_sequences,
+                n_read=2 * options.n_sequences,
                 n_context_tokens=plan.n_context_tokens,
             )
-        assert plan.lambada is not None  # without a file there is nothing to ask for
+        assert plan.lambada is not None  # without passages there is nothing to ask for
         return _Source(
-            path=plan.lambada,
+            place=plan.lambada,
             flag="--sae-lambada",
             read=files.read_passages,
             tokenise=lambada.tokenise,
-            n_most=plan.options.n_items,
+            n_most=options.n_items,
+            n_read=options.n_items,
             n_context_tokens=plan.n_model_context_tokens or plan.n_context_tokens,
         )
+
+
+def _hash_of(place: CorpusPlace, texts: tuple[str, ...]) -> str:
+    """Of the file; of a dataset, of the texts that were read from it."""
+    if place.path is not None:
+        return sha256_of(place.path)
+    return hashlib.sha256("\0".join(texts).encode()).hexdigest()
 
 
 def _found(entry: Measured[Losses] | errors.SaeChecksError) -> Measured[Losses]:

@@ -29,9 +29,11 @@ def pick_device(asked: str) -> torch.device:
     return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
 
 
-def load(folder: Path, *, dtype: str, device: torch.device) -> HuggingFaceModel:
+def load(folder: Path, *, source: str | None = None, dtype: str, device: torch.device) -> HuggingFaceModel:
     """
     The causal language model and tokenizer in *folder*; safetensors only, no remote code, no network.
+
+    *source* is what it is called in the record, the folder by default.
 
     Raises:
         MeasuringError: transformers cannot load it, or its layers cannot be spliced.
@@ -50,7 +52,7 @@ def load(folder: Path, *, dtype: str, device: torch.device) -> HuggingFaceModel:
         except Exception as problem:
             raise errors.model_not_loaded(str(folder), f"{type(problem).__name__}: {problem}") from problem
     weights = tuple(FileHash(name=f.name, sha256=sha256_of(f)) for f in sorted(folder.glob("*.safetensors")))
-    return HuggingFaceModel(model.to(device), tokenizer, source=str(folder), weights=weights)
+    return HuggingFaceModel(model.to(device), tokenizer, source=source or str(folder), weights=weights)
 
 
 class HuggingFaceModel:

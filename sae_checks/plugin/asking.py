@@ -19,6 +19,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         if spec.repeatable:
             group.addoption(spec.flag, action="append", dest=spec.key, metavar=spec.metavar, help=text)
             parser.addini(spec.key, help=f"{spec.flag}: {text}", type="linelist")
+        elif spec.is_switch:
+            group.addoption(spec.flag, action="store_true", default=None, dest=spec.key, help=text)
+            parser.addini(spec.key, help=f"{spec.flag}: {text}", type="bool", default=False)
         else:
             group.addoption(spec.flag, dest=spec.key, metavar=spec.metavar, help=text)
             parser.addini(spec.key, help=f"{spec.flag}: {text}", type="string")
@@ -28,7 +31,7 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "sae_check(name): a check of the gate; sae-checks judges its SAE")
     try:
         asked = _asked(config)
-    except errors.UsageError as problem:
+    except (errors.UsageError, errors.HubError) as problem:
         raise pytest.UsageError(str(problem)) from None
     if asked is None:
         return
@@ -46,9 +49,10 @@ def pytest_report_header(config: pytest.Config) -> list[str]:
         return []
     settled = asked.plan
     size = f"{settled.options.n_sequences} sequences of at most {settled.n_context_tokens} tokens"
+    lambada = f"Lambada {settled.lambada.source}" if settled.lambada is not None else "no Lambada"
     return [
         f"sae-checks: {settled.release.name}, {len(settled.release.saes)} SAE(s), {size}",
-        f"sae-checks: model {settled.model}, text {settled.corpus}, Lambada {settled.lambada or 'none'}",
+        f"sae-checks: model {settled.model.source}, text {settled.corpus.source}, {lambada}",
     ]
 
 
@@ -74,8 +78,9 @@ def settle(asked: options.Options) -> Asked:
 
     Raises:
         UsageError: it cannot be done as asked.
+        HubError: the Hub does not tell what is needed to know that.
     """
-    found = release.resolve(asked.release, patterns=asked.sae_ids)
+    found = release.resolve(asked.release, patterns=asked.sae_ids, revision=asked.revision, offline=asked.offline)
     limits = thresholds.load(asked.thresholds)
     by_cell = {
         (sae_id, check.name): limits.limit(found.name, sae_id, check.name)
@@ -83,9 +88,10 @@ def settle(asked: options.Options) -> Asked:
         for check in checks.CHECKS
     }
     settled = plan.make(asked, found)
-    files.read_documents(settled.corpus)
-    if settled.lambada is not None:
-        files.read_passages(settled.lambada)
+    if settled.corpus.path is not None:
+        files.read_documents(settled.corpus.path)
+    if settled.lambada is not None and settled.lambada.path is not None:
+        files.read_passages(settled.lambada.path)
     _check_device(asked.device)
     return Asked(plan=settled, limits=by_cell)
 

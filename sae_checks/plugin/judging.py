@@ -78,5 +78,5 @@ def properties(result: Result) -> list[tuple[str, object]]:
 
 
 def _no_lambada(check: checks.Check) -> tuple[Reading, ...]:
-    reason = "no Lambada file was given (--sae-lambada FILE)"
+    reason = "no Lambada passages were given (--sae-lambada)"
     return tuple(NotMeasured(measure=m.name, reason=reason) for m in check.measures)

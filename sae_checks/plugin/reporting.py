@@ -140,7 +140,7 @@ class Reporter:
 
 def _plain(value: object) -> str | int | None:
     """An option as JSON holds it."""
-    if value is None or isinstance(value, int | str):
+    if value is None or isinstance(value, bool | int | str):
         return value
     return " ".join(value) if isinstance(value, tuple) else str(value)
 

@@ -1,0 +1,126 @@
+"""`pytest --sae-release gpt2-small-res-jb`, literally, against a Hub on the loopback, and what happens when it fails."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import stand_in
+from hub_server import LoopbackHub, Status, Truncated, WrongContent, environment
+
+from sae_checks import record
+
+pytestmark = pytest.mark.slow
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture(scope="module")
+def hub(tmp_path_factory):
+    with LoopbackHub() as served:
+        stand_in.stock(served, tmp_path_factory.mktemp("gpt2"))
+        yield served
+
+
+@pytest.fixture
+def gate(hub, tmp_path):
+    """Runs the gate in a new process with an empty cache (or *home*); gives the process and its record, if any."""
+
+    def run(*arguments, home=tmp_path / "home", **more):
+        wanted = tmp_path / "record.json"
+        wanted.unlink(missing_ok=True)
+        done = subprocess.run(
+            [
+                sys.executable,
+                "-m",
+                "pytest",
+                "--sae-sequences=12",
+                "--sae-items=12",
+                f"--sae-record={wanted}",
+                *arguments,
+            ],
+            cwd=ROOT,
+            env={**environment(hub, home), "OMP_NUM_THREADS": "1", **more},
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=400,
+        )
+        return done, record.read(wanted) if wanted.exists() else None
+
+    yield run
+    hub.faults.clear()
+
+
+def outcomes(found, check):
+    return {r.sae_id: r.outcome for r in found.results if r.check == check}
+
+
+def test_the_literal_command_judges_thirteen_saes_and_then_offline(gate, hub):
+    """From a cold cache every SAE is judged, pinned by commit and hash; offline the same commit gives the same numbers."""
+    done, found = gate("--sae-release", stand_in.RELEASE)
+    assert done.returncode == 0, done.stdout
+    assert hub.unserved == []
+    assert found.release.revision == hub.repos["model", stand_in.SAE_REPO].sha
+    for check in ("ce_loss", "long_context", "sparsity"):
+        assert outcomes(found, check) == dict.fromkeys(stand_in.HOOKS, "passed"), done.stdout
+    assert set(outcomes(found, "lambada").values()) == {"not_measured"}  # a random model answers nothing
+    (model,) = {r.provenance.model for r in found.results if r.provenance}
+    assert model.source == f"gpt2@{hub.repos['model', 'gpt2'].sha}"
+    fetched = [path for method, path in hub.requests if method == "GET" and "/resolve/" in path]
+    assert fetched
+    assert not [path for path in fetched if "/resolve/main/" in path and "datasets" not in path]
+
+    with hub.unreachable():
+        again, stale = gate("--sae-release", stand_in.RELEASE)
+        assert again.returncode == 4
+        assert stale is None
+        assert "the Hub does not answer" in again.stderr
+        assert "--sae-offline" in again.stderr
+
+
+def test_dropped_centring_is_seen(gate, tmp_path):
+    """The same weights without the registry's centring explain nothing: the sparsity check is red for all of them."""
+    folder = tmp_path / "saes"
+    for path, content in stand_in.sae_files().items():
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        (folder / path).write_bytes(content)
+    corpus = tmp_path / "text.txt"
+    corpus.write_text("\n\n".join(stand_in.documents(30)))
+    done, found = gate("--sae-release", str(folder), "--sae-corpus", str(corpus), "-k", "sparsity")
+    assert done.returncode == 1
+    assert outcomes(found, "sparsity") == dict.fromkeys(stand_in.HOOKS, "failed"), done.stdout
+
+
+@pytest.mark.parametrize(
+    ("fault", "message"),
+    [
+        (WrongContent(), "is not what the Hub says it is"),
+        (Truncated(), "does not answer"),
+        (Status(500), "does not answer"),
+    ],
+    ids=["wrong hash", "truncated", "500"],
+)
+def test_one_faulty_file_is_one_sae_in_error(gate, hub, fault, message):
+    """A file that does not arrive whole makes its SAE an error with the reason; the others are judged."""
+    bad, good = "blocks.3.hook_resid_pre", "blocks.4.hook_resid_pre"
+    hub.faults[f"*/{bad}/sae_weights.safetensors"] = fault
+    done, found = gate("--sae-release", stand_in.RELEASE, "--sae-id", bad, "--sae-id", good, "-k", "ce_loss")
+    assert done.returncode == 1
+    assert outcomes(found, "ce_loss") == {bad: "error", good: "passed"}, done.stdout
+    (result,) = [r for r in found.results if r.sae_id == bad and r.check == "ce_loss"]
+    assert message in result.reason
+
+
+def test_a_repository_outside_the_registry(gate, hub):
+    """`org/name` finds its SAEs by their cfg.json; an unknown one, and an unknown revision, say so with exit code 4."""
+    hub.model("somebody/saes", stand_in.sae_files())
+    done, found = gate("--sae-release", "somebody/saes", "--sae-id", "blocks.2.*", "-k", "ce_loss")
+    assert done.returncode == 0, done.stdout
+    assert found.release.sae_ids == ("blocks.2.hook_resid_pre",)
+    assert found.release.source == "somebody/saes"
+    for name, message in (("nobody/saes", "has no repository"), ("somebody/saes@v9", "has no revision 'v9'")):
+        done, found = gate("--sae-release", name)
+        assert done.returncode == 4
+        assert found is None
+        assert message in done.stderr
