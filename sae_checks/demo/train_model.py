@@ -188,9 +188,7 @@ def train(model: GPT2LMHeadModel, batches: Iterable[Batch], recipe: Recipe) -> N
 
 
 @torch.no_grad()
-def last_word_accuracy(
-    model: GPT2LMHeadModel, tokenizer: PreTrainedTokenizerFast, passages: list[str]
-) -> float:
+def last_word_accuracy(model: GPT2LMHeadModel, tokenizer: PreTrainedTokenizerFast, passages: list[str]) -> float:
     """Fraction of *passages* whose last token is the argmax given BOS and the tokens before it."""
     model.eval()
     n_correct = 0

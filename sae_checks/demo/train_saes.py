@@ -168,9 +168,7 @@ def main() -> None:
         sae.cfg.metadata.l0 = mean_l0(sae, held_out[hook].flatten(0, 1))
         sae.save_inference_model(arguments.out / "saes" / hook)
         if hook == BROKEN_HOOK:
-            break_sae(sae, held_out[hook].flatten(0, 1)).save_inference_model(
-                arguments.out / "saes-broken" / hook
-            )
+            break_sae(sae, held_out[hook].flatten(0, 1)).save_inference_model(arguments.out / "saes-broken" / hook)
         print(f"{hook}  L0 {sae.cfg.metadata.l0:.1f}  dead {sae.cfg.metadata.num_dead_features}", flush=True)
 
 
