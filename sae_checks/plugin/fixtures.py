@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -72,6 +73,9 @@ def sae_speed(request: pytest.FixtureRequest, sae_id: str) -> Callable[[], None]
 def _executor(config: pytest.Config) -> LocalExecutor:
     ledger = config.stash[LEDGER]
     if ledger.executor is None:
+        # OpenMP's threads spin while they wait: with another busy process on two cores the demo's text pass took 50 s
+        # instead of 6 (and 3 on a quiet machine either way). Read when torch is loaded; a user's own setting stands.
+        os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
         from sae_checks.executors.local import LocalExecutor  # torch, transformers and SAE Lens from here on
 
         ledger.executor = LocalExecutor(config.stash[ASKED].plan, ProgressLine.of(config))
