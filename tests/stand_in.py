@@ -14,7 +14,7 @@ N_LAYERS, D_MODEL, N_CONTEXT = 12, 8, 64
 RELEASE = "gpt2-small-res-jb"
 SAE_REPO = "jbloom/GPT2-Small-SAEs-Reformatted"
 HOOKS = (*(f"blocks.{i}.hook_resid_pre" for i in range(N_LAYERS)), f"blocks.{N_LAYERS - 1}.hook_resid_post")
-WORDS = "the cat sat on a mat while its dog ran over many hills and then came home to eat some bread with us".split()
+WORDS = ["the", "cat", "sat", "on", "a", "mat", "while", "its", "dog", "ran", "over", "many", "hills", "then", "home"]
 
 
 def documents(n: int, n_words: int = 60) -> list[str]:
@@ -85,11 +85,11 @@ def sae_files(*, d_in: int = D_MODEL) -> dict[str, bytes]:
 
 
 def parquet(texts: list[str]) -> bytes:
-    import pyarrow
-    import pyarrow.parquet
+    import pyarrow as pa
+    from pyarrow.parquet import write_table
 
     sink = io.BytesIO()
-    pyarrow.parquet.write_table(pyarrow.table({"text": texts}), sink)
+    write_table(pa.table({"text": texts}), sink)
     return sink.getvalue()
 
 

@@ -1,5 +1,6 @@
-"""`pytest --sae-release gpt2-small-res-jb`, literally, against a Hub on the loopback, and what happens when it fails."""
+"""`pytest --sae-release gpt2-small-res-jb`, literally, against a Hub on the loopback, whole and failing."""
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -56,8 +57,8 @@ def outcomes(found, check):
     return {r.sae_id: r.outcome for r in found.results if r.check == check}
 
 
-def test_the_literal_command_judges_thirteen_saes_and_then_offline(gate, hub):
-    """From a cold cache every SAE is judged, pinned by commit and hash; offline the same commit gives the same numbers."""
+def test_the_literal_command_judges_thirteen_saes(gate, hub, tmp_path):
+    """From a cold cache every SAE is judged, pinned by commit; with the Hub gone nothing stale is judged in silence."""
     done, found = gate("--sae-release", stand_in.RELEASE)
     assert done.returncode == 0, done.stdout
     assert hub.unserved == []
@@ -77,6 +78,17 @@ def test_the_literal_command_judges_thirteen_saes_and_then_offline(gate, hub):
         assert stale is None
         assert "the Hub does not answer" in again.stderr
         assert "--sae-offline" in again.stderr
+
+        # asked to be offline it judges exactly the commit that is cached; datasets are not, so text comes from a file
+        text = tmp_path / "text.txt"
+        text.write_text("\n\n".join(stand_in.documents(30)))
+        passages = tmp_path / "passages.jsonl"
+        passages.write_text("".join(json.dumps({"text": d}) + "\n" for d in stand_in.documents(12, 20)))
+        corpora = (f"--sae-corpus={text}", f"--sae-lambada={passages}")
+        offline, cached = gate("--sae-release", stand_in.RELEASE, "--sae-offline", *corpora, "-k", "sparsity")
+        assert offline.returncode == 0, offline.stdout
+        assert cached.release.revision == found.release.revision
+        assert outcomes(cached, "sparsity") == dict.fromkeys(stand_in.HOOKS, "passed")
 
 
 def test_dropped_centring_is_seen(gate, tmp_path):

@@ -84,7 +84,7 @@ class Reporter:
                 terminalreporter.write(piece.text, **_MARKUP[piece.tone])
             terminalreporter.line("")
         terminalreporter.line(terminal.tally(results))
-        for result in results:
+        for result in results if self._config.option.tbstyle == "no" else ():  # else pytest's own sections tell
             if result.outcome in ("failed", "inconclusive", "error"):
                 for text in terminal.complaint(result):
                     terminalreporter.line(text, red=True)
