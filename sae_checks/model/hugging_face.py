@@ -45,12 +45,21 @@ def load(folder: Path, *, source: str | None = None, dtype: str, device: torch.d
 
         logging.disable_progress_bar()  # one bar is enough, and it is ours
         try:
-            model = AutoModelForCausalLM.from_pretrained(
-                folder, local_files_only=True, trust_remote_code=False, use_safetensors=True, dtype=_DTYPES[dtype]
+            model, loading = AutoModelForCausalLM.from_pretrained(
+                folder,
+                local_files_only=True,
+                trust_remote_code=False,
+                use_safetensors=True,
+                dtype=_DTYPES[dtype],
+                output_loading_info=True,
             )
             tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
         except Exception as problem:
             raise errors.model_not_loaded(str(folder), f"{type(problem).__name__}: {problem}") from problem
+    if absent := sorted(loading["missing_keys"]):  # transformers fills them with random numbers and a log line
+        raise errors.model_not_loaded(str(folder), f"its weights lack {len(absent)} tensors, {absent[0]} among them")
+    if not tokenizer.vocab_size:  # what transformers makes of a folder without tokenizer files
+        raise errors.model_not_loaded(str(folder), "its tokenizer has no vocabulary (no tokenizer files?)")
     weights = tuple(FileHash(name=f.name, sha256=sha256_of(f)) for f in sorted(folder.glob("*.safetensors")))
     return HuggingFaceModel(model.to(device), tokenizer, source=source or str(folder), weights=weights)
 

@@ -9,7 +9,7 @@ import pytest
 from sae_checks import checks, errors, options, plan, release, thresholds
 from sae_checks.corpora import files
 from sae_checks.plugin.reporting import Reporter
-from sae_checks.plugin.state import ASKED, GATE, LEDGER, Asked, Ledger
+from sae_checks.plugin.state import ASKED, GATE, GATE_ID, LEDGER, Asked, Ledger
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -41,6 +41,14 @@ def pytest_configure(config: pytest.Config) -> None:
     if config.args_source is not pytest.Config.ArgsSource.ARGS:  # no path was given: judge the release, nothing else
         config.args = [str(GATE)]
         config.args_source = pytest.Config.ArgsSource.ARGS
+    config.args = [_placed(config, arg) for arg in config.args]
+
+
+def _placed(config: pytest.Config, arg: str) -> str:
+    """A node id of the gate, pasted from pytest's own output, as the path that it stands for."""
+    if not arg.startswith(GATE_ID) or (config.invocation_params.dir / arg.partition("::")[0]).exists():
+        return arg
+    return str(GATE / arg.removeprefix(GATE_ID))
 
 
 def pytest_report_header(config: pytest.Config) -> list[str]:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from sae_checks import errors
-from sae_checks.plugin.state import ASKED, GATE, LEDGER, cell_of
+from sae_checks.plugin.state import ASKED, GATE, GATE_ID, LEDGER, cell_of, param_id
 
 _SPEED = "test_speed.py"
 _BENCHMARK_REQUESTS = (
@@ -46,12 +46,12 @@ def pytest_pycollect_makemodule(module_path: Path, parent: pytest.Collector) -> 
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    if "sae_id" not in metafunc.fixturenames:
+    if not {"sae_judgement", "sae_speed"} & set(metafunc.fixturenames):  # `sae_id` alone may be the user's own
         return
     asked = metafunc.config.stash.get(ASKED, None)
     if asked is None:
-        raise pytest.UsageError(str(errors.release_not_given([metafunc.definition.nodeid])))
-    metafunc.parametrize("sae_id", asked.plan.release.sae_ids, scope="session", ids=str)
+        raise pytest.Collector.CollectError(str(errors.release_not_given([metafunc.definition.nodeid])))
+    metafunc.parametrize("sae_id", asked.plan.release.sae_ids, scope="session", ids=param_id)
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
@@ -71,4 +71,4 @@ def _is_of_gate(path: Path) -> bool:
 
 def _module(path: Path, parent: pytest.Collector) -> pytest.Module | None:
     # The same node ids wherever the package is installed: they are the keys of JUnit and benchmark histories.
-    return GateModule.from_parent(parent, path=path, nodeid=f"sae_checks/gate/{path.name}")
+    return GateModule.from_parent(parent, path=path, nodeid=f"{GATE_ID}{path.name}")

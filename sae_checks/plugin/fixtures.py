@@ -55,14 +55,16 @@ def sae_judgement(request: pytest.FixtureRequest, sae_id: str) -> Judgement:
 @pytest.fixture
 def sae_speed(request: pytest.FixtureRequest, sae_id: str) -> Callable[[], None]:
     """A spliced forward pass of *sae_id*, ready to be timed; what was measured of it travels along in `extra_info`."""
-    try:
-        benchmark = request.getfixturevalue("benchmark")
-    except pytest.FixtureLookupError:
+    if not request.config.pluginmanager.hasplugin("benchmark"):
         pytest.skip("pytest-benchmark is not installed")
+    problem = ""
     try:
         forward = _executor(request.config).spliced_forward(sae_id)
-    except errors.SaeChecksError as problem:
-        pytest.fail(str(problem), pytrace=False)
+    except errors.SaeChecksError as raised:
+        problem = str(raised)
+    if problem:  # outside of the handler, or pytest shows it twice; before `benchmark`, which warns when it is not used
+        pytest.fail(problem, pytrace=False)
+    benchmark = request.getfixturevalue("benchmark")
     for (measured_id, _), result in request.config.stash[LEDGER].results.items():
         if measured_id == sae_id:
             benchmark.extra_info.update({e.measure: e.value for e in result.estimates})

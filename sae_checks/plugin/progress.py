@@ -46,7 +46,7 @@ class ProgressLine:
     def __call__(self, kind: str, n_done: int, n_all: int) -> None:
         """*n_done* of *n_all* tokens of *kind* are measured."""
         now = self._now()
-        is_first, is_last = kind != self._kind, n_done >= n_all
+        is_first, is_last = kind != self._kind or n_done == 0, n_done >= n_all
         if is_first:
             self._kind, self._started_s, self._last_s = kind, now, now
         if not (is_last or self._moves or now - self._last_s >= _PLAIN_EVERY_S):

@@ -41,7 +41,7 @@ class Reporter:
     def pytest_runtest_makereport(self, item: pytest.Item) -> Generator[None, Any, Any]:
         report = yield
         result = item.stash.get(RESULT, None)
-        if result is not None:
+        if result is not None and report.when == "setup":  # once: the fixture has the result before the test runs
             from sae_checks import record
 
             report.sae_checks = record.pack(result)  # an attribute of a report crosses xdist as it is

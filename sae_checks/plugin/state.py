@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from string import printable
 from typing import TYPE_CHECKING
+from urllib.parse import quote, unquote
 
 import pytest
 
@@ -16,6 +18,8 @@ if TYPE_CHECKING:
     from sae_checks.record import Result
 
 GATE = Path(__file__).parent.parent / "gate"
+GATE_ID = "sae_checks/gate/"
+"""How node ids of the gate begin, wherever the package is installed."""
 
 Cell = tuple[str, str]
 """(SAE id, check name)."""
@@ -44,10 +48,15 @@ LEDGER = pytest.StashKey[Ledger]()
 RESULT = pytest.StashKey["Result"]()
 
 
+def param_id(sae_id: str) -> str:
+    """*sae_id* as node ids hold it: printable ASCII that pytest leaves alone, and that `cell_of` reads back."""
+    return quote(sae_id, safe="".join(c for c in printable if c.isprintable() and c not in "%\\"))
+
+
 def cell_of(nodeid: str) -> Cell | None:
-    """The SAE and check that a node id of the gate names: `…::test_ce_loss[blocks.2…]`."""
-    name = nodeid.rpartition("::")[2]
-    function, bracket, sae_id = name.partition("[")
-    if not bracket or not function.startswith("test_") or not sae_id.endswith("]"):
+    """The SAE and check that a node id of the gate names: `…::test_ce_loss[blocks.2…]`; None for all others."""
+    place, _, name = nodeid.partition("[")  # first the bracket: an SAE's id may hold "::"
+    file, _, function = place.partition("::test_")
+    if not file.startswith(GATE_ID) or not name.endswith("]"):
         return None
-    return sae_id[:-1], function.removeprefix("test_")
+    return unquote(name[:-1]), function

@@ -1,0 +1,80 @@
+"""A tiny release for the whole session, and a run of the gate on it inside this process."""
+
+from __future__ import annotations
+
+import gc
+import os
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import tiny_release
+from gate_run import QUIET, GateRun, outputs, run_in
+from tiny_release import TinyRelease
+
+from sae_checks import record
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> TinyRelease:
+    """
+    The tiny release, once per session.
+
+    Everything heavy is imported and used once here: pytester forgets what an in-process run imports, and importing
+    torch twice is slow at best.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        release = tiny_release.build(tmp_path_factory.mktemp("tiny"))
+        _warm_up(release)
+    gc.freeze()  # pytest collects garbage five times after every run: seconds, with all of torch to walk through
+    return release
+
+
+@pytest.fixture
+def gate(
+    pytester: pytest.Pytester, tiny: TinyRelease, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Callable[..., GateRun]]:
+    """`pytest --sae-release ...` in this process and in pytester's folder, with a record and JUnit XML."""
+    for name in [name for name in os.environ if name.startswith("PYTEST_")]:
+        monkeypatch.delenv(name)
+    for name, value in QUIET.items():
+        monkeypatch.setenv(name, value)
+    import torch
+
+    n_threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # on so small a model threads only wait for each other
+
+    def run(
+        *args: str | Path, saes: Path | None = None, lambada: bool = True, options: list[str] | None = None
+    ) -> GateRun:
+        asked = tiny.args(saes, lambada=lambada) if options is None else options
+        quick = ["-p", "no:hypothesispytest"]  # it imports hypothesis at the end of every run
+        written = outputs(pytester.path, asks=bool(asked))
+        result = pytester.runpytest_inprocess(*quick, *asked, *written, *map(str, args), no_reraise_ctrlc=True)
+        return run_in(pytester.path, int(result.ret), [*result.outlines, *result.errlines])
+
+    yield run
+    torch.set_num_threads(n_threads)
+
+
+def _warm_up(release: TinyRelease) -> None:
+    from sae_checks import checks, options
+    from sae_checks.executors.local import LocalExecutor
+    from sae_checks.plugin import asking, judging
+    from sae_checks.report import terminal
+
+    raw = {
+        **options.defaults(),
+        "sae_release": str(release.saes),
+        "sae_model": str(release.model),
+        "sae_corpus": str(release.corpus),
+        "sae_lambada": str(release.lambada),
+    }
+    asked = asking.settle(options.parse(raw))
+    executor = LocalExecutor(asked.plan, lambda _kind, _done, _all: None)
+    sae_ids = asked.plan.release.sae_ids
+    results = [judging.judge(executor, asked, sae_ids[0], check, sae_ids) for check in checks.CHECKS]
+    assert [record.unpack(record.pack(result)).outcome for result in results] == ["passed"] * len(results)
+    assert terminal.table(results)

@@ -1,0 +1,248 @@
+"""What cannot be done as asked ends the run before it starts: exit code 4, a helpful message, nothing written."""
+
+import json
+import shutil
+
+import pytest
+from gate_run import run_apart
+from tiny_release import HOOKS
+
+pytest_plugins = ["pytester"]
+
+LIMIT = '[default.sparsity]\nmeasure = "l0"\nmax = 3\nunit = "latents/token"\nsource = "here"\n'
+
+
+def assert_refused(run, *said):
+    """Exit code 4, the four parts of a message, no files, no traceback."""
+    assert run.exit_code == pytest.ExitCode.USAGE_ERROR, run.text
+    for part in (*said, "  expected: ", "  got:      ", "  try:      "):
+        assert part in run.text
+    assert "Traceback" not in run.text
+    assert "INTERNALERROR" not in run.text
+    assert not run.record_path.exists()
+    assert not run.junit_path.exists()
+
+
+@pytest.mark.parametrize(
+    ("option", "said"),
+    [
+        ("--sae-id=no.such.*", "matches no SAE of the release"),
+        ("--sae-context=33", "--sae-context 33 is longer than the model's context"),
+        ("--sae-context=1", "a whole number, at least 2"),
+        ("--sae-context=-4", "a whole number, at least 2"),
+        ("--sae-context=many", "a whole number, at least 2"),
+        ("--sae-sequences=0", "--sae-sequences cannot be '0'"),
+        ("--sae-sequences=-1", "--sae-sequences cannot be '-1'"),
+        ("--sae-sequences=1.5", "--sae-sequences cannot be '1.5'"),
+        ("--sae-items=-1", "--sae-items cannot be '-1'"),
+        ("--sae-seed=-1", "--sae-seed cannot be '-1'"),
+        ("--sae-batch-tokens=0", "--sae-batch-tokens cannot be '0'"),
+        ("--sae-device=tpu", "one of auto, cpu, cuda, mps"),
+        ("--sae-device=mps", "torch finds no such device"),
+        ("--sae-dtype=int8", "one of float32, bfloat16, float16"),
+        ("--sae-special-tokens=drop", "one of keep, replace"),
+        ("--sae-bos=maybe", "one of auto, on, off"),
+        ("--sae-model=no/such/folder", "there is no such folder"),
+        ("--sae-corpus=no/such.jsonl", "cannot be read"),
+        ("--sae-corpus=corpus.parquet", "unknown form '.parquet'"),
+        ("--sae-lambada=no/such.jsonl", "cannot be read"),
+        ("--sae-lambada=passages.txt", "unknown form '.txt'"),
+        ("--sae-thresholds=no/such.toml", "cannot be read"),
+        ("--sae-record=no/such/folder/run.json", "a file in a folder that exists"),
+        ("--sae-record=.", "a file in a folder that exists"),
+    ],
+)
+def test_value_that_cannot_be(gate, option, said):
+    """Every option refuses what it cannot use, by name."""
+    assert_refused(gate(option), said)
+
+
+def test_device_that_is_not_there(gate):
+    """An accelerator that torch does not find is refused, not replaced by the CPU."""
+    import torch
+
+    if torch.cuda.is_available():
+        pytest.skip("this machine has one")
+    assert_refused(gate("--sae-device=cuda"), "torch finds no such device")
+
+
+@pytest.mark.parametrize("flag", ["--sae-model", "--sae-corpus"])
+def test_option_that_is_needed(tiny, gate, flag):
+    """A folder of SAEs needs a model and a text; the message names the option."""
+    options = [arg for arg in tiny.args() if not arg.startswith(flag)]
+    assert_refused(gate(options=options), f"needs {flag}")
+
+
+@pytest.mark.parametrize(
+    "option",
+    ["--sae-model=model", "--sae-id=*", "--sae-record=run.json", "--sae-sequences=8", "--sae-thresholds=own.toml"],
+)
+def test_option_without_a_release(pytester, gate, option):
+    """An --sae- option without --sae-release is a forgotten release, not a plain run of the user's tests."""
+    pytester.makepyfile(test_own="def test_own():\n    assert True\n")
+    assert_refused(gate(option, options=[]), "there is no release to judge", option.partition("=")[0])
+
+
+def test_unknown_release_names_the_nearest(tiny, gate):
+    """A mistyped folder is answered with the folder that was meant."""
+    run = gate(f"--sae-release={tiny.saes.parent / 'tinny-saes'}")
+    assert_refused(run, "no SAE release", f"try:      --sae-release {tiny.saes}")
+
+
+def test_unknown_name_names_the_embedded(gate):
+    """A mistyped embedded release too."""
+    assert_refused(gate("--sae-release=demo-brokn"), "try:      --sae-release demo-broken")
+
+
+def test_release_that_is_a_file(tiny, gate):
+    """A file is no release."""
+    assert_refused(gate(f"--sae-release={tiny.corpus}"), "no SAE release")
+
+
+def test_empty_folder(tmp_path, gate):
+    """A folder without SAEs is refused: no SAE is not a pass."""
+    assert_refused(gate(saes=tmp_path), "no SAE in")
+
+
+def test_sae_id_that_matches_nothing_lists_what_there_is(gate):
+    """The message lists the SAEs of the release."""
+    assert_refused(gate("--sae-id=blocks.9.*"), *HOOKS)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("schema = 1\n[", "a TOML file"),
+        ("", "schema is None"),
+        (f"schema = 2\n{LIMIT}", "schema is 2"),
+        (f"schema = true\n{LIMIT}", "schema is True"),
+        (f"schema = 1\n{LIMIT}colour = 'red'\n", "unknown key 'colour'"),
+        (f"schema = 1\n{LIMIT}min = 1\n", "exactly one of max and min"),
+        ("schema = 1\n[default.sparsity]\nmeasure = 'l0'\n", "unit"),
+        (f"schema = 1\n{LIMIT.replace('l0', 'l1')}", "a measure of sparsity: l0, explained_variance"),
+        (f"schema = 1\n{LIMIT.replace('latents/token', 'percent')}", "unit = 'latents/token'"),
+        (f"schema = 1\n{LIMIT.replace('max = 3', 'max = nan')}", "a finite number"),
+        (f"schema = 1\n{LIMIT.replace('max = 3', 'max = true')}", "a finite number"),
+        (f"schema = 1\n{LIMIT.replace('default.sparsity', 'default.speed')}", "unknown key 'speed'"),
+        ("schema = 1\ndefault = 3\n", "not a table"),
+    ],
+)
+def test_malformed_thresholds(tmp_path, gate, text, said):
+    """Limits that are not understood are refused, wherever they stand: a typo never loosens the gate."""
+    path = tmp_path / "own.toml"
+    path.write_text(text)
+    assert_refused(gate(f"--sae-thresholds={path}"), said, str(path))
+
+
+@pytest.mark.parametrize("content", [b"\xff\xfe\x00", None])
+def test_unreadable_thresholds(tmp_path, gate, content):
+    """A file that is not text, and a folder."""
+    path = tmp_path / "own.toml"
+    path.mkdir() if content is None else path.write_bytes(content)
+    assert_refused(gate(f"--sae-thresholds={path}"), "cannot be read")
+
+
+@pytest.mark.parametrize("flag", ["--sae-corpus", "--sae-lambada"])
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"", "in it"),
+        (b"\n\n  \n", "in it"),
+        (b"not json\n", "line 1 is not"),
+        (b'{"text": "cat dog"}\n{"words": "cat dog"}\n', "line 2 is not"),
+        (b'{"text": 3}\n', "line 1 is not"),
+        (b'["cat dog"]\n', "line 1 is not"),
+        (b'{"text": "caf\xe9 dog"}\n', "cannot be read"),
+        (None, "cannot be read"),
+    ],
+)
+def test_malformed_text_files(tmp_path, gate, flag, content, said):
+    """A corpus that is not what it should be is refused before anything is loaded, by line."""
+    path = tmp_path / "texts.jsonl"
+    path.mkdir() if content is None else path.write_bytes(content)
+    assert_refused(gate(f"{flag}={path}"), f"{flag} {path}", said)
+
+
+def test_corpus_of_empty_texts(tmp_path, gate):
+    """Documents without a word are no corpus."""
+    path = tmp_path / "texts.jsonl"
+    path.write_text('{"text": ""}\n{"text": "   "}\n')
+    assert_refused(gate(f"--sae-corpus={path}"), "there is no text in it")
+
+
+def test_passage_without_a_last_word(tmp_path, gate):
+    """A Lambada passage of one word has no answer; the line is named."""
+    path = tmp_path / "passages.jsonl"
+    path.write_text('{"text": "cat dog"}\n{"text": "cat"}\n')
+    assert_refused(gate(f"--sae-lambada={path}"), "line 2 has no last word")
+
+
+def _no_config(model):
+    (model / "config.json").unlink()
+
+
+def _malformed_config(model):
+    (model / "config.json").write_text("{")
+
+
+def _config_of_another_kind(model):
+    (model / "config.json").write_text("[]")
+
+
+def _no_weights(model):
+    (model / "model.safetensors").unlink()
+
+
+def _only_a_pickle(model):
+    (model / "model.safetensors").rename(model / "pytorch_model.bin")
+
+
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [
+        (_no_config, "its config.json cannot be read"),
+        (_malformed_config, "its config.json cannot be read"),
+        (_config_of_another_kind, "its config.json cannot be read"),
+        (_no_weights, "there is no .safetensors file in it"),
+        (_only_a_pickle, "there is no .safetensors file in it"),
+    ],
+)
+def test_model_folder_that_is_none(tmp_path, tiny, gate, damage, said):
+    """A folder that cannot be a model is refused without loading anything."""
+    model = tmp_path / "model"
+    shutil.copytree(tiny.model, model)
+    damage(model)
+    assert_refused(gate(f"--sae-model={model}"), f"--sae-model {model}", said)
+
+
+def test_hostile_values_reach_the_terminal_tamed(gate):
+    """Control characters in what was asked do not reach the terminal."""
+    run = gate("--sae-release=no\x1b[2Jsuch\x07release")
+    assert_refused(run, "no\\x1b[2Jsuch\\x07release")
+    assert "\x1b[2J" not in run.text
+
+
+def test_bad_value_in_the_ini_file(pytester, gate):
+    """The ini file is checked like the command line."""
+    pytester.makeini("[pytest]\nsae_sequences = lots\n")
+    assert_refused(gate(), "--sae-sequences cannot be 'lots'")
+
+
+def test_refused_the_same_under_xdist(gate):
+    """Under -n the controller refuses before a worker starts."""
+    run = gate("-n2", "--sae-context=33")
+    assert_refused(run, "longer than the model's context")
+
+
+def test_refused_without_torch(tmp_path, tiny):
+    """A bad last option is refused in a second, since everything is checked before anything heavy is imported."""
+    (tmp_path / "conftest.py").write_text(
+        "import atexit, sys\n"
+        "heavy = {'torch', 'sae_lens', 'transformers', 'numpy', 'scipy'}\n"
+        "atexit.register(lambda: print('heavy:', sorted(heavy & set(sys.modules))))\n"
+    )
+    bad = tmp_path / "passages.jsonl"
+    bad.write_text(json.dumps({"text": "cat"}))
+    run = run_apart(tmp_path, *tiny.args(), f"--sae-lambada={bad}", "-p", "no:jaxtyping")  # that one imports NumPy
+    assert_refused(run, "line 1 has no last word")
+    assert "heavy: []" in run.text

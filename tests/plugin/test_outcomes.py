@@ -1,0 +1,311 @@
+"""What each kind of SAE, model and corpus leads to: green, red, an error or a reason, and the exit code."""
+
+import json
+import pickle
+import shutil
+
+import pytest
+from gate_run import properties_of
+from tiny_release import CHECKS, D_MODEL, HOOKS, copy_saes, write_sae, write_zero_sae
+
+from sae_checks import checks
+
+pytest_plugins = ["pytester"]
+
+BROKEN, SOUND, ALSO_SOUND = HOOKS
+
+
+def test_identity_is_green(gate):
+    """An exact reconstruction passes every check of every SAE: exit code 0."""
+    run = gate()
+    assert (run.exit_code, run.counts) == (0, {"passed": 12}), run.text
+    assert run.outcomes == {(hook, check): "passed" for hook in HOOKS for check in CHECKS}
+
+
+def test_identity_measures_everything(gate):
+    """Every measure of every check is there, and an exact reconstruction costs nothing."""
+    run = gate()
+    for (_, name), result in run.results.items():
+        values = {e.measure: e.value for e in result.estimates}
+        assert set(values) == {m.name for m in checks.named(name).measures}
+    found = {e.measure: e.value for check in CHECKS for e in run.results[SOUND, check].estimates}
+    for measure in ("ce_increase", "kl", "accuracy_drop", "degradation", "ce_increase_beyond"):
+        assert found[measure] == pytest.approx(0, abs=1e-6), measure
+    for measure in ("explained_variance", "ce_recovered", "accuracy_clean", "accuracy_spliced", "perplexity_ratio"):
+        assert found[measure] == pytest.approx(1, abs=1e-6), measure
+    assert found["l0"] == pytest.approx(D_MODEL)
+    assert found["ce_ablated"] > found["ce_clean"] + 0.5
+
+
+def test_identity_draws_the_curve(gate):
+    """The increase by position is kept for every position that is scored: 30 of 32, since BOS predicts nothing."""
+    curve = gate("-k", "long_context").results[SOUND, "long_context"].curve
+    assert [point.position for point in curve] == list(range(1, 31))
+    assert all(point.low <= point.value <= point.high for point in curve)
+
+
+def test_zero_decoder_is_red(tmp_path, gate):
+    """A reconstruction of nothing fails on loss, Lambada and variance: exit code 1, each a <failure> with its limit."""
+    run = gate(saes=write_zero_sae(tmp_path / "saes" / "zero", SOUND).parent)
+    assert (run.exit_code, run.counts) == (1, {"failed": 3, "passed": 1}), run.text
+    for check in ("ce_loss", "lambada", "sparsity"):
+        assert run.outcomes["zero", check] == "failed"
+        message = run.junit["zero", check].find("failure").get("message")
+        assert message.startswith(f"Failed: FAILED: {check} of zero: ")
+        assert "limit " in message.splitlines()[0]
+
+
+def test_red_and_green_in_one_release(tmp_path, tiny, gate):
+    """A red SAE does not colour its neighbours."""
+    saes = copy_saes(tiny, tmp_path / "saes")
+    write_zero_sae(saes / "zero", SOUND)
+    run = gate(saes=saes)
+    assert (run.exit_code, run.counts) == (1, {"failed": 3, "passed": 13}), run.text
+    assert {outcome for (sae_id, _), outcome in run.outcomes.items() if sae_id != "zero"} == {"passed"}
+
+
+def _malformed_cfg(sae):
+    (sae / "cfg.json").write_text("{not json")
+
+
+def _cfg_of_another_kind(sae):
+    (sae / "cfg.json").write_text("[1, 2]")
+
+
+def _binary_cfg(sae):
+    (sae / "cfg.json").write_bytes(b"\xff\xfe\x00\x80")
+
+
+def _no_weights(sae):
+    (sae / "sae_weights.safetensors").unlink()
+
+
+def _truncated_weights(sae):
+    path = sae / "sae_weights.safetensors"
+    path.write_bytes(path.read_bytes()[:-40])
+
+
+def _empty_weights(sae):
+    (sae / "sae_weights.safetensors").write_bytes(b"")
+
+
+def _wrong_width(sae):
+    shutil.rmtree(sae)
+    write_sae(sae, BROKEN, d_in=8)
+
+
+def _width_that_weights_deny(sae):
+    path = sae / "cfg.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "d_sae": 10**9}))
+
+
+def _nan_weights(sae):
+    import torch
+
+    shutil.rmtree(sae)
+    bad = torch.zeros(2 * D_MODEL)
+    bad[3] = torch.nan
+    write_sae(sae, BROKEN, weights={"b_enc": bad})
+
+
+def _unknown_hook(sae):
+    shutil.rmtree(sae)
+    write_sae(sae, "blocks.0.attn.hook_z")
+
+
+def _hook_beyond(sae):
+    shutil.rmtree(sae)
+    write_sae(sae, "blocks.2.hook_resid_pre")
+
+
+def _no_bos_rule(sae):
+    shutil.rmtree(sae)
+    write_sae(sae, BROKEN, metadata={"prepend_bos": None})
+
+
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [
+        (_malformed_cfg, "cfg.json cannot be used: not JSON"),
+        (_cfg_of_another_kind, "cfg.json cannot be used: not a JSON object"),
+        (_binary_cfg, "cfg.json cannot be used: not JSON"),
+        (_no_weights, "no sae_weights.safetensors"),
+        (_truncated_weights, "truncated"),
+        (_empty_weights, "too few for a safetensors header"),
+        (_wrong_width, "reads 8 dimensions, the model's residual stream has 16"),
+        (_width_that_weights_deny, "cfg.json (d_in, d_sae) asks for"),
+        (_nan_weights, "1 of 32 numbers in b_enc are not finite"),
+        (_unknown_hook, "is not known"),
+        (_hook_beyond, "lies beyond the model's last layer"),
+        (_no_bos_rule, "nothing says whether it was trained with a BOS token"),
+    ],
+)
+def test_one_broken_sae_is_an_error_and_the_others_are_judged(tmp_path, tiny, gate, damage, said):
+    """What is wrong with one SAE is a JUnit <error> of its four checks, in one sentence; the others are judged."""
+    saes = copy_saes(tiny, tmp_path / "saes")
+    damage(saes / BROKEN)
+    run = gate(saes=saes)
+    assert (run.exit_code, run.counts) == (1, {"passed": 8, "errors": 4}), run.text
+    for check in CHECKS:
+        result, case = run.results[BROKEN, check], run.junit[BROKEN, check]
+        assert (result.outcome, result.estimates) == ("error", ())
+        assert said in result.reason
+        assert case.find("failure") is None
+        assert said in case.find("error").text
+        assert [run.outcomes[sae_id, check] for sae_id in (SOUND, ALSO_SOUND)] == ["passed", "passed"]
+
+
+class _Payload:
+    """What a hostile pickle does when it is loaded."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return (open, (str(self.path), "w"))
+
+
+@pytest.mark.parametrize("name", ["sae_weights.pt", "ae.pkl", "pytorch_model.bin"])
+def test_pickle_is_never_opened(tmp_path, tiny, gate, name):
+    """An SAE that is only there as a pickle is an error, and what hides in the pickle does not run."""
+    saes = copy_saes(tiny, tmp_path / "saes")
+    _no_weights(saes / BROKEN)
+    (saes / BROKEN / name).write_bytes(pickle.dumps(_Payload(tmp_path / "ran")))
+    run = gate(saes=saes)
+    assert (run.exit_code, run.counts) == (1, {"passed": 8, "errors": 4}), run.text
+    assert "only a pickle is present" in run.results[BROKEN, "ce_loss"].reason
+    assert not (tmp_path / "ran").exists()
+    pickle.loads((saes / BROKEN / name).read_bytes()).close()
+    assert (tmp_path / "ran").exists(), "the payload is one that would have run"
+
+
+def test_unknown_training_context(tmp_path, gate):
+    """Without context_size long_context is skipped with its reason, and the other checks decide."""
+    run = gate(saes=write_sae(tmp_path / "saes" / "a", SOUND, metadata={"context_size": None}).parent)
+    assert (run.exit_code, run.counts) == (0, {"passed": 3, "skipped": 1}), run.text
+    assert run.outcomes["a", "long_context"] == "not_measured"
+    assert "training context is unknown" in run.junit["a", "long_context"].find("skipped").get("message")
+
+
+def test_no_room_beyond_the_training_context(gate):
+    """Sequences no longer than the training context cannot say anything of what lies beyond it."""
+    run = gate("--sae-context=16")
+    assert run.exit_code == 0, run.text
+    assert run.results[SOUND, "long_context"].outcome == "not_measured"
+    assert "no room beyond the training context" in run.results[SOUND, "long_context"].reason
+
+
+def test_all_checks_skipped_is_not_a_pass(tmp_path, gate):
+    """An SAE of which nothing was measured leaves the run red."""
+    saes = write_sae(tmp_path / "saes" / "a", SOUND, metadata={"context_size": None}).parent
+    run = gate("-k", "long_context or lambada", saes=saes, lambada=False)
+    assert (run.exit_code, run.counts) == (1, {"skipped": 2, "deselected": 2}), run.text
+    assert "got no verdict: this is not a pass" in run.text
+
+
+def test_one_sae_without_a_verdict_is_not_a_pass(tmp_path, tiny, gate):
+    """One SAE without any verdict is named and the run is red, although the others passed."""
+    saes = copy_saes(tiny, tmp_path / "saes")
+    shutil.rmtree(saes / BROKEN)
+    write_sae(saes / BROKEN, BROKEN, metadata={"context_size": None})
+    run = gate("-k", "long_context", saes=saes)
+    assert (run.exit_code, run.counts) == (1, {"passed": 2, "skipped": 1, "deselected": 9}), run.text
+    assert f"no verdict for {BROKEN}" in run.text
+
+
+def test_lambada_alone_with_nothing_measurable(gate):
+    """-k lambada without a Lambada file is not a pass."""
+    run = gate("-k", "lambada", lambada=False)
+    assert (run.exit_code, run.counts) == (1, {"skipped": 3, "deselected": 9}), run.text
+
+
+def test_lambada_without_a_file(gate):
+    """Without --sae-lambada the check is skipped with the reason, and the run is judged on the others."""
+    run = gate("-rs", lambada=False)
+    assert (run.exit_code, run.counts) == (0, {"passed": 9, "skipped": 3}), run.text
+    assert run.results[SOUND, "lambada"].reason == "no Lambada file was given (--sae-lambada FILE)"
+    assert "no Lambada file was given" in run.text
+
+
+def test_lambada_of_a_model_that_knows_no_answer(tmp_path, gate):
+    """Where the model answers nothing a drop cannot be judged: skipped, with the clean accuracy in the reason."""
+    path = tmp_path / "unanswerable.jsonl"
+    path.write_text("".join(json.dumps({"text": f"bad tell {i * 'dint '}zzz"}) + "\n" for i in range(12)))
+    run = gate(f"--sae-lambada={path}", lambada=False)
+    assert (run.exit_code, run.counts) == (0, {"passed": 9, "skipped": 3}), run.text
+    result = run.results[SOUND, "lambada"]
+    assert "clean accuracy too low" in result.reason
+    assert {e.measure: e.value for e in result.estimates}["accuracy_clean"] == 0
+
+
+def test_too_little_text_is_inconclusive(gate):
+    """Fewer than eight sequences decide nothing, and undecided is red."""
+    run = gate("--sae-sequences=7", "-k", "ce_loss")
+    assert (run.exit_code, run.outcomes[SOUND, "ce_loss"]) == (1, "inconclusive"), run.text
+    assert "fewer than 8" in run.junit[SOUND, "ce_loss"].find("failure").get("message")
+
+
+def _cut_model(model):
+    path = model / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:-100])
+
+
+def _model_without_a_block(model):
+    from safetensors.torch import load_file, save_file
+
+    path = model / "model.safetensors"
+    kept = {name: tensor for name, tensor in load_file(path).items() if ".h.1." not in name}
+    save_file(kept, path, metadata={"format": "pt"})
+
+
+def _model_of_unknown_type(model):
+    path = model / "config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "model_type": "no-such-model"}))
+
+
+def _model_without_tokenizer(model):
+    for path in model.glob("*token*"):
+        path.unlink()
+
+
+@pytest.mark.parametrize(
+    "damage", [_cut_model, _model_without_a_block, _model_of_unknown_type, _model_without_tokenizer]
+)
+def test_broken_model_is_an_error_of_every_check(tmp_path, tiny, gate, damage):
+    """No SAE can be judged on a model that is not whole: errors everywhere, a random filling nowhere."""
+    model = tmp_path / "model"
+    shutil.copytree(tiny.model, model)
+    damage(model)
+    run = gate(f"--sae-model={model}")
+    assert (run.exit_code, run.counts) == (1, {"errors": 12}), run.text
+    assert set(run.outcomes.values()) == {"error"}
+    assert str(model) in run.results[SOUND, "ce_loss"].reason
+
+
+def test_nan_model_is_not_a_pass(tmp_path, tiny, gate):
+    """A model that answers NaN is never averaged into a pass."""
+    from safetensors.torch import load_file, save_file
+
+    model = tmp_path / "model"
+    shutil.copytree(tiny.model, model)
+    path = model / "model.safetensors"
+    weights = load_file(path)
+    weights["transformer.ln_f.weight"] *= float("nan")
+    save_file(weights, path, metadata={"format": "pt"})
+    run = gate(f"--sae-model={model}")
+    assert run.exit_code == 1
+    assert "passed" not in {run.outcomes[cell] for cell in run.outcomes if cell[1] != "sparsity"}
+
+
+def test_own_thresholds_decide(tmp_path, gate):
+    """A limit of the user's own turns a green SAE red, and the message names the user's file."""
+    limits = tmp_path / "own.toml"
+    limits.write_text(
+        'schema = 1\n[default.sparsity]\nmeasure = "l0"\nmax = 3\nunit = "latents/token"\nsource = "strict house"\n'
+    )
+    run = gate(f"--sae-thresholds={limits}", "-k", "sparsity")
+    assert (run.exit_code, run.counts["failed"]) == (1, 3), run.text
+    message = run.junit[SOUND, "sparsity"].find("failure").get("message")
+    assert "l0 16" in message
+    assert "own.toml [default.sparsity]" in run.text
+    assert properties_of(run.junit[SOUND, "sparsity"])["limit.max"] == "3.0"
