@@ -9,7 +9,7 @@ REPORT := gate-report
 
 demo: $(INSTALLED)
 	mkdir -p $(REPORT)
-	$(BIN)/pytest --sae-release demo \
+	$(BIN)/pytest --sae-release=demo \
 	  --junitxml=$(REPORT)/junit.xml --benchmark-json=$(REPORT)/benchmark.json --sae-record=$(REPORT)/record.json
 
 test: $(INSTALLED)
