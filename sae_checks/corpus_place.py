@@ -49,7 +49,7 @@ def find(asked: str, *, split: str, offline: bool) -> CorpusPlace:
     Raises:
         HubError: the Hub does not tell the dataset's commit.
     """
-    path = Path(asked).expanduser()
+    path = Path(asked)
     repo_id, _, rest = asked.partition("@")
     revision, _, parts = rest.partition(":")
     if not rest:

@@ -143,6 +143,10 @@ def parse(raw: Mapping[str, str | list[str] | None]) -> Options:
         except RuntimeError:  # ~name of nobody
             raise errors.bad_option(_flag(key), str(value), "a path whose home folder exists") from None
 
+    def path_or_name(key: str) -> str | None:
+        value = text(key)
+        return str(path(key)) if value is not None and value.startswith("~") else value
+
     def count(key: str, *, least: int = 1) -> int:
         return _whole_number(_flag(key), text(key) or "", least=least)
 
@@ -161,9 +165,9 @@ def parse(raw: Mapping[str, str | list[str] | None]) -> Options:
         revision=text("sae_revision"),
         offline=text("sae_offline") is not None,
         sae_ids=tuple([patterns] if isinstance(patterns, str) else patterns),
-        model=text("sae_model"),
-        corpus=text("sae_corpus"),
-        lambada=text("sae_lambada"),
+        model=path_or_name("sae_model"),
+        corpus=path_or_name("sae_corpus"),
+        lambada=path_or_name("sae_lambada"),
         n_sequences=count("sae_sequences"),
         n_context_tokens=count("sae_context", least=2) if text("sae_context") else None,
         n_items=count("sae_items"),

@@ -103,14 +103,14 @@ def _model_place(options: Options, release: Release) -> ModelPlace:
     asked = options.model or release.model
     if asked is None:
         raise errors.option_needed("--sae-model", release.name, "a language model in Hugging Face format")
-    folder = Path(asked).expanduser()
+    folder = Path(asked)
     if folder.is_dir():
         if not any(folder.glob("*.safetensors")):
             raise errors.no_model(str(asked), "there is no .safetensors file in it")
         return ModelPlace(folder=folder, repo=None)
     name, _, revision = str(asked).partition("@")
     on_hub = registry.hub_model_name(name)
-    if on_hub is None:
+    if on_hub is None or ("/" in on_hub and not hub.is_repo_id(on_hub)):
         if options.model is None:
             raise errors.option_needed("--sae-model", release.name, f"a language model ({asked!r} is not on the Hub)")
         raise errors.no_model(str(asked), "there is no such folder, and it is no name on the Hub")

@@ -64,8 +64,8 @@ def results(tmp_path_factory):
     options = Options(
         release=str(folder),
         model=str(DEMO.model),
-        corpus=DEMO.corpus,
-        lambada=DEMO.lambada,
+        corpus=str(DEMO.corpus),
+        lambada=str(DEMO.lambada),
         n_sequences=64,
         n_items=200,
         device="cpu",

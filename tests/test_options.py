@@ -37,6 +37,8 @@ def test_every_option_is_parsed():
     """Every flag that pytest offers changes the options; none does nothing."""
     asked = {
         "sae_release": "r",
+        "sae_revision": "v2",
+        "sae_offline": "yes",
         "sae_id": ["a*", "b*"],
         "sae_model": "m",
         "sae_corpus": "c.txt",
@@ -56,10 +58,12 @@ def test_every_option_is_parsed():
     assert set(asked) == {spec.key for spec in options.SPECS}
     assert parsed(**asked) == options.Options(
         release="r",
+        revision="v2",
+        offline=True,
         sae_ids=("a*", "b*"),
         model="m",
-        corpus=Path("c.txt"),
-        lambada=Path("l.jsonl"),
+        corpus="c.txt",
+        lambada="l.jsonl",
         n_sequences=3,
         n_context_tokens=5,
         n_items=7,
@@ -81,7 +85,15 @@ def test_flags_and_ini_keys_go_together():
         assert "--" + spec.key.replace("_", "-") == spec.flag
 
 
-@pytest.mark.parametrize("spec", options.SPECS, ids=lambda spec: spec.key)
+def test_a_switch_is_on_where_either_says_so():
+    """A switch of the command line or of the ini file (a bool there) is on, and off where neither has it."""
+    on, off = {"sae_offline": True}.get, {"sae_offline": False}.get
+    for given_, ini, expected in ((nothing, off, False), (on, off, True), (nothing, on, True)):
+        raw = options.gather(given_, ini)
+        assert options.parse({**raw, "sae_release": "r"}).offline is expected
+
+
+@pytest.mark.parametrize("spec", [s for s in options.SPECS if not s.is_switch], ids=lambda spec: spec.key)
 def test_command_line_over_ini_over_default(spec):
     """The command line wins over the ini file, the ini file over the default."""
     listed = (lambda value: [value]) if spec.repeatable else (lambda value: value)
@@ -191,7 +203,7 @@ def test_a_record_that_could_not_be_written_is_refused_before_measuring(tmp_path
 def test_the_home_folder_is_expanded(key, field, tmp_path, monkeypatch):
     """`~` means the home folder in every path, as an ini file writes it."""
     monkeypatch.setenv("HOME", str(tmp_path))
-    assert getattr(parsed(**{key: "~/file"}), field) == tmp_path / "file"
+    assert str(getattr(parsed(**{key: "~/file"}), field)) == str(tmp_path / "file")
 
 
 @pytest.mark.parametrize("key", PATHS)

@@ -25,8 +25,8 @@ def options(**kwargs):
         **{
             "release": str(DATA / "stories260K-res-saes"),
             "model": str(DATA / "stories260K"),
-            "corpus": DATA / "stories/eval.jsonl",
-            "lambada": DATA / "stories/cloze.jsonl",
+            "corpus": str(DATA / "stories/eval.jsonl"),
+            "lambada": str(DATA / "stories/cloze.jsonl"),
             "n_sequences": 32,
             "n_items": 120,
             "device": "cpu",
@@ -62,7 +62,9 @@ def test_six_saes_times_four_checks_without_an_error():
 
 def test_the_real_lambada_is_beyond_this_model():
     """A model that answers almost nothing is not measured, with the reason: its SAEs must not pass for it."""
-    results = judged(options(lambada=DATA / "lambada_openai/test.jsonl", sae_ids=("blocks.0.*",)), names=("lambada",))
+    results = judged(
+        options(lambada=str(DATA / "lambada_openai/test.jsonl"), sae_ids=("blocks.0.*",)), names=("lambada",)
+    )
     (result,) = results.values()
     assert result.outcome == "not_measured"
     assert "clean accuracy too low" in result.reason
@@ -82,7 +84,7 @@ def test_lambada_with_bos_agrees_with_lm_evaluation_harness(tmp_path, monkeypatc
     passages = files.read_passages(DATA / "stories/cloze.jsonl")[:120]
     path = tmp_path / "passages.jsonl"
     path.write_text("".join(json.dumps({"text": passage}) + "\n" for passage in passages))
-    (result,) = judged(options(lambada=path, sae_ids=("blocks.0.*",)), names=("lambada",)).values()
+    (result,) = judged(options(lambada=str(path), sae_ids=("blocks.0.*",)), names=("lambada",)).values()
     ours = {e.measure: e.value for e in result.estimates}
     model = hugging_face.load(DATA / "stories260K", dtype="float32", device=torch.device("cpu"))
     accuracy, perplexity = lm_eval_lambada(model, path)
@@ -92,7 +94,7 @@ def test_lambada_with_bos_agrees_with_lm_evaluation_harness(tmp_path, monkeypatc
 
 def test_wikitext_is_read_as_paragraphs():
     """A .txt corpus is cut at blank lines, and another kind of text than the model's own costs it more."""
-    results = judged(options(corpus=DATA / "wikitext2/test.txt", sae_ids=("blocks.1.*",)), names=("ce_loss",))
+    results = judged(options(corpus=str(DATA / "wikitext2/test.txt"), sae_ids=("blocks.1.*",)), names=("ce_loss",))
     (result,) = results.values()
     values = {e.measure: e.value for e in result.estimates}
     assert values["ce_clean"] > 2

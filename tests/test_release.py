@@ -54,11 +54,13 @@ def test_a_folder_of_one_sae(tmp_path):
     folder = write_sae(tmp_path / "layer-two")
     found = resolve(str(folder))
     assert (found.name, found.source, found.revision) == ("layer-two", str(folder), None)
-    assert (found.model, found.corpus, found.lambada) == (None, None, None)
+    assert (found.model, found.corpus, found.lambada) == ("tiny", None, None)  # the model that its SAE names
     assert found.saes == (
         Sae(
             sae_id="layer-two",
             weights=folder / "sae_weights.safetensors",
+            remote=None,
+            overrides={},
             hook="blocks.2.hook_resid_pre",
             layer=2,
             architecture="standard",

@@ -38,7 +38,7 @@ def test_help_imports_nothing_heavy(help_run):
 def test_help_lists_every_option(help_run, spec):
     """Every option stands in the plugin's own group, with its default, and as an ini key."""
     group = help_run.text.partition("sae-checks: judge a release of sparse autoencoders")[2]
-    assert f"{spec.flag}={spec.metavar}" in group
+    assert (spec.flag if spec.is_switch else f"{spec.flag}={spec.metavar}") in group
     told = re.sub(r"\s+", " ", group.partition(f"{spec.flag}={spec.metavar}")[2])
     assert re.sub(r"\s+", " ", spec.help) in told
     if spec.default is not None:

@@ -223,7 +223,7 @@ def test_lambada_without_a_file(gate):
     """Without --sae-lambada the check is skipped with the reason, and the run is judged on the others."""
     run = gate("-rs", lambada=False)
     assert (run.exit_code, run.counts) == (0, {"passed": 9, "skipped": 3}), run.text
-    assert run.results[SOUND, "lambada"].reason == "no Lambada file was given (--sae-lambada FILE)"
+    assert run.results[SOUND, "lambada"].reason == "no Lambada passages were given (--sae-lambada)"
     assert "no Lambada file was given" in run.text
 
 
