@@ -38,12 +38,13 @@ def test_help_imports_nothing_heavy(help_run):
 def test_help_lists_every_option(help_run, spec):
     """Every option stands in the plugin's own group, with its default, and as an ini key."""
     group = help_run.text.partition("sae-checks: judge a release of sparse autoencoders")[2]
-    assert (spec.flag if spec.is_switch else f"{spec.flag}={spec.metavar}") in group
-    told = re.sub(r"\s+", " ", group.partition(f"{spec.flag}={spec.metavar}")[2])
+    entry = spec.flag if spec.is_switch else f"{spec.flag}={spec.metavar}"
+    assert entry in group
+    told = re.sub(r"\s+", " ", group.partition(entry)[2])
     assert re.sub(r"\s+", " ", spec.help) in told
     if spec.default is not None:
         assert f"(default: {spec.default})" in told
-    assert re.search(rf"^  {spec.key} \((string|linelist)\):", help_run.text, re.MULTILINE)
+    assert re.search(rf"^  {spec.key} \((string|linelist|bool)\):", help_run.text, re.MULTILINE)
 
 
 def test_own_tests_import_nothing_heavy(tmp_path):

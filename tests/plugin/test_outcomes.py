@@ -224,7 +224,7 @@ def test_lambada_without_a_file(gate):
     run = gate("-rs", lambada=False)
     assert (run.exit_code, run.counts) == (0, {"passed": 9, "skipped": 3}), run.text
     assert run.results[SOUND, "lambada"].reason == "no Lambada passages were given (--sae-lambada)"
-    assert "no Lambada file was given" in run.text
+    assert "no Lambada passages were given" in run.text
 
 
 def test_lambada_of_a_model_that_knows_no_answer(tmp_path, gate):
