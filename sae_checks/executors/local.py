@@ -149,10 +149,7 @@ class LocalExecutor:
         for prepends_bos, group in groups.items():
             try:
                 into.update(self._measure_group(kind, run, group, prepends_bos))
-            except (
-                errors.MeasuringError,
-                RuntimeError,
-            ) as problem:  # torch raises RuntimeError, out of memory included
+            except (errors.MeasuringError, RuntimeError) as problem:  # torch's errors, out of memory included
                 into.update(dict.fromkeys((s.sae_id for s in group), errors.MeasuringError(str(problem))))
 
     def _measure_group(
