@@ -15,7 +15,7 @@ FLOORS = {
     "provenance",
     "measuring": "corpora model sae splice measure executors",
     "judging": "thresholds stats verdict record report",
-    "roof": "plugin gate demo",
+    "roof": "plugin gate demo cli __main__",
 }
 FLOOR_OF = {room: floor for floor, rooms in FLOORS.items() for room in rooms.split()}
 MAY_IMPORT = {

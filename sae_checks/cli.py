@@ -1,0 +1,66 @@
+"""`sae-checks list [RELEASE]`: what there is to judge, from configurations alone."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from sae_checks import errors, registry, release
+
+Row = tuple[str, ...]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; 0, or 4 as pytest has it where what was asked cannot be done."""
+    parser = argparse.ArgumentParser(
+        prog="sae-checks", description="Judge releases of sparse autoencoders with pytest."
+    )
+    commands = parser.add_subparsers(dest="command", required=True)
+    lists = commands.add_parser("list", help="the releases that have a name, or the SAEs of one release")
+    lists.add_argument("release", nargs="?", help="anything that pytest --sae-release takes")
+    lists.add_argument("--sae-id", action="append", default=[], metavar="GLOB", help="only SAEs whose id matches")
+    lists.add_argument("--sae-revision", metavar="REV", help="branch, tag or commit; default: main")
+    lists.add_argument("--sae-offline", action="store_true", help="use exactly the commits that the cache holds")
+    asked = parser.parse_args(arguments)
+    if asked.release is None:
+        rows = _releases()
+    else:
+        try:
+            found = release.resolve(
+                asked.release, patterns=asked.sae_id, revision=asked.sae_revision, offline=asked.sae_offline
+            )
+        except (errors.UsageError, errors.HubError) as problem:
+            sys.stderr.write(f"{problem}\n")
+            return 4
+        rows = _saes(found)
+    sys.stdout.write("".join(line + "\n" for line in _aligned(rows)))
+    return 0
+
+
+def _releases() -> list[Row]:
+    """The embedded releases, and those of the registry that are in SAE Lens's own format."""
+    rows: list[Row] = [("release", "SAEs", "model", "where")]
+    rows += [(name, str(len(release.resolve(name).saes)), "its own", "embedded") for name in release.EMBEDDED_RELEASES]
+    for name in registry.names():
+        entry = registry.lookup(name)
+        if entry is not None and entry.conversion is None:
+            rows.append((name, str(len(entry.saes)), entry.model, entry.repo_id))
+    return rows
+
+
+def _saes(found: release.Release) -> list[Row]:
+    rows: list[Row] = [("SAE", "hook", "d_sae", "architecture", "training context", "model")]
+    for sae in found.saes:
+        if isinstance(sae, release.BrokenSae):
+            rows.append((sae.sae_id, "cannot be used: " + sae.problem.partition("\n")[0]))
+            continue
+        context = "unknown" if sae.n_training_context_tokens is None else str(sae.n_training_context_tokens)
+        rows.append((sae.sae_id, sae.hook, str(sae.d_sae), sae.architecture, context, sae.model_name))
+    return rows
+
+
+def _aligned(rows: Sequence[Row]) -> list[str]:
+    whole = [row for row in rows if len(row) == len(rows[0])]  # a complaint is as long as it is
+    widths = [max(len(row[i]) for row in whole) for i in range(len(rows[0]))]
+    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=False)).rstrip() for row in rows]
