@@ -85,7 +85,8 @@ def unknown_release(name: str, nearest: Sequence[str], known: Sequence[str]) -> 
     return UsageError(
         said(
             f"no SAE release {shown(name)!r}",
-            expected=f"a folder that holds SAEs (cfg.json beside sae_weights.safetensors), or one of: {_listed(known)}",
+            expected="a folder of SAEs (cfg.json beside sae_weights.safetensors), a name that sae-checks list prints, "
+            f"a Hub repository org/name, or one of: {_listed(known)}",
             got=shown(name),
             attempt=f"--sae-release {shown(nearest[0])}" if nearest else "the path of a folder, or --sae-release demo",
         )

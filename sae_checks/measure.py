@@ -88,7 +88,6 @@ class _Batch:
     row: Counts  # (rows,) sequence of each scored position
     position: Counts  # (rows,)
     sequences: Counts  # (batch,) their rows in the result
-    n_positions_of_all: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -133,7 +132,6 @@ def _batch(sequences: Sequences, rows: Counts, n_positions: int, device: torch.d
         row=rows[in_batch],
         position=position,
         sequences=rows,
-        n_positions_of_all=sequences.tokens.shape[1],
     )
 
 

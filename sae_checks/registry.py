@@ -9,8 +9,6 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RegisteredSae:
@@ -74,6 +72,8 @@ def hub_model_name(model: str) -> str | None:
 
 @cache
 def _registry() -> dict[str, Any]:  # a dict: YAML's own keys, read by `lookup` alone
+    import yaml  # here: the plugin is imported in every pytest run, and reads no registry in most
+
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the C loader reads 1.5 MB in 0.8 s instead of 10
     text = (_package("sae_lens") / "pretrained_saes.yaml").read_text(encoding="utf-8")
     return dict(yaml.load(text, Loader=loader))  # noqa: S506 -- both loaders are the safe ones

@@ -64,12 +64,8 @@ class OneBatch:
         """Nothing to start again."""
 
 
-@pytest.fixture(scope="module")
-def sae_lens_metrics(model):
-    """SAE Lens's own evaluator over a HookedTransformer with the demo's weights, on sequences of 64 tokens."""
-    from sae_lens import SAE
-    from sae_lens.evals import EvalConfig, run_evals
-    from sae_lens.training.activation_scaler import ActivationScaler
+def hooked_transformer(model, *, center):
+    """TransformerLens's HookedTransformer with the demo's weights, its residual stream centred if *center*."""
     from transformer_lens import HookedTransformer, HookedTransformerConfig
     from transformer_lens.pretrained.weight_conversions import convert_gpt2_weights
 
@@ -87,14 +83,37 @@ def sae_lens_metrics(model):
         device="cpu",
     )
     hooked = HookedTransformer(hooked_config)
+    weights = {name: value.clone() for name, value in convert_gpt2_weights(model._model, hooked_config).items()}
     hooked.load_and_process_state_dict(
-        convert_gpt2_weights(model._model, hooked_config),
+        weights,  # copies: centring works in place
         fold_ln=False,
-        center_writing_weights=False,
+        center_writing_weights=center,
         center_unembed=False,
         fold_value_biases=False,
     )
     hooked.tokenizer = model.tokenizer
+    return hooked
+
+
+@pytest.mark.parametrize("hook", HOOKS)
+def test_centring_agrees_with_transformer_lens(model, hook):
+    """What a centred SAE is given is HookedTransformer's own residual with center_writing_weights, and no other."""
+    tokens = torch.from_numpy(sequences(model, 64, n=4).tokens)
+    with torch.no_grad():
+        _, cache = hooked_transformer(model, center=True).run_with_cache(tokens, prepend_bos=False)
+    x = model.clean(tokens, [hook]).activations[hook]
+    assert torch.allclose(x - x.mean(-1, keepdim=True), cache[hook], atol=1e-3)
+    assert not torch.allclose(x, cache[hook], atol=1e-2)
+
+
+@pytest.fixture(scope="module")
+def sae_lens_metrics(model):
+    """SAE Lens's own evaluator over a HookedTransformer with the demo's weights, on sequences of 64 tokens."""
+    from sae_lens import SAE
+    from sae_lens.evals import EvalConfig, run_evals
+    from sae_lens.training.activation_scaler import ActivationScaler
+
+    hooked = hooked_transformer(model, center=False)
     wanted = EvalConfig(
         n_eval_reconstruction_batches=1,
         n_eval_sparsity_variance_batches=1,

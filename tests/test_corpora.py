@@ -71,9 +71,6 @@ def alike(one, other):
     return all(np.array_equal(getattr(one, f.name), getattr(other, f.name)) for f in fields(one))
 
 
-# --- files
-
-
 @pytest.fixture
 def write(tmp_path):
     def _write(name, content):
@@ -171,9 +168,6 @@ def test_passages_are_kept_as_they_are(write):
     assert files.read_passages(path) == (" she said  hello", "two\nlines here")
 
 
-# --- masks
-
-
 def test_special_tokens_are_kept_apart():
     """BOS and <unk> are not replaced, and predictions from them and of them are not scored."""
     found = build([row([BOS, 5, 6, 1, 7, 8])], convention(), [BOS, 1], score_special=False)
@@ -239,9 +233,6 @@ def test_nothing_beyond_the_end_is_replaced_or_scored(token_lists, kept, score_s
         assert scored.sum() == sum(score_special or not kept or (a > 1 and b > 1) for a, b in pairs)
 
 
-# --- order and fingerprint
-
-
 @given(document_lists, st.integers(0, 1000), st.randoms(use_true_random=False))
 def test_the_order_does_not_depend_on_the_file(documents, seed, random):
     """Sorting the file differently measures the same texts in the same order."""
@@ -297,9 +288,6 @@ def test_the_fingerprint_changes_with_every_convention():
     assert len({found.fingerprint for found in others}) == len(others)
 
 
-# --- text
-
-
 def test_one_sequence_per_document_with_exactly_one_bos():
     """A long document is cut to the context, never chunked; the BOS counts towards it."""
     documents = ["a b c d e f", "a b", "c d e"]
@@ -336,9 +324,6 @@ def test_a_sequence_is_the_beginning_of_its_document(documents, n_context_tokens
         assert tokens[:length].tolist() == [BOS, *encode(tokenizer, documents[index])][:n_context_tokens]
     assert found.n_cut == sum(1 + len(d.split()) > n_context_tokens for d in documents if len(d.split()) >= 2)
     assert len(found.rows) == sum(len(d.split()) >= 2 for d in documents)
-
-
-# --- Lambada
 
 
 def test_only_the_last_word_is_scored():

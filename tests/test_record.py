@@ -82,9 +82,6 @@ def run():
     )
 
 
-# --- the contract
-
-
 def test_the_schema_is_a_json_schema():
     """It can be used by any validator of its draft."""
     schema = record.schema()
@@ -138,9 +135,6 @@ def test_the_software_that_can_move_a_number_is_recorded():
     assert versions["pytest"] == pytest.__version__
 
 
-# --- both ways
-
-
 @given(records())
 @settings(max_examples=10)
 def test_a_record_survives_json(any_record):
@@ -183,9 +177,6 @@ def test_reading_does_not_change_the_document(run):
     before = copy.deepcopy(document)
     assert record.from_json(document) == record.from_json(document)
     assert document == before
-
-
-# --- strictness
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
@@ -281,9 +272,6 @@ def test_a_row_that_points_nowhere_is_refused(run, keys, value):
     _spoil(document, *keys, value=value)
     with pytest.raises(errors.RecordError):
         record.from_json(document)
-
-
-# --- whole or not at all
 
 
 @pytest.mark.parametrize("failing", ["write_text", "replace"])

@@ -46,9 +46,6 @@ def refused(folder, *words):
     return sae.problem
 
 
-# --- what is found, and in which order
-
-
 def test_a_folder_of_one_sae(tmp_path):
     """cfg.json and weights in the folder itself: one SAE, called like the folder, described as it was saved."""
     folder = write_sae(tmp_path / "layer-two")
@@ -161,9 +158,6 @@ def test_any_unknown_name_is_refused(name):
     assume(not Path(name).is_dir() and name[0] != "~")
     with pytest.raises(errors.UsageError):
         resolve(name)
-
-
-# --- configurations that cannot be used
 
 
 def test_one_broken_sae_leaves_the_others(tmp_path):
@@ -349,9 +343,6 @@ def test_any_value_in_a_cfg_is_read_or_refused(tmp_path_factory, value):
     assert all(isinstance(sae, Sae | BrokenSae) for sae in found.saes)
 
 
-# --- weights that cannot be used
-
-
 class _Trap:
     """Pickled, it makes a file when it is loaded."""
 
@@ -414,9 +405,6 @@ def test_weights_without_a_decoder_are_refused(tmp_path):
     refused(tmp_path, "no W_dec")
 
 
-# --- names that strangers wrote
-
-
 FOLDER_NAMES = [name for name in HOSTILE if "\0" not in name and "/" not in name and len(name) < 100]
 
 
@@ -472,9 +460,6 @@ def test_no_two_saes_share_an_id(tmp_path, names):
     except errors.UsageError:
         return  # refusing such a release is right too
     assert len(set(sae_ids)) == 2
-
-
-# --- the embedded release
 
 
 @needs_demo

@@ -48,9 +48,6 @@ def assert_alike(readings, others, factor=1.0):
         assert values == pytest.approx([factor * x for x in theirs[measure]], rel=1e-9, abs=1e-9 * scale)
 
 
-# --- what holds of every estimator
-
-
 @every_check_of_text
 @given(losses=any_text_losses())
 def test_every_measure_of_the_catalogue_is_read(estimator, check, losses):
@@ -176,9 +173,6 @@ def test_nothing_scored_is_not_measured(estimator, check):
     assert [type(r) for r in estimator(losses)] == [NotMeasured] * len(check.measures)
 
 
-# --- cross-entropy
-
-
 @given(losses=any_text_losses(n_least=2))
 def test_an_identical_splice_costs_exactly_nothing(losses):
     """Spliced equal to clean: the increase is 0 and the recovered fraction 1, both without rounding, kl 0 stays 0."""
@@ -243,9 +237,6 @@ def test_an_ablation_that_costs_nothing_recovers_nothing():
     assert isinstance(readings["ce_increase"], Estimate)
 
 
-# --- long context
-
-
 @given(losses=any_text_losses(n_least=2, reaches_beyond=True))
 def test_degradation_is_the_increase_beyond_less_the_increase_within(losses):
     """The three measures agree with each other, over the same sequences."""
@@ -294,9 +285,6 @@ def test_beyond_alone_cannot_degrade():
     losses = text_losses(span([0] * 9), span([4] * 9, [4] * 9, [5] * 9))
     degradation = reading(stats.long_context(losses), "degradation")
     assert isinstance(degradation, NotMeasured)
-
-
-# --- sparsity
 
 
 def _arrays(seed, lengths=(3, 7, 1, 12, 5), d_in=4):
@@ -358,9 +346,6 @@ def test_l0_is_active_latents_per_token():
     assert (found.value, found.unit, found.n) == (13, "latents/token", 2)
 
 
-# --- numbers that are not finite
-
-
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
 @pytest.mark.parametrize("row", [0, 2])
 @pytest.mark.parametrize("of_span", ["within", "beyond"])
@@ -403,9 +388,6 @@ def test_a_passage_that_is_not_finite_is_named(bad, field):
     getattr(losses, field)[4] = bad
     readings = stats.lambada(losses)
     assert all(isinstance(r, NotFinite) and "item 104 " in r.where for r in readings)
-
-
-# --- Lambada
 
 
 @given(st.lists(st.booleans(), min_size=1, max_size=300))
@@ -487,9 +469,6 @@ def test_no_item_and_one_item():
     assert one["accuracy_drop"].low < 0 < one["accuracy_drop"].value == one["accuracy_drop"].high == 1
 
 
-# --- the curve
-
-
 def test_a_curve_by_hand():
     """Mean and Student's t at every position that at least two sequences have."""
     increases = [[1.0, 2.0, 6.0], [0.5, 0.5], [4.0], []]
@@ -516,8 +495,6 @@ def test_a_position_that_is_not_finite_is_left_out():
     losses = text_losses(span([2] * 2), of_positions=by_position([[1.0, math.nan], [1.0, 2.0]]))
     assert [p.position for p in stats.curve(losses)] == [1]
 
-
-# --- coverage, by seeded simulation
 
 N_RUNS = 2000
 

@@ -54,9 +54,6 @@ def document(*tables):
     return "\n".join(["schema = 1", *tables])
 
 
-# --- which limit applies
-
-
 def test_the_narrowest_table_applies(load):
     """An SAE's limit over its release's over the default, in whatever order they are written."""
     tables = [
@@ -129,9 +126,6 @@ def test_a_missing_limit_is_an_error_that_names_the_files(load):
     with pytest.raises(errors.UsageError, match=r"no limit for check 'ce_loss' of a") as caught:
         load("schema = 1").limit("r", "a", "ce_loss")
     assert "own.toml, shipped.toml" in str(caught.value)
-
-
-# --- what is refused
 
 
 def test_the_pattern_of_these_tests_is_accepted(load):
@@ -230,9 +224,6 @@ def test_a_file_that_cannot_be_read_is_refused(tmp_path):
             thresholds.load(path)
 
 
-# --- the shipped file
-
-
 def test_the_shipped_file_has_a_limit_for_every_check():
     """Any release can be judged without writing limits first, and every limit tells where it comes from."""
     found = thresholds.load()
@@ -248,9 +239,6 @@ def test_the_shipped_limits_stop_what_is_broken():
     found = thresholds.load()
     kinds = {c.name: found.limit("r", "a", c.name).kind for c in checks.CHECKS}
     assert kinds == {"ce_loss": "max", "lambada": "max", "long_context": "max", "sparsity": "min"}
-
-
-# --- what a limit allows
 
 
 @given(finite, finite)

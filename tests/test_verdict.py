@@ -30,9 +30,6 @@ def lambada(drop=0.02, *, clean_low=0.5, n=64):
     )
 
 
-# --- the limit
-
-
 @given(moderate, st.sampled_from(["max", "min"]))
 def test_a_value_on_the_limit_passes(value, kind):
     """Exactly on the limit is within it."""
@@ -68,9 +65,6 @@ def test_the_reason_says_value_interval_n_and_limit():
     assert judged(0.05, 0.3).reason == (
         "ce_increase 0.05 [0.04, 0.06] nats/token (n = 64), limit ce_increase <= 0.3 nats/token"
     )
-
-
-# --- the order of the rules
 
 
 def test_the_limited_measure_decides_alone():
@@ -145,9 +139,6 @@ def test_too_few_are_said():
         assert word in reason
 
 
-# --- a drop that could not exceed its limit
-
-
 @pytest.mark.parametrize(("clean_low", "outcome"), [(0.2, "passed"), (0.1999, "not_measured"), (0.0, "not_measured")])
 def test_a_drop_is_judged_only_where_it_could_exceed_the_limit(clean_low, outcome):
     """The clean accuracy, at its lower end, must be at least twice the limit."""
@@ -173,9 +164,6 @@ def test_a_drop_beyond_the_limit_fails():
     """With room to fail, it fails."""
     assert verdict.judge(lambada(drop=0.11), DROP).outcome == "failed"
     assert verdict.judge(lambada(drop=0.1), DROP).outcome == "passed"
-
-
-# --- every outcome
 
 
 @given(st.sampled_from(checks.CE_LOSS.measures).flatmap(estimates))

@@ -11,7 +11,8 @@ OTHERS_THAT_IMPORT_NUMPY = ("-p", "no:jaxtyping")
 PROBE = """
 import sys
 
-HEAVY = {"torch", "sae_lens", "transformers", "transformer_lens", "numpy", "scipy", "jsonschema", "datasets"}
+HEAVY = {"torch", "sae_lens", "transformers", "transformer_lens", "numpy", "scipy", "jsonschema", "datasets", "yaml",
+         "huggingface_hub"}
 
 
 def pytest_unconfigure():
