@@ -265,11 +265,11 @@ def only_pickle(sae_id: str, file: str) -> SaeError:
     )
 
 
-def unknown_hook(sae_id: str, hook: str) -> SaeError:
+def unknown_hook(sae_id: str, hook: str, known: Sequence[str]) -> SaeError:
     return SaeError(
         said(
             f"{shown(sae_id)}: hook {shown(hook)!r} is not known",
-            expected="blocks.L.hook_resid_pre or blocks.L.hook_resid_post (TransformerLens names)",
+            expected=f"one of TransformerLens's names: {_listed(known, n_most=12)}",
             got=shown(hook),
             attempt="correct metadata.hook_name in its cfg.json",
         )

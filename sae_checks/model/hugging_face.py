@@ -93,9 +93,10 @@ class HuggingFaceModel:
         self._check_head(config.vocab_size)
 
     def check_hook(self, sae_id: str, hook: str, d_in: int) -> None:
-        boundary = hooks.boundary(hook)
+        parsed = hooks.parse(hook)
+        boundary = parsed.boundary if parsed else None
         if boundary is None:
-            raise errors.unknown_hook(sae_id, hook)
+            raise errors.unknown_hook(sae_id, hook, hooks.KNOWN)
         n_layers = self.facts.n_layers
         if boundary > n_layers or (boundary == n_layers and not hook.endswith("post")):
             raise errors.hook_beyond_model(sae_id, hook, n_layers)
@@ -232,6 +233,7 @@ def _blocks_of(base: nn.Module, n_layers: int, source: str) -> nn.ModuleList:
 
 
 def _boundary(hook: str) -> int:
-    boundary = hooks.boundary(hook)
-    assert boundary is not None, hook  # check_hook has been asked first
-    return boundary
+    parsed = hooks.parse(hook)
+    assert parsed is not None, hook
+    assert parsed.boundary is not None, hook  # check_hook has been asked first
+    return parsed.boundary

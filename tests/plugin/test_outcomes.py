@@ -110,7 +110,7 @@ def _nan_weights(sae):
 
 def _unknown_hook(sae):
     shutil.rmtree(sae)
-    write_sae(sae, "blocks.0.attn.hook_z")
+    write_sae(sae, "blocks.0.hook_mlp_post")
 
 
 def _hook_beyond(sae):
