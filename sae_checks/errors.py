@@ -22,8 +22,16 @@ class SaeError(SaeChecksError):
     """One SAE cannot be measured: its checks are errors, the other SAEs are judged."""
 
 
+class HookNotHereError(SaeError):
+    """A backend does not have the hook; another may."""
+
+
 class MeasuringError(SaeChecksError):
     """The language model or a corpus cannot be used: every check that needs it is an error."""
+
+
+class ModelNotUnderstoodError(MeasuringError):
+    """A backend cannot take the model apart; another may."""
 
 
 class HubError(SaeChecksError):
@@ -287,6 +295,39 @@ def hook_beyond_model(sae_id: str, hook: str, n_layers: int) -> SaeError:
     )
 
 
+def hook_not_here(sae_id: str, hook: str, architecture: str, problem: str) -> HookNotHereError:
+    return HookNotHereError(
+        said(
+            f"{shown(sae_id)}: hook {shown(hook)} cannot be spliced in {shown(architecture)}",
+            expected="a hook that fires once in every forward pass, at a known place of the block",
+            got=shown(problem, n_most=300),
+            attempt="--sae-backend transformer_lens, or transformers if that is what refused it",
+        )
+    )
+
+
+def needs_transformer_lens(sae_id: str, processing: Sequence[str]) -> SaeError:
+    return SaeError(
+        said(
+            f"{shown(sae_id)}: only TransformerLens computes what it was trained on ({_listed(processing)})",
+            expected="a backend that processes the model's weights",
+            got="--sae-backend transformers",
+            attempt="--sae-backend auto",
+        )
+    )
+
+
+def trained_without_special_tokens(sae_id: str) -> SaeError:
+    return SaeError(
+        said(
+            f"{shown(sae_id)}: it was trained without special tokens, and they would be replaced",
+            expected="--sae-special-tokens keep (exclude_special_tokens in its cfg.json)",
+            got="replace",
+            attempt="--sae-special-tokens keep",
+        )
+    )
+
+
 def hook_fired(hook: str, n_firings: int, n_forwards: int) -> MeasuringError:
     return MeasuringError(
         said(
@@ -298,12 +339,23 @@ def hook_fired(hook: str, n_firings: int, n_forwards: int) -> MeasuringError:
     )
 
 
-def wrong_width(sae_id: str, d_in: int, d_model: int) -> SaeError:
+def wrong_width(sae_id: str, hook: str, of_sae: int, of_model: int) -> SaeError:
     return SaeError(
         said(
-            f"{shown(sae_id)}: the SAE reads {d_in} dimensions, the model's residual stream has {d_model}",
-            expected=f"d_in = {d_model}",
-            got=f"d_in = {d_in}",
+            f"{shown(sae_id)}: the SAE has {of_sae} dimensions at {shown(hook)}, the model carries {of_model} there",
+            expected=f"{of_model} dimensions",
+            got=str(of_sae),
+            attempt="the model that this SAE was trained on (--sae-model)",
+        )
+    )
+
+
+def no_such_head(sae_id: str, head: int, n_heads: int) -> SaeError:
+    return SaeError(
+        said(
+            f"{shown(sae_id)}: the model has no attention head {head}",
+            expected=f"a head from 0 to {n_heads - 1}",
+            got=str(head),
             attempt="the model that this SAE was trained on (--sae-model)",
         )
     )
@@ -331,8 +383,8 @@ def model_not_loaded(path: str, problem: str) -> MeasuringError:
     )
 
 
-def model_not_understood(path: str, problem: str) -> MeasuringError:
-    return MeasuringError(
+def model_not_understood(path: str, problem: str) -> ModelNotUnderstoodError:
+    return ModelNotUnderstoodError(
         said(
             f"the language model in {shown(path)} is not one whose layers can be spliced",
             expected="decoder blocks in one list, and logits that follow from the final hidden state by its head",

@@ -38,7 +38,7 @@ class Reconstructions:
     n_active: Counts  # (n_sequences,) latents != 0
     error_squared: Floats  # (n_sequences,) |x - x^|^2
     norm_squared: Floats  # (n_sequences,) |x|^2
-    sum: Floats  # (n_sequences, d_in) of x
+    sum: Floats  # (n_sequences, d_out) of x, what the SAE should have given
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

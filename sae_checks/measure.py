@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from sae_checks import errors
 from sae_checks.corpora.sequences import Sequences
 from sae_checks.losses import ByPosition, Counts, Floats, ItemLosses, Reconstructions, Span, TextLosses
-from sae_checks.model.interface import CleanPass, LanguageModel
+from sae_checks.model.interface import CleanPass, LanguageModel, instead
 from sae_checks.sae import Reconstructs
 from sae_checks.splice import Splice, ablate, splice
 
@@ -47,17 +47,16 @@ def measure_text(
     sums = [_TextSums(sae, sequences) for sae in saes]
     for batch in _batches(model, sequences, n_batch_tokens, progress):
         clean, splices = _spliced(model, saes, batch, sums)
-        ablated = _ablated(
-            model, {sae.hook for sae, s in zip(saes, sums, strict=True) if s.fault is None}, batch, clean, n_ablated
-        )
+        sound = [sae for sae, s in zip(saes, sums, strict=True) if s.fault is None]
+        ablated = _ablated(model, sound, batch, clean, n_ablated)
         hidden = [clean.hidden, *(s.hidden for s in splices if s is not None), *ablated.values()]
         scores = iter(_score(model, batch, hidden))
         clean_scores = next(scores)
         of_saes = [None if s is None else next(scores) for s in splices]
-        of_hooks = {hook: next(scores) for hook in ablated}
+        of_ablations = {where: next(scores) for where in ablated}
         for sae, into, spliced, score in zip(saes, sums, splices, of_saes, strict=True):
             if spliced is not None and score is not None:
-                into.add_scores(batch, clean_scores, score, of_hooks[sae.hook])
+                into.add_scores(batch, clean_scores, score, of_ablations[_where(sae)])
                 into.add_reconstruction(batch, spliced.splice)
     return tuple(s.losses() for s in sums)
 
@@ -140,30 +139,41 @@ def _spliced(
 ) -> tuple[CleanPass, list[_Spliced | None]]:
     """The clean pass, and each SAE's; None for one that failed, now or before, with the reason kept in *sums*."""
     sound = [sae for sae, s in zip(saes, sums, strict=True) if s.fault is None]
-    clean = model.clean(batch.tokens, {sae.hook for sae in sound})
+    clean = model.clean(batch.tokens, {hook for sae in sound for hook in (sae.hook, sae.hook_out)})
     splices: list[_Spliced | None] = []
     for sae, into in zip(saes, sums, strict=True):
         if into.fault is not None:
             splices.append(None)
             continue
         try:
-            made = splice(clean.activations[sae.hook], batch.replaced, sae)
-            splices.append(_Spliced(splice=made, hidden=model.resume(batch.tokens, sae.hook, made.activation)))
+            made = splice(clean.activation(sae.hook), clean.activation(sae.hook_out), batch.replaced, sae)
+            hidden = model.resume(clean, {sae.hook_out: instead(made.activation)})
+            splices.append(_Spliced(splice=made, hidden=hidden))
         except (errors.SaeChecksError, RuntimeError) as problem:  # torch raises RuntimeError, out of memory included
             into.fault = str(problem)
             splices.append(None)
     return clean, splices
 
 
+_Where = tuple[str, int | None]
+"""A hook that is written, and where the part of it that is replaced begins."""
+
+
+def _where(sae: Reconstructs) -> _Where:
+    return sae.hook_out, sae.part.start
+
+
 def _ablated(
-    model: LanguageModel, hooks: set[str], batch: _Batch, clean: CleanPass, n_positions: int
-) -> dict[str, torch.Tensor]:  # a dict: one pass per hook, shared by its SAEs
-    """Final hidden states with zeros at each hook, over the first *n_positions*; zeros behind them, never scored."""
+    model: LanguageModel, saes: Sequence[Reconstructs], batch: _Batch, clean: CleanPass, n_positions: int
+) -> dict[_Where, torch.Tensor]:  # a dict: one pass for all SAEs that replace the same
+    """Final hidden states with zeros where *saes* write, over the first *n_positions*; zeros behind, never scored."""
     found = {}
-    for hook in sorted(hooks):
-        tokens, replaced = batch.tokens[:, :n_positions], batch.replaced[:, :n_positions]
-        hidden = model.resume(tokens, hook, ablate(clean.activations[hook][:, :n_positions], replaced))
-        found[hook] = torch.nn.functional.pad(hidden, (0, 0, 0, batch.tokens.shape[1] - tokens.shape[1]))
+    beginning, replaced = clean.first(n_positions), batch.replaced[:, :n_positions]
+    for sae in saes:
+        if _where(sae) not in found:
+            zeros = ablate(beginning.activation(sae.hook_out), replaced, sae.part)
+            hidden = model.resume(beginning, {sae.hook_out: instead(zeros)})
+            found[_where(sae)] = torch.nn.functional.pad(hidden, (0, 0, 0, batch.tokens.shape[1] - hidden.shape[1]))
     return found
 
 
@@ -213,7 +223,7 @@ class _TextSums(_Sums):
         self.ablated = np.zeros(n)
         self.n_replaced, self.n_active = np.zeros(n, dtype=np.int64), np.zeros(n, dtype=np.int64)
         self.error_squared, self.norm_squared = np.zeros(n), np.zeros(n)
-        self.sum: Floats | None = None  # (n, d_in), known with the first batch
+        self.sum: Floats | None = None  # (n, d_out), known with the first batch
         self.n_at = np.zeros(n_positions, dtype=np.int64)
         self.increase_at, self.increase_squared_at = np.zeros(n_positions), np.zeros(n_positions)
 
@@ -231,15 +241,15 @@ class _TextSums(_Sums):
     def add_reconstruction(self, batch: _Batch, made: Splice) -> None:
         counted = batch.replaced.clone()
         counted[:, self.n_within :] = False
-        read = made.read.cpu().double() * counted[..., None].cpu()  # (batch, seq, d_in), zero where not counted
+        target = made.target.cpu().double() * counted[..., None].cpu()  # (batch, seq, d_out), zero where not counted
         rows = batch.sequences
         if self.sum is None:
-            self.sum = np.zeros((len(self.n_replaced), read.shape[-1]))
+            self.sum = np.zeros((len(self.n_replaced), target.shape[-1]))
         self.n_replaced[rows] = counted.sum(-1).cpu().numpy()
         self.n_active[rows] = torch.where(counted, made.n_active, 0).sum(-1).cpu().numpy()
         self.error_squared[rows] = torch.where(counted, made.error_squared, 0).cpu().double().sum(-1).numpy()
-        self.norm_squared[rows] = read.square().sum((-1, -2)).numpy()
-        self.sum[rows] = read.sum(-2).numpy()
+        self.norm_squared[rows] = target.square().sum((-1, -2)).numpy()
+        self.sum[rows] = target.sum(-2).numpy()
 
     def losses(self) -> TextLosses | Fault:
         if self.fault is not None or self.sum is None:

@@ -24,7 +24,7 @@ from sae_checks.stats import CurvePoint, Estimate
 from sae_checks.thresholds import Limit
 from sae_checks.verdict import Outcome
 
-SCHEMA = 1
+SCHEMA = 2
 _PACKAGES = (
     "sae-checks",
     "torch",
@@ -281,4 +281,5 @@ def _sae_facts(sae: Json) -> SaeFacts:
 
 
 def _model_facts(model: Json) -> ModelFacts:
-    return ModelFacts(**{**model, "weights": tuple(FileHash(**file) for file in model["weights"])})
+    weights = tuple(FileHash(**file) for file in model["weights"])
+    return ModelFacts(**{**model, "processing": tuple(model["processing"]), "weights": weights})

@@ -29,7 +29,9 @@ def model():
 
 @pytest.fixture(scope="module")
 def saes():
-    return [sae.load(described, device=torch.device("cpu"), center=False) for described in DEMO.saes]
+    return [
+        sae.load(described, device=torch.device("cpu"), center=False, part=slice(0, None)) for described in DEMO.saes
+    ]
 
 
 def sequences(model, n_context, n=24):
@@ -101,7 +103,7 @@ def test_centring_agrees_with_transformer_lens(model, hook):
     tokens = torch.from_numpy(sequences(model, 64, n=4).tokens)
     with torch.no_grad():
         _, cache = hooked_transformer(model, center=True).run_with_cache(tokens, prepend_bos=False)
-    x = model.clean(tokens, [hook]).activations[hook]
+    x = model.clean(tokens, [hook]).activation(hook)
     assert torch.allclose(x - x.mean(-1, keepdim=True), cache[hook], atol=1e-3)
     assert not torch.allclose(x, cache[hook], atol=1e-2)
 

@@ -130,7 +130,8 @@ def test_an_sae_that_breaks_beyond_its_context_fails_long_context_alone():
     """Exact within the training context and nothing beyond: the loss check is green, the long-context check red."""
 
     class BreaksBeyond:
-        sae_id = hook = HOOKS[1]
+        sae_id = hook = hook_out = HOOKS[1]
+        part = slice(0, None)
         n_training_context_tokens = 64
         center = False
 
@@ -140,10 +141,9 @@ def test_an_sae_that_breaks_beyond_its_context_fails_long_context_alone():
 
     asked = settle(Options(release="demo", n_sequences=16, device="cpu"))
     executor = LocalExecutor(asked.plan, lambda *_: None)
-    corpus = executor._corpus("text", True).sequences
-    (losses,) = measure.measure_text(
-        executor.model, [BreaksBeyond()], corpus, n_batch_tokens=2048, progress=lambda *_: None
-    )
+    model = executor._ready(HOOKS[1]).model
+    corpus = executor._corpus("text", True, model).sequences
+    (losses,) = measure.measure_text(model, [BreaksBeyond()], corpus, n_batch_tokens=2048, progress=lambda *_: None)
     limits = {check: asked.limits[HOOKS[1], check] for check in ("ce_loss", "long_context")}
     assert verdict.judge(stats.ce_loss(losses), limits["ce_loss"]).outcome == "passed"
     assert verdict.judge(stats.long_context(losses), limits["long_context"]).outcome == "failed"

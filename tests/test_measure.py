@@ -77,7 +77,7 @@ def test_reconstruction_sums_equal_a_direct_computation(tiny_models):
     (losses,) = text_losses(model, [sae], sequences)
     x = torch.cat(
         [
-            model.clean(torch.from_numpy(t[:n])[None], [sae.hook]).activations[sae.hook][0, 1:8]
+            model.clean(torch.from_numpy(t[:n])[None], [sae.hook]).activation(sae.hook)[0, 1:8]
             for t, n in zip(sequences.tokens, sequences.lengths, strict=True)
         ]
     )
@@ -164,11 +164,7 @@ def test_centred_saes_read_centred_residuals(tiny_models):
     assert abs(of(stats.ce_loss(losses), "ce_increase").value) < 1e-4
     assert (
         float(
-            model.clean(torch.from_numpy(tiny.sequences().tokens), [sae.hook])
-            .activations[sae.hook]
-            .mean(-1)
-            .abs()
-            .max()
+            model.clean(torch.from_numpy(tiny.sequences().tokens), [sae.hook]).activation(sae.hook).mean(-1).abs().max()
         )
         > 0.05
     )
@@ -187,7 +183,7 @@ def test_a_nan_is_kept_and_named(tiny_models):
 
     model, hook = tiny_models["gpt2"], tiny.HOOKS[1]
     sums = [
-        float(model.clean(torch.from_numpy(t[:n])[None], [hook]).activations[hook][0, 1:].sum(-1).max())
+        float(model.clean(torch.from_numpy(t[:n])[None], [hook]).activation(hook)[0, 1:].sum(-1).max())
         for t, n in zip(sequences.tokens, sequences.lengths, strict=True)
     ]
     worst = int(np.argmax(sums))

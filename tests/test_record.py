@@ -33,6 +33,8 @@ def run():
         sae=SaeFacts(
             sae_id="a",
             hook="blocks.2.hook_resid_pre",
+            hook_out="blocks.2.hook_resid_pre",
+            head=None,
             architecture="standard",
             d_in=4,
             d_sae=8,
@@ -42,7 +44,8 @@ def run():
         model=ModelFacts(
             source="model",
             architecture="GPT2LMHeadModel",
-            backend="hugging_face",
+            backend="transformers",
+            processing=("center_writing_weights",),
             dtype="float32",
             device="cpu",
             n_layers=4,
@@ -231,7 +234,7 @@ def _spoil(document, *keys, value):
 @pytest.mark.parametrize(
     ("keys", "value"),
     [
-        (("schema",), 2),
+        (("schema",), 1),
         (("schema",), True),
         (("wall_s",), -1),
         (("wall_s",), "1"),
