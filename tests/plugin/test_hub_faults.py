@@ -1,0 +1,177 @@
+"""The Hub's faults in the gate: errors with their reason within their time, the other SAEs judged, the cache whole."""
+
+import json
+from xml.etree import ElementTree as ET
+
+import pytest
+from hub_server import Gated, LoopbackHub, Missing, Refused, Slow, Status, Truncated, WrongContent
+from tiny_release import HOOKS, cfg_of, identity_weights
+
+from sae_checks import hub as client
+
+pytest_plugins = ["pytester"]
+pytestmark = pytest.mark.slow
+
+SAES, MODEL = "org/saes", "org/model"
+
+
+def files_in(folder, below=""):
+    return {below + p.relative_to(folder).as_posix(): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
+@pytest.fixture
+def hub(tiny, tmp_path, monkeypatch):
+    """A Hub with the tiny model, and this process's clients turned to it, with an empty cache and little patience."""
+    import huggingface_hub
+    from huggingface_hub import constants
+
+    with LoopbackHub() as running:
+        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+        monkeypatch.setattr(constants, "ENDPOINT", running.endpoint)
+        url = running.endpoint + "/{repo_id}/resolve/{revision}/{filename}"
+        monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", url)
+        monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "home" / "hub"))
+        monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
+        monkeypatch.setattr(client, "_BETWEEN_TRIES_S", (0.05, 0.05))
+        monkeypatch.setattr(client, "_ANSWER_WITHIN_S", 0.5)
+        monkeypatch.setattr(client, "_ASK_WITHIN_S", 3.0)
+        monkeypatch.setattr(client, "_FETCH_WITHIN_S", 1.5)
+        monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+        huggingface_hub.close_session()  # the next one reads that
+        running.model(MODEL, files_in(tiny.model))
+        yield running
+        huggingface_hub.close_session()
+
+
+@pytest.fixture
+def judge(gate, tiny, hub):
+    """The gate on a repository of the Hub."""
+
+    def run(*more, release=SAES, model=MODEL):
+        asked = [
+            f"--sae-release={release}",
+            f"--sae-model={model}",
+            f"--sae-corpus={tiny.corpus}",
+            f"--sae-lambada={tiny.lambada}",
+        ]
+        return gate(*more, options=asked)
+
+    return run
+
+
+def saes(*names, hook=HOOKS[1], **metadata):
+    """The files of identity SAEs in folders of these names; no two of them are the same."""
+    from safetensors.torch import save
+
+    files = {}
+    for name in names:
+        files[f"{name}/cfg.json"] = json.dumps(cfg_of(hook, note=name, **metadata)).encode()
+        files[f"{name}/sae_weights.safetensors"] = save(identity_weights(), metadata={"note": name})
+    return files
+
+
+def not_whole(home):
+    """Files of the cache's blobs that are not what their name says: parts of downloads are among them."""
+    blobs = home.glob("hub/*/blobs/*")
+    return [b.name for b in blobs if client._hash_of(b, is_large=len(b.name) == 64) != b.name]
+
+
+def reasons(run):
+    """The first line of why, by SAE, in the record; JUnit has the same in an <error>."""
+    found = {}
+    for (sae_id, check), result in run.results.items():
+        if result.outcome == "error":
+            found[sae_id] = result.reason.partition("\n")[0]
+            (error,) = run.junit[sae_id, check].iterfind("error")
+            assert found[sae_id] in error.text
+    assert not [case for case in run.junit.values() if case.find("failure") is not None]
+    return found
+
+
+FAULTS = {
+    # SAE, the file of it that is hit, the fault, what is said
+    "refused": ("sae_weights.safetensors", Refused(), "the Hub does not answer for org/saes"),
+    "silent": ("sae_weights.safetensors", Slow(60), "the Hub does not answer for org/saes"),
+    "trickle": (
+        "sae_weights.safetensors",
+        Slow(60, trickle=True),
+        "trickle/sae_weights.safetensors of org/saes@{} did",
+    ),
+    "late": (
+        "sae_weights.safetensors",
+        Slow(60, method="GET"),
+        "late/sae_weights.safetensors of org/saes@{} did not a",
+    ),
+    "busy": ("sae_weights.safetensors", Status(429, {"Retry-After": "60"}), "the Hub does not answer for org/saes"),
+    "broken": ("sae_weights.safetensors", Status(500), "the Hub does not answer for org/saes"),
+    "gated": ("sae_weights.safetensors", Gated(), "the repository org/saes is gated"),
+    "missing": ("sae_weights.safetensors", Missing(), "org/saes@{} has no file missing/sae_weights.safetensors"),
+    "short": ("sae_weights.safetensors", Truncated(), "short/sae_weights.safetensors of org/saes@{} did not arrive"),
+    "wrong": (
+        "sae_weights.safetensors",
+        WrongContent(),
+        "wrong/sae_weights.safetensors of org/saes@{} is not what the",
+    ),
+    "wrong-cfg": ("cfg.json", WrongContent(), "wrong-cfg/cfg.json of org/saes@{} is not what the Hub says it is"),
+    "no-cfg": ("cfg.json", Missing(), "org/saes@{} has no file no-cfg/cfg.json"),
+}
+
+
+def test_each_fault_is_an_error_and_the_others_are_judged(judge, hub, tmp_path):
+    """One run, twelve faults of twelve SAEs: each says what happened, two SAEs pass, no part of a file stays."""
+    repo = hub.model(SAES, saes("good", "soon", *FAULTS))
+    for name, (file, fault, _) in FAULTS.items():
+        hub.faults[f"*/{name}/{file}"] = fault
+    hub.faults["*/soon/sae_weights.safetensors"] = Status(429, {"Retry-After": "1"}, n_most=1)
+    run = judge("-k", "ce_loss")
+    assert run.exit_code == pytest.ExitCode.TESTS_FAILED
+    said = reasons(run)
+    assert said.keys() == FAULTS.keys(), run.text
+    for name, (_, _, what) in FAULTS.items():
+        assert said[name].startswith(what.format(repo.sha)), said[name]
+    assert {run.outcomes["good", "ce_loss"], run.outcomes["soon", "ce_loss"]} == {"passed"}
+    assert "HTTP 429 Too Many Requests, wait 60 s" in run.text
+    assert "HTTP 500 Internal Server Error" in run.text
+    assert not_whole(tmp_path / "home") == []
+
+
+def test_main_that_moves_is_not_followed(judge, hub):
+    """The commit that main was at first is the one that is fetched, judged and recorded."""
+    old = hub.model(SAES, saes("a", "b"))
+    pinned = old.sha
+    moved = old.commit(saes("a", "b", hook=HOOKS[0]), after_requests=2)
+    run = judge("-k", "ce_loss")
+    assert run.exit_code == pytest.ExitCode.OK, run.text
+    assert old.sha == moved  # it did move
+    assert run.record.release.revision == pinned
+    assert {r.provenance.sae.hook for r in run.record.results if r.provenance} == {HOOKS[1]}
+    fetched = [path for _, path in hub.requests if "/resolve/" in path]
+    assert fetched
+    assert not [path for path in fetched if moved in path or "/main/" in path]
+
+
+@pytest.mark.parametrize(
+    ("fault", "said"),
+    [
+        (Refused(), "the Hub does not answer"),
+        (Slow(60), "the Hub does not answer"),
+        (Status(429, {"Retry-After": "60"}), "HTTP 429 Too Many Requests, wait 60 s"),
+        (Status(500), "HTTP 500"),
+        (Gated(), "is gated"),
+    ],
+    ids=["refused", "slow", "429", "500", "gated"],
+)
+@pytest.mark.parametrize("repo", [SAES, MODEL])
+def test_a_hub_that_does_not_tell_is_one_error(judge, hub, fault, said, repo):
+    """Nothing can be collected: one <error> with the sentence, whatever is selected, and no record."""
+    hub.model(SAES, saes("a"))
+    hub.faults[f"/api/models/{repo}*"] = fault
+    run = judge("-k", "nothing_of_that_name")
+    assert run.exit_code == pytest.ExitCode.INTERRUPTED
+    (case,) = ET.parse(run.junit_path).getroot().iter("testcase")
+    (error,) = case
+    assert error.tag == "error"
+    assert said in error.text
+    assert said in run.text
+    assert "Traceback" not in run.text
+    assert not run.record_path.exists()
