@@ -45,6 +45,7 @@ def pytest_configure(config: pytest.Config) -> None:
     if isinstance(asked, errors.HubError):
         config.stash[HUB_PROBLEM] = asked
         config.args = [str(GATE)]  # whatever paths were given: `collection.Unsettled` takes the gate's place
+        config.option.continue_on_collection_errors = True  # exit code 1 as for any error, and not 2, "interrupted"
         return
     config.stash[ASKED] = asked
     config.stash[LEDGER] = Ledger()

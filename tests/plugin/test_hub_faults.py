@@ -1,6 +1,7 @@
 """The Hub's faults in the gate: errors with their reason within their time, the other SAEs judged, the cache whole."""
 
 import json
+from pathlib import Path
 from xml.etree import ElementTree as ET
 
 import pytest
@@ -167,7 +168,7 @@ def test_a_hub_that_does_not_tell_is_one_error(judge, hub, fault, said, repo):
     hub.model(SAES, saes("a"))
     hub.faults[f"/api/models/{repo}*"] = fault
     run = judge("-k", "nothing_of_that_name")
-    assert run.exit_code == pytest.ExitCode.INTERRUPTED
+    assert run.exit_code == pytest.ExitCode.TESTS_FAILED
     (case,) = ET.parse(run.junit_path).getroot().iter("testcase")
     (error,) = case
     assert error.tag == "error"
@@ -175,3 +176,70 @@ def test_a_hub_that_does_not_tell_is_one_error(judge, hub, fault, said, repo):
     assert said in run.text
     assert "Traceback" not in run.text
     assert not run.record_path.exists()
+
+
+def test_the_same_error_from_every_worker_is_one(judge, hub):
+    """Under -n the workers say what the controller found, and ask the Hub nothing themselves."""
+    hub.model(SAES, saes("a"))
+    hub.faults[f"/api/models/{SAES}"] = Gated()
+    run = judge("-n2")
+    assert run.exit_code == pytest.ExitCode.TESTS_FAILED
+    (case,) = ET.parse(run.junit_path).getroot().iter("testcase")
+    assert "is gated" in case.find("error").text
+    assert len(hub.requests) == 1
+
+
+def hostile():
+    """An SAE each whose name, configuration or weights mean harm."""
+    cfg = cfg_of(HOOKS[1])
+    good = saes("good")
+    weights = good["good/sae_weights.safetensors"]
+    deep = "[" * 200 + "]" * 200
+    bad = {
+        '<b onload="x">&amp;]]>': good["good/cfg.json"],
+        "\x1b[2J\x1b[31mred\x07": good["good/cfg.json"],
+        "new\nline\ttab": good["good/cfg.json"],
+        "absurd": json.dumps({**cfg, "d_sae": 10**12}).encode(),
+        "absurd-both": json.dumps({**cfg, "d_sae": 10**12, "d_in": 10**12}).encode(),
+        "deep": f'{{"metadata": {deep}}}'.encode(),
+        "deeper": b"[" * 100_000,
+        "nan": json.dumps({**cfg, "d_sae": float("nan")}).encode(),
+        "infinite": json.dumps({**cfg, "d_in": float("inf")}).encode(),
+        "long": b" " * 1_000_001 + b"{}",
+        "markup": json.dumps(cfg_of('<script>alert("\x1b[31m\u202e\x00")</script>')).encode(),
+        "names": json.dumps(cfg_of(HOOKS[1], model_name="\x1b]0;owned\x07<x>", dataset_path="../../etc")).encode(),
+    }
+    files = dict(good)
+    for name, content in bad.items():
+        files[f"{name}/cfg.json"] = content
+        files[f"{name}/sae_weights.safetensors"] = weights
+    return files
+
+
+OUTSIDE = ("../../../../escaped", "a/../../../../../escaped", "/sae-checks-escaped")
+
+
+def test_a_hostile_release_does_no_harm(judge, hub, tmp_path):
+    """Nothing is written outside of the cache or allocated, every name is escaped, the good SAEs are judged."""
+    files = hostile()
+    for path in OUTSIDE:
+        files |= {f"{path}/cfg.json": files["good/cfg.json"], f"{path}/sae_weights.safetensors": b"owned"}
+    hub.model(SAES, files)
+    run = judge()
+    assert run.exit_code == pytest.ExitCode.TESTS_FAILED
+    kinds = {sae_id: run.outcomes[sae_id, "ce_loss"] for sae_id in run.record.release.sae_ids}
+    passed = {sae_id for sae_id, outcome in kinds.items() if outcome == "passed"}
+    assert passed == {"good", '<b onload="x">&amp;]]>', "\\x1b[2J\\x1b[31mred\\x07", "new\\nline\\ttab", "names"}, (
+        run.text
+    )
+    said = {sae_id: run.results[sae_id, "ce_loss"].reason for sae_id in kinds.keys() - passed}
+    assert all("\n  expected: " in reason for reason in said.values())
+    for path in OUTSIDE:
+        assert "lie outside of it" in said[path]
+    assert "100000000000" in said["absurd"]
+    assert {path.relative_to(tmp_path).parts[:2] for path in tmp_path.rglob("*")} == {("home",), ("home", "hub")}
+    assert not [*tmp_path.parent.glob("*escaped"), *Path("/").glob("*escaped")]
+    assert not_whole(tmp_path / "home") == []
+    told = run.text + run.junit_path.read_text() + run.record_path.read_text()
+    assert [c for c in told if not c.isprintable() and c != "\n"] == []
+    assert len(run.junit) == 4 * len(kinds)  # it is well-formed, and holds them all
