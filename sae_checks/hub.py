@@ -75,6 +75,13 @@ def is_repo_id(text: str) -> bool:
     return "/" in text and _REPO_ID.fullmatch(text) is not None
 
 
+def is_offline(*, asked: bool) -> bool:
+    """Whether the Hub is left alone: *asked* for (--sae-offline), or set for all its clients (HF_HUB_OFFLINE)."""
+    from huggingface_hub import constants
+
+    return asked or constants.is_offline_mode()
+
+
 def pin(repo_id: str, *, kind: Kind = "model", revision: str | None = None, offline: bool = False) -> HubRepo:
     """
     Resolve *repo_id* at *revision* (None: main) to a commit and its files.
@@ -83,9 +90,9 @@ def pin(repo_id: str, *, kind: Kind = "model", revision: str | None = None, offl
         HubNameError: no such repository or revision.
         HubError: no access, no answer in time; offline: not in the cache.
     """
-    from huggingface_hub import HfApi, constants
+    from huggingface_hub import HfApi
 
-    if offline or constants.is_offline_mode():
+    if is_offline(asked=offline):
         return _cached(repo_id, kind, revision)
     api = HfApi()
 
@@ -117,7 +124,7 @@ def fetch(repo: HubRepo, path: str, *, n_bytes_most: int | None = None) -> Path:
 
     known = repo.file(path)
     if known is None:
-        raise errors.hub_no_file(repo.source, path)
+        raise errors.hub_not_cached(repo.source, path) if repo.offline else errors.hub_no_file(repo.source, path)
     if ".." in known.path.split("/") or "\0" in known.path or PurePosixPath(known.path).is_absolute():
         raise errors.hub_unsafe_path(repo.source, known.path)
     if n_bytes_most is not None and (known.n_bytes or 0) > n_bytes_most:

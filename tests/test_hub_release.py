@@ -74,10 +74,10 @@ def test_the_literal_command_judges_thirteen_saes(gate, hub, tmp_path):
 
     with hub.unreachable():
         again, stale = gate("--sae-release", stand_in.RELEASE)
-        assert again.returncode == 4
+        assert again.returncode == 1
         assert stale is None
-        assert "the Hub does not answer" in again.stderr
-        assert "--sae-offline" in again.stderr
+        assert "the Hub does not answer" in again.stdout
+        assert "--sae-offline" in again.stdout
 
         # asked to be offline it judges exactly the commit that is cached; datasets are not, so text comes from a file
         text = tmp_path / "text.txt"
@@ -88,6 +88,7 @@ def test_the_literal_command_judges_thirteen_saes(gate, hub, tmp_path):
         offline, cached = gate("--sae-release", stand_in.RELEASE, "--sae-offline", *corpora, "-k", "sparsity")
         assert offline.returncode == 0, offline.stdout
         assert cached.release.revision == found.release.revision
+        assert f"SAEs {stand_in.SAE_REPO}@{found.release.revision} (offline, as the cache has it)" in offline.stdout
         assert outcomes(cached, "sparsity") == dict.fromkeys(stand_in.HOOKS, "passed")
 
 

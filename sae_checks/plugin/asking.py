@@ -11,7 +11,7 @@ import pickle
 
 import pytest
 
-from sae_checks import checks, errors, options, plan, release, thresholds
+from sae_checks import checks, errors, hub, options, plan, release, thresholds
 from sae_checks.corpora import files
 from sae_checks.plugin.reporting import Reporter
 from sae_checks.plugin.state import ASKED, GATE, GATE_ID, HUB_PROBLEM, LEDGER, Asked, Ledger
@@ -72,8 +72,17 @@ def pytest_report_header(config: pytest.Config) -> list[str]:
     lambada = f"Lambada {settled.lambada.source}" if settled.lambada is not None else "no Lambada"
     return [
         f"sae-checks: {settled.release.name}, {len(settled.release.saes)} SAE(s), {size}",
+        *_pinned(settled.release, offline=settled.options.offline),
         f"sae-checks: model {settled.model.source}, text {settled.corpus.source}, {lambada}",
     ]
+
+
+def _pinned(found: release.Release, *, offline: bool) -> list[str]:
+    """Which commit a release of the Hub is judged at, and whether the Hub was asked."""
+    if found.revision is None:
+        return []
+    how = "offline, as the cache has it" if hub.is_offline(asked=offline) else "as the Hub has it now"
+    return [f"sae-checks: SAEs {found.source}@{found.revision} ({how})"]
 
 
 def _asked(config: pytest.Config) -> Asked | errors.HubError | None:

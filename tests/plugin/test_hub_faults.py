@@ -151,6 +151,41 @@ def test_main_that_moves_is_not_followed(judge, hub):
     assert not [path for path in fetched if moved in path or "/main/" in path]
 
 
+def test_offline_uses_the_cached_commit_and_says_which(judge, hub, monkeypatch):
+    """By option and by environment, main having moved: the commit that was cached, and not a request; else an error."""
+    from huggingface_hub import constants
+
+    repo = hub.model(SAES, saes("a"))
+    pinned = repo.sha
+    assert judge("-k", "ce_loss").exit_code == pytest.ExitCode.OK
+    repo.commit(saes("b"))
+    hub.forget()
+    by_option = judge("-k", "ce_loss", "--sae-offline")
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    for run in (by_option, judge("-k", "ce_loss")):
+        assert run.exit_code == pytest.ExitCode.OK, run.text
+        assert f"SAEs {SAES}@{pinned} (offline, as the cache has it)" in run.text
+        assert run.record.release.revision == pinned
+        assert run.record.release.sae_ids == ("a",)
+    unknown = judge("--sae-revision=v9")
+    assert unknown.exit_code == pytest.ExitCode.TESTS_FAILED
+    assert f"offline, and {SAES} at 'v9' is not in the cache" in unknown.text
+    assert hub.requests == []
+
+
+def test_what_spoils_in_the_cache_is_seen_offline(judge, hub, tmp_path):
+    """A blob that is not what its name says is refused and removed, though nothing can tell but its name."""
+    hub.model(SAES, saes("a", "b"))
+    assert judge("-k", "ce_loss").exit_code == pytest.ExitCode.OK
+    (spoilt,) = tmp_path.rglob("snapshots/*/a/sae_weights.safetensors")
+    spoilt.write_bytes(spoilt.read_bytes()[:-1] + b"\1")
+    run = judge("-k", "ce_loss", "--sae-offline")
+    assert "is not what the Hub says it is" in reasons(run)["a"]
+    assert run.outcomes["b", "ce_loss"] == "passed"
+    assert not spoilt.exists()
+    assert judge("-k", "ce_loss").exit_code == pytest.ExitCode.OK
+
+
 @pytest.mark.parametrize(
     ("fault", "said"),
     [
@@ -236,7 +271,7 @@ def test_a_hostile_release_does_no_harm(judge, hub, tmp_path):
     assert all("\n  expected: " in reason for reason in said.values())
     for path in OUTSIDE:
         assert "lie outside of it" in said[path]
-    assert "100000000000" in said["absurd"]
+    assert "cfg.json (d_in, d_sae) asks for (1000000000000, 16)" in said["absurd"]  # nothing was allocated
     assert {path.relative_to(tmp_path).parts[:2] for path in tmp_path.rglob("*")} == {("home",), ("home", "hub")}
     assert not [*tmp_path.parent.glob("*escaped"), *Path("/").glob("*escaped")]
     assert not_whole(tmp_path / "home") == []
