@@ -6,7 +6,7 @@ and if it does not answer that is an error, unless the run was asked to be offli
 used. Every file is checked against the hash that the Hub keeps of it, and offline against its name in the cache, which
 is that hash.
 
-What it may take: a question 40 s with its repetitions, a file then a minute and its size at 100 kB/s.
+What it may take: a question 40 s with its repetitions (`patience`), a file then a minute and its size at 100 kB/s.
 """
 
 from __future__ import annotations
@@ -14,28 +14,21 @@ from __future__ import annotations
 import hashlib
 import re
 import threading
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
-from sae_checks import errors
+from sae_checks import errors, patience
 
 Kind = Literal["model", "dataset"]
 
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _REPO_ID = re.compile(r"[\w.-]{1,96}(/[\w.-]{1,96})?")
 _HASH = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
-_BETWEEN_TRIES_S = (1.0, 2.0)
-_ANSWER_WITHIN_S = 10.0
-_ASK_WITHIN_S = 40.0
-"""All tries together: where the Hub asks to wait longer (Retry-After), that is the error."""
 _FETCH_WITHIN_S = 60.0
 _N_BYTES_PER_S_LEAST = 100_000
 """A file may take _FETCH_WITHIN_S plus its size at this rate; a Hub slower than that is an error, not a hang."""
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,7 +91,7 @@ def pin(repo_id: str, *, kind: Kind = "model", revision: str | None = None, offl
 
     def ask() -> HubRepo:
         look_up = api.model_info if kind == "model" else api.dataset_info
-        info = look_up(repo_id, revision=revision, files_metadata=True, timeout=_ANSWER_WITHIN_S)
+        info = look_up(repo_id, revision=revision, files_metadata=True, timeout=patience.ANSWER_WITHIN_S)
         if _COMMIT.fullmatch(str(info.sha)) is None:
             raise errors.hub_busy(repo_id, f"a commit called {info.sha!r}")
         files = tuple(
@@ -107,7 +100,7 @@ def pin(repo_id: str, *, kind: Kind = "model", revision: str | None = None, offl
         )
         return HubRepo(repo_id=repo_id, kind=kind, commit=str(info.sha), files=files, offline=False)
 
-    repo = _patiently(ask, repo_id, revision or "main")
+    repo = patience.patiently(ask, repo_id, revision or "main")
     _remember(repo, revision)
     return repo
 
@@ -132,7 +125,9 @@ def fetch(repo: HubRepo, path: str, *, n_bytes_most: int | None = None) -> Path:
     if not repo.offline and not place_of(repo, known.path).exists():
         # hf_hub_download would try for half a minute and then not say what the Hub answered
         url = hf_hub_url(repo.repo_id, known.path, repo_type=repo.kind, revision=repo.commit)
-        _patiently(lambda: get_hf_file_metadata(url, timeout=_ANSWER_WITHIN_S), repo.repo_id, repo.commit, known.path)
+        patience.patiently(
+            lambda: get_hf_file_metadata(url, timeout=patience.ANSWER_WITHIN_S), repo.repo_id, repo.commit, known.path
+        )
 
     def download(progress: type[Any]) -> Path:
         found = hf_hub_download(
@@ -141,7 +136,7 @@ def fetch(repo: HubRepo, path: str, *, n_bytes_most: int | None = None) -> Path:
             repo_type=repo.kind,
             revision=repo.commit,
             local_files_only=repo.offline,
-            etag_timeout=_ANSWER_WITHIN_S,
+            etag_timeout=patience.ANSWER_WITHIN_S,
             tqdm_class=progress,
         )
         return Path(found)
@@ -170,78 +165,20 @@ def fetch_folder(repo: HubRepo, keep: Callable[[str], bool]) -> Path:
     return local[0].parents[Path(paths[0]).as_posix().count("/")]
 
 
-def _patiently(ask: Callable[[], T], repo_id: str, revision: str, path: str = "") -> T:
-    """*ask*, again after a pause where the Hub says that it is busy or does not answer."""
-    ends_s = time.monotonic() + _ASK_WITHIN_S
-    for pause_s in (*_BETWEEN_TRIES_S, None):
-        try:
-            return _translated(ask, repo_id, revision, path)
-        except errors.HubBusyError as problem:
-            if pause_s is None or time.monotonic() + max(pause_s, problem.wait_s) > ends_s:
-                raise
-            time.sleep(max(pause_s, problem.wait_s))
-    raise AssertionError  # the last pause is None
-
-
-def _translated(call: Callable[[], T], repo_id: str, revision: str, path: str) -> T:
-    """*call*, its exceptions told in this package's words."""
-    import httpx2
-    from huggingface_hub import errors as hub
-
-    try:
-        return call()
-    except hub.GatedRepoError:
-        raise errors.hub_gated(repo_id) from None
-    except hub.RepositoryNotFoundError:
-        raise errors.hub_no_repo(repo_id) from None
-    except hub.RevisionNotFoundError:
-        raise errors.hub_no_revision(repo_id, revision) from None
-    except hub.RemoteEntryNotFoundError:
-        raise errors.hub_no_file(f"{repo_id}@{revision}", path) from None
-    except hub.HfHubHTTPError as problem:
-        raise _busy(repo_id, problem) from None
-    except (hub.LocalEntryNotFoundError, httpx2.HTTPError, OSError) as problem:
-        # a refused connection, a time-out, a body cut short; LocalEntryNotFoundError hides which of them
-        cause = problem.__cause__ if isinstance(problem, hub.LocalEntryNotFoundError) else None
-        if isinstance(cause, hub.HfHubHTTPError):
-            raise _busy(repo_id, cause) from None
-        raise errors.hub_busy(repo_id, f"{type(cause or problem).__name__}: {cause or problem}") from None
-
-
-def _busy(repo_id: str, problem: Any) -> errors.HubBusyError:  # an HfHubHTTPError: its module is not imported here
-    """What the Hub's status says, and how long it asks to wait."""
-    response = problem.response
-    asked = re.fullmatch(r"(\d{1,9})", response.headers.get("Retry-After", ""), re.ASCII)
-    asked = asked or re.search(r";r=0;t=(\d{1,9})", response.headers.get("RateLimit", ""), re.ASCII)
-    said, wait_s = f"HTTP {response.status_code} {response.reason_phrase}", int(asked[1]) if asked else 0
-    return errors.hub_busy(repo_id, f"{said}, wait {wait_s} s" if wait_s else said, wait_s=wait_s)
-
-
 def _in_time(download: Callable[[type[Any]], Path], repo: HubRepo, file: HubFile) -> Path:
     """*download*, given up after its time with nothing left of it: huggingface_hub retries a silent Hub for minutes."""
     limit_s = _FETCH_WITHIN_S + (file.n_bytes or 0) / _N_BYTES_PER_S_LEAST
     given_up, others = threading.Event(), _parts(repo, file)
-    outcome: list[Path | BaseException] = []
-
-    def run() -> None:
-        try:
-            progress = _watched(given_up)
-            outcome.append(_translated(lambda: download(progress), repo.repo_id, repo.commit, file.path))
-        except BaseException as problem:  # noqa: BLE001 -- carried to the caller's thread as it is
-            outcome.append(problem)
-
-    thread = threading.Thread(target=run, daemon=True)
-    thread.start()
-    thread.join(limit_s)
-    if not outcome:
+    progress = _watched(given_up)
+    try:
+        return patience.in_time(
+            lambda: patience.translated(lambda: download(progress), repo.repo_id, repo.commit, file.path), limit_s
+        )
+    except TimeoutError:
         given_up.set()
         for part in _parts(repo, file) - others:  # the thread does so itself, if the process lives long enough
             part.unlink(missing_ok=True)
-        raise errors.hub_too_slow(repo.source, file.path, limit_s)
-    (found,) = outcome
-    if isinstance(found, BaseException):
-        raise found
-    return found
+        raise errors.hub_too_slow(repo.source, file.path, limit_s) from None
 
 
 def _parts(repo: HubRepo, file: HubFile) -> set[Path]:

@@ -9,6 +9,7 @@ from hub_server import Gated, LoopbackHub, Missing, Refused, Slow, Status, Trunc
 from tiny_release import HOOKS, cfg_of, identity_weights
 
 from sae_checks import hub as client
+from sae_checks import patience
 
 pytest_plugins = ["pytester"]
 pytestmark = pytest.mark.slow
@@ -33,9 +34,9 @@ def hub(tiny, tmp_path, monkeypatch):
         monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", url)
         monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "home" / "hub"))
         monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
-        monkeypatch.setattr(client, "_BETWEEN_TRIES_S", (0.05, 0.05))
-        monkeypatch.setattr(client, "_ANSWER_WITHIN_S", 0.5)
-        monkeypatch.setattr(client, "_ASK_WITHIN_S", 3.0)
+        monkeypatch.setattr(patience, "BETWEEN_TRIES_S", (0.05, 0.05))
+        monkeypatch.setattr(patience, "ANSWER_WITHIN_S", 0.5)
+        monkeypatch.setattr(patience, "ASK_WITHIN_S", 3.0)
         monkeypatch.setattr(client, "_FETCH_WITHIN_S", 1.5)
         monkeypatch.setenv("NO_PROXY", "127.0.0.1")
         huggingface_hub.close_session()  # the next one reads that
