@@ -38,8 +38,15 @@ class HubError(SaeChecksError):
     """The Hugging Face Hub did not give what was asked of it."""
 
 
+class HubNameError(HubError):
+    """What was asked for is not there: exit code 4, as for any name that is wrong."""
+
+
 class HubBusyError(HubError):
     """It may give it later."""
+
+    wait_s: float = 0.0
+    """how long the Hub asks to wait."""
 
 
 class RecordError(SaeChecksError):
@@ -449,8 +456,8 @@ def nothing_to_score(flag: str, path: str) -> MeasuringError:
     )
 
 
-def hub_no_repo(repo_id: str) -> HubError:
-    return HubError(
+def hub_no_repo(repo_id: str) -> HubNameError:
+    return HubNameError(
         said(
             f"the Hub has no repository {shown(repo_id)}, or not for you",
             expected="a public repository, or one that your token (HF_TOKEN, hf auth login) can read",
@@ -471,8 +478,8 @@ def hub_gated(repo_id: str) -> HubError:
     )
 
 
-def hub_no_revision(repo_id: str, revision: str) -> HubError:
-    return HubError(
+def hub_no_revision(repo_id: str, revision: str) -> HubNameError:
+    return HubNameError(
         said(
             f"the repository {shown(repo_id)} has no revision {shown(revision)!r}",
             expected="a branch, a tag or a commit",
@@ -493,8 +500,30 @@ def hub_no_file(source: str, path: str) -> HubError:
     )
 
 
-def hub_busy(repo_id: str, problem: str) -> HubBusyError:
-    return HubBusyError(
+def hub_unsafe_path(source: str, path: str) -> HubError:
+    return HubError(
+        said(
+            f"{shown(source)} names a file that would lie outside of it: {shown(path)}",
+            expected="paths inside the repository",
+            got=shown(path),
+            attempt="another release: this one means harm",
+        )
+    )
+
+
+def hub_too_large(source: str, path: str, n_bytes: int, n_most: int) -> HubError:
+    return HubError(
+        said(
+            f"{shown(path)} of {shown(source)} has {n_bytes} bytes and is not fetched",
+            expected=f"at most {n_most} bytes",
+            got=str(n_bytes),
+            attempt="look at that file on the Hub",
+        )
+    )
+
+
+def hub_busy(repo_id: str, problem: str, *, wait_s: float = 0.0) -> HubBusyError:
+    raised = HubBusyError(
         said(
             f"the Hub does not answer for {shown(repo_id)}; nothing old is used in its place",
             expected="an answer from the Hub (HF_ENDPOINT)",
@@ -502,6 +531,8 @@ def hub_busy(repo_id: str, problem: str) -> HubBusyError:
             attempt="again later, or --sae-offline to use exactly the commit that is cached",
         )
     )
+    raised.wait_s = wait_s
+    return raised
 
 
 def hub_too_slow(source: str, path: str, limit_s: float) -> HubBusyError:
@@ -510,7 +541,7 @@ def hub_too_slow(source: str, path: str, limit_s: float) -> HubBusyError:
             f"{shown(path)} of {shown(source)} did not arrive",
             expected=f"within {limit_s:.0f} s",
             got="less than that",
-            attempt="again later; what arrived is resumed",
+            attempt="again later",
         )
     )
 
@@ -519,8 +550,8 @@ def hub_wrong_hash(source: str, path: str, expected: str, got: str) -> HubError:
     return HubError(
         said(
             f"{shown(path)} of {shown(source)} is not what the Hub says it is; it was removed from the cache",
-            expected=f"sha256 {expected}",
-            got=f"sha256 {got}",
+            expected=f"hash {expected}",
+            got=f"hash {got}",
             attempt="again; if it stays so, something between you and the Hub changes files",
         )
     )

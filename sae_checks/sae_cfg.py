@@ -101,7 +101,7 @@ def read_remote_sae(sae_id: str, remote: HubFolder, overrides: Mapping[str, Any]
         pickles = sorted(path for path in beside if path.endswith(_PICKLE_SUFFIXES))
         raise errors.only_pickle(sae_id, pickles[0]) if pickles else errors.bad_weights(sae_id, f"no {WEIGHTS_FILE}")
     try:
-        cfg = _read_cfg(sae_id, hub.fetch(remote.repo, f"{remote.path}/{CFG_FILE}"))
+        cfg = _read_cfg(sae_id, hub.fetch(remote.repo, f"{remote.path}/{CFG_FILE}", n_bytes_most=_N_CFG_BYTES_MOST))
     except errors.HubError as problem:
         raise errors.SaeError(str(problem)) from None
     # SAE Lens keeps what concerns the model in metadata, where its own overrides do not reach (FIELD.md, trap 11)

@@ -11,8 +11,8 @@ import sae_checks
 
 PACKAGE = Path(sae_checks.__file__).parent
 FLOORS = {
-    "ground": "errors options checks hooks safetensors_header sae_cfg hub registry release corpus_place plan losses "
-    "provenance",
+    "ground": "errors options checks hooks safetensors_header sae_cfg patience hub registry release corpus_place plan "
+    "losses provenance",
     "measuring": "corpora model sae splice measure executors",
     "judging": "thresholds stats verdict record report",
     "roof": "plugin gate demo cli __main__",
