@@ -386,6 +386,17 @@ def no_answer_tokens(item: int, n_target: int, n_context: int) -> MeasuringError
     )
 
 
+def golden_not_scored(prompt: str, answer: str, problem: str) -> MeasuringError:
+    return MeasuringError(
+        said(
+            f"the answer {shown(answer)!r} to the golden prompt {shown(prompt)!r} cannot be scored",
+            expected="tokens of its own behind those of the prompt, and fewer than the model's context in all",
+            got=problem,
+            attempt="move a space from the prompt's end to the answer's beginning, or look at the tokenizer",
+        )
+    )
+
+
 def nothing_to_score(flag: str, path: str) -> MeasuringError:
     return MeasuringError(
         said(

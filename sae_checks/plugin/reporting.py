@@ -108,7 +108,11 @@ class Reporter:
     def _in_order(self) -> list[Result]:
         """A result for every SAE and check of the plan, in the plan's order."""
         cells = [(sae_id, check.name) for sae_id in self._asked.plan.release.sae_ids for check in checks.CHECKS]
-        return [self._ledger.results.get(cell) or self._without_verdict(cell, "not_measured", "") for cell in cells]
+        return [
+            self._ledger.results.get(cell) or self._without_verdict(cell, "not_measured", "")
+            for cell in cells
+            if cell in self._asked.limits
+        ]
 
     def _without_verdict(self, cell: Cell, outcome: Any, reason: str) -> Result:
         from sae_checks.record import Result
