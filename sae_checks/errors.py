@@ -210,6 +210,15 @@ def sae_not_judged(sae_ids: Sequence[str]) -> str:
     )
 
 
+def not_calibrated(path: str, problem: str) -> str:
+    return said(
+        f"no limits were written to {shown(path)}",
+        expected="at least one measured value, and a new file that can be written",
+        got=shown(problem, n_most=300),
+        attempt="again with another file, or with --sae-record: a record keeps everything that was measured",
+    )
+
+
 def release_not_given(flags: Sequence[str]) -> UsageError:
     return UsageError(
         said(
