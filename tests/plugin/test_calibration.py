@@ -67,7 +67,8 @@ def test_a_file_that_exists_is_a_usage_error(gate, limits):
 
 def test_a_file_that_comes_to_be_meanwhile_is_kept(pytester, gate, limits):
     """Somebody else's file is not overwritten either: the run is red and says so."""
-    pytester.makeconftest(f"def pytest_collection_finish(session):\n    open({str(limits)!r}, 'w').write('mine')\n")
+    wrote = f"Path({str(limits)!r}).write_text('mine')"
+    pytester.makeconftest(f"from pathlib import Path\ndef pytest_collection_finish(session):\n    {wrote}\n")
     run = gate(f"--sae-calibrate={limits}", "-k", "sparsity")
     assert (run.exit_code, run.counts["passed"]) == (1, 3), run.text
     assert f"no limits were written to {limits}" in run.text
