@@ -2,7 +2,8 @@
 What a run measured -> limits for a person to review, as TOML that `thresholds` reads.
 
 A limit lies beyond the far end of a widened interval by a margin: the interval is for other texts of the same kind, the
-margin for other devices and versions. What was not measured, or what its own limit could not judge, gets a comment.
+margin for other devices and versions. What failed gets its limit as a comment: to let it pass is a person's decision.
+What was not measured, or what its own limit could not judge, gets none, and the reason as a comment.
 """
 
 from __future__ import annotations
@@ -41,9 +42,14 @@ class Proposal:
     why_none: str
     """empty where there is a limit."""
 
+    @property
+    def is_written(self) -> bool:
+        """Whether the limit is in force for who uses the file, and not a comment."""
+        return self.limit is not None and self.result.outcome == "passed"
+
 
 def propose(result: Result, *, date: str) -> Proposal:
-    """A limit that lets *result* pass with its interval and a margin, or the reason why there is none."""
+    """A limit that allows what was measured, its interval and a margin, or the reason why there is none."""
 
     def none(why: str) -> Proposal:
         return Proposal(result=result, limit=None, why_none=why)
@@ -143,13 +149,17 @@ def _table(release: str, proposal: Proposal) -> Iterator[str]:
     if limit is None:
         yield from _commented([f"no limit for {result.check} of {result.sae_id}: {proposal.why_none.splitlines()[0]}"])
         return
-    if result.outcome == "failed":
-        yield from _commented([f"FAILED {result.limit}: look at this SAE before you let this pass"])
-    yield f"[release.{quoted(pattern_of(release))}.sae.{quoted(pattern_of(result.sae_id))}.{result.check}]"
-    yield f"measure = {quoted(limit.measure)}"
-    yield f"{limit.kind} = {limit.value!r}"
-    yield f"unit = {quoted(limit.unit)}"
-    yield f"source = {quoted(limit.source)}"
+    table = (
+        f"[release.{quoted(pattern_of(release))}.sae.{quoted(pattern_of(result.sae_id))}.{result.check}]",
+        f"measure = {quoted(limit.measure)}",
+        f"{limit.kind} = {limit.value!r}",
+        f"unit = {quoted(limit.unit)}",
+        f"source = {quoted(limit.source)}",
+    )
+    if proposal.is_written:
+        yield from table
+    else:
+        yield from _commented([f"FAILED {result.limit}: look at this SAE before you let it pass by", *table])
 
 
 def _head(run: Record) -> Iterator[str]:
@@ -177,4 +187,4 @@ def _head(run: Record) -> Iterator[str]:
 
 def _commented(lines: Iterator[str] | list[str]) -> Iterator[str]:
     """TOML allows no control characters in a comment, and names come from strangers."""
-    return (f"# {errors.shown(line, n_most=1000)}".rstrip() for line in lines)
+    return (f"# {errors.shown(line, n_most=100_000)}".rstrip() for line in lines)

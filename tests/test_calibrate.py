@@ -123,11 +123,17 @@ def test_what_has_no_verdict_gets_a_comment(outcome, folder):
     assert found.limit("my-release", "b", "ce_loss").value == NEAR
 
 
-def test_what_failed_is_marked(folder):
-    """Its limit is written, and both the line above and the source say that the limit in force was broken."""
+def test_what_failed_passes_only_if_a_person_wants_it(folder):
+    """Its limit is a comment, and says so; uncommented it is a limit whose source says so."""
     text = calibrate.to_toml(run(result(0.9, outcome="failed")))
-    assert "# FAILED ce_increase <= 0.3 nats/token: look at this SAE" in text
-    assert "FAILED ce_increase <= 0.3" in loaded(text, folder).limit("my-release", "a", "ce_loss").source
+    head, _, table = text.partition(
+        "# FAILED ce_increase <= 0.3 nats/token: look at this SAE before you let it pass by\n"
+    )
+    with pytest.raises(errors.UsageError, match="no limit"):
+        loaded(text, folder).limit("my-release", "a", "ce_loss")
+    wanted = loaded(head + table.replace("# ", ""), folder).limit("my-release", "a", "ce_loss")
+    assert wanted.allows(0.91)
+    assert "it FAILED ce_increase <= 0.3" in wanted.source
 
 
 def test_a_drop_that_leaves_no_room_to_fail_gives_no_limit():
@@ -193,11 +199,11 @@ def test_any_record_gives_a_file_that_is_read(folder, any_record):
     proposals = calibrate.propose_all(shown)
     found = loaded(calibrate.to_toml(shown), folder)
     for proposal in proposals:
-        if proposal.limit is not None:
+        if proposal.is_written:
             written = found.limit("r", proposal.result.sae_id, proposal.result.check)
             assert written.value == proposal.limit.value
             assert math.isfinite(written.value)
-    assert sum(len(layer.limits) for layer in found.files[0]) == sum(p.limit is not None for p in proposals)
+    assert sum(len(layer.limits) for layer in found.files[0]) == sum(p.is_written for p in proposals)
 
 
 def _named(of_check):

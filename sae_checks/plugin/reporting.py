@@ -102,16 +102,19 @@ class Reporter:
 
         run = self._record()
         proposals = calibrate.propose_all(run)
-        n_limits = sum(proposal.limit is not None for proposal in proposals)
+        n_limits = sum(proposal.is_written for proposal in proposals)
+        n_failed = sum(proposal.limit is not None for proposal in proposals) - n_limits
         try:
-            if n_limits == 0:
+            if n_limits + n_failed == 0:
                 raise OSError("nothing was measured from which a limit follows")  # noqa: TRY301 -- one way to say why
             calibrate.write(run, path)
         except OSError as problem:
             self._complaints.append(errors.not_calibrated(str(path), str(problem)))
             return False
-        without = f", none for {len(proposals) - n_limits} (see there)" if n_limits < len(proposals) else ""
-        self._written.append(f"limits to review: {path}: {n_limits} limits{without}")
+        told = [f"{n_limits} limits", f"{n_failed} as comments because they failed"][: 1 + (n_failed > 0)]
+        n_none = len(proposals) - n_limits - n_failed
+        told += [f"none for {n_none} (see there)"] if n_none else []
+        self._written.append(f"limits to review: {path}: {', '.join(told)}")
         return True
 
     def _verdict_on_the_run(self, ended: pytest.ExitCode) -> pytest.ExitCode:
