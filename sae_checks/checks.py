@@ -21,6 +21,8 @@ class Check:
     title: str
     """for people, at the head of a column."""
     measures: tuple[Measure, ...]
+    is_exact: bool = False
+    """its numbers are no estimates from a sample, and what is expected of them stands with each prompt."""
 
     def unit_of(self, measure: str) -> str | None:
         """The unit of *measure*, or None if this check has no such measure."""
@@ -70,8 +72,18 @@ SPARSITY = Check(
         Measure(name="explained_variance", unit="fraction"),
     ),
 )
+GOLDEN = Check(
+    name="golden",
+    title="golden prompts",
+    measures=(
+        Measure(name="probability_clean", unit="fraction"),
+        Measure(name="probability_spliced", unit="fraction"),
+        Measure(name="probability_error", unit="tolerance"),
+    ),
+    is_exact=True,
+)
 
-CHECKS: tuple[Check, ...] = (CE_LOSS, LAMBADA, LONG_CONTEXT, SPARSITY)
+CHECKS: tuple[Check, ...] = (CE_LOSS, LAMBADA, LONG_CONTEXT, SPARSITY, GOLDEN)
 
 
 def named(name: str) -> Check:

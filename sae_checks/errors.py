@@ -225,6 +225,15 @@ def sae_not_judged(sae_ids: Sequence[str]) -> str:
     )
 
 
+def not_calibrated(path: str, problem: str) -> str:
+    return said(
+        f"no limits were written to {shown(path)}",
+        expected="at least one measured value, and a new file that can be written",
+        got=shown(problem, n_most=300),
+        attempt="again with another file, or with --sae-record: a record keeps everything that was measured",
+    )
+
+
 def release_not_given(flags: Sequence[str]) -> UsageError:
     return UsageError(
         said(
@@ -441,6 +450,17 @@ def no_answer_tokens(item: int, n_target: int, n_context: int) -> MeasuringError
             expected=f"at least one token of its own, and fewer than the context of {n_context}",
             got=f"{n_target} tokens",
             attempt="remove that passage, or look at the tokenizer",
+        )
+    )
+
+
+def golden_not_scored(prompt: str, answer: str, problem: str) -> MeasuringError:
+    return MeasuringError(
+        said(
+            f"the answer {shown(answer)!r} to the golden prompt {shown(prompt)!r} cannot be scored",
+            expected="tokens of its own behind those of the prompt, and fewer than the model's context in all",
+            got=problem,
+            attempt="move a space from the prompt's end to the answer's beginning, or look at the tokenizer",
         )
     )
 

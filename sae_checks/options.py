@@ -101,6 +101,11 @@ SPECS: tuple[OptionSpec, ...] = (
     ),
     OptionSpec(flag="--sae-thresholds", metavar="FILE", help="limits that lie over the shipped thresholds.toml"),
     OptionSpec(flag="--sae-record", metavar="FILE", help="write the run record (JSON) there"),
+    OptionSpec(
+        flag="--sae-calibrate",
+        metavar="FILE",
+        help="write limits made from what is measured there, for a person to review; never over a file that exists",
+    ),
 )
 
 
@@ -130,6 +135,7 @@ class Options:
     bos: Bos = "auto"
     thresholds: Path | None = None
     record: Path | None = None
+    calibrate: Path | None = None
 
 
 def parse(raw: Mapping[str, str | list[str] | None]) -> Options:
@@ -169,6 +175,10 @@ def parse(raw: Mapping[str, str | list[str] | None]) -> Options:
     record = path("sae_record")
     if record is not None and (record.is_dir() or not record.absolute().parent.is_dir()):
         raise errors.bad_option("--sae-record", str(record), "a file in a folder that exists")
+    calibrate = path("sae_calibrate")
+    if calibrate is not None and (calibrate == record or not _is_new(calibrate)):
+        expected = "a new file in a folder that exists: no file is overwritten"
+        raise errors.bad_option("--sae-calibrate", str(calibrate), expected)
     return Options(
         release=text("sae_release") or "",
         revision=text("sae_revision"),
@@ -189,6 +199,7 @@ def parse(raw: Mapping[str, str | list[str] | None]) -> Options:
         bos=_bos(choice("sae_bos", ("auto", "on", "off"))),
         thresholds=path("sae_thresholds"),
         record=record,
+        calibrate=calibrate,
     )
 
 
@@ -220,6 +231,10 @@ def gather(given: Callable[[str], object], ini: Callable[[str], object]) -> dict
 
 def _flag(key: str) -> str:
     return "--" + key.replace("_", "-")
+
+
+def _is_new(path: Path) -> bool:
+    return not path.exists() and not path.is_symlink() and path.absolute().parent.is_dir()
 
 
 def _bos(value: str) -> Bos:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from sae_checks import checks
 from sae_checks.stats import Estimate, NotFinite, NotMeasured, Reading
 from sae_checks.thresholds import Limit
 
@@ -33,7 +34,8 @@ def judge(readings: Sequence[Reading], limit: Limit) -> Verdict:
 
     In this order: anything not finite fails; a limited measure that was not measured is not judged; fewer than N_LEAST
     sequences or items are inconclusive; then `value <= limit` (or >=) decides, and an interval that holds the limit is
-    said in the reason. A drop in accuracy is only judged where the clean accuracy leaves room to exceed the limit.
+    said in the reason. A drop in accuracy is only judged where the clean accuracy leaves room to exceed the limit. An
+    exact check is decided by its value, however few there are.
     """
 
     def verdict(outcome: Outcome, reason: str) -> Verdict:
@@ -53,10 +55,11 @@ def judge(readings: Sequence[Reading], limit: Limit) -> Verdict:
     assert isinstance(limited, Estimate)
     if reason := _no_room_to_fail(readings, limit):
         return verdict("not_measured", reason)
-    if limited.n < N_LEAST:
+    is_exact = checks.named(limit.check).is_exact
+    if limited.n < N_LEAST and not is_exact:
         return verdict("inconclusive", f"{spoken(limited)}: fewer than {N_LEAST}; limit {limit}")
     reason = f"{spoken(limited)}, limit {limit}"
-    if limited.low <= limit.value <= limited.high:
+    if limited.low <= limit.value <= limited.high and not is_exact:
         reason += " (the interval holds the limit: more sequences or items would settle it)"
     return verdict("passed" if limit.allows(limited.value) else "failed", reason)
 

@@ -60,7 +60,9 @@ def outcomes(found, check):
 def test_the_literal_command_judges_thirteen_saes(gate, hub, tmp_path):
     """From a cold cache every SAE is judged, pinned by commit; with the Hub gone nothing stale is judged in silence."""
     done, found = gate("--sae-release", stand_in.RELEASE)
-    assert done.returncode == 0, done.stdout
+    assert done.returncode == 1, done.stdout
+    assert outcomes(found, "golden") == {"blocks.8.hook_resid_pre": "failed"}  # it knows the real release from this one
+    assert done.stdout.count("FAILED sae_checks") == 1
     assert hub.unserved == []
     assert found.release.revision == hub.repos["model", stand_in.SAE_REPO].sha
     for check in ("ce_loss", "long_context", "sparsity"):

@@ -17,7 +17,13 @@ COUNTS = {
     "sae_seed": ("seed", 0),
     "sae_batch_tokens": ("n_batch_tokens", 1),
 }
-PATHS = {"sae_corpus": "corpus", "sae_lambada": "lambada", "sae_thresholds": "thresholds", "sae_record": "record"}
+PATHS = {
+    "sae_corpus": "corpus",
+    "sae_lambada": "lambada",
+    "sae_thresholds": "thresholds",
+    "sae_record": "record",
+    "sae_calibrate": "calibrate",
+}
 
 
 def parsed(**raw):
@@ -55,6 +61,7 @@ def test_every_option_is_parsed():
         "sae_bos": "off",
         "sae_thresholds": "t.toml",
         "sae_record": "record.json",
+        "sae_calibrate": "limits.toml",
     }
     assert set(asked) == {spec.key for spec in options.SPECS}
     assert parsed(**asked) == options.Options(
@@ -77,6 +84,7 @@ def test_every_option_is_parsed():
         bos="off",
         thresholds=Path("t.toml"),
         record=Path("record.json"),
+        calibrate=Path("limits.toml"),
     )
 
 
@@ -201,6 +209,19 @@ def test_a_record_that_could_not_be_written_is_refused_before_measuring(tmp_path
     for path in (tmp_path, tmp_path / "none" / "record.json"):
         with pytest.raises(errors.UsageError, match="--sae-record "):
             parsed(sae_record=str(path))
+
+
+def test_a_calibration_never_overwrites(tmp_path):
+    """Limits go to a new file in a folder that exists, and not to the record's; anything else is refused at once."""
+    new, old, link = tmp_path / "new.toml", tmp_path / "old.toml", tmp_path / "link.toml"
+    old.touch()
+    link.symlink_to(tmp_path / "nowhere")
+    assert parsed(sae_calibrate=str(new), sae_record=str(old)).calibrate == new
+    for path in (old, link, tmp_path, tmp_path / "none" / "new.toml"):
+        with pytest.raises(errors.UsageError, match="--sae-calibrate "):
+            parsed(sae_calibrate=str(path))
+    with pytest.raises(errors.UsageError, match="--sae-calibrate "):
+        parsed(sae_calibrate=str(new), sae_record=str(new))
 
 
 @pytest.mark.parametrize(("key", "field"), PATHS.items())

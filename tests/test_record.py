@@ -22,6 +22,7 @@ MEASURES = {
     "lambada": {"accuracy_clean", "accuracy_spliced", "accuracy_drop", "perplexity_clean", "perplexity_spliced"},
     "long_context": {"ce_increase_within", "ce_increase_beyond", "degradation"},
     "sparsity": {"l0", "explained_variance"},
+    "golden": {"probability_clean", "probability_spliced", "probability_error"},
 }
 """What the contract promises to those who read records."""
 

@@ -11,9 +11,10 @@ from typing import Generic, TypeVar
 import torch
 
 from sae_checks import errors, measure, sae
-from sae_checks.corpora import datasets, files, lambada, text
+from sae_checks.corpora import datasets, files, golden, lambada, text
 from sae_checks.corpora.sequences import Convention, Sequences
 from sae_checks.corpus_place import CorpusPlace
+from sae_checks.golden import Golden
 from sae_checks.losses import ItemLosses, TextLosses
 from sae_checks.model.interface import LanguageModel, instead
 from sae_checks.model.loading import Models
@@ -97,6 +98,23 @@ class LocalExecutor:
         """*sae_id* on the Lambada passages; raises like `text`."""
         self._measure("lambada", self._items, measure.measure_items, sae_id, together)
         return _found(self._items[sae_id])
+
+    def golden(self, sae_id: str, known: Golden) -> Measured[ItemLosses]:
+        """*sae_id* on its golden prompts, by their own rule for BOS and special tokens; raises like `text`."""
+        ready = self._ready(sae_id)
+        model, one = ready.model, ready.sae
+        n_context, bos = model.facts.n_context_tokens, _bos(model) if known.prepend_bos else None
+        sequences = golden.tokenise(known, model.tokenizer, bos=bos, n_context_tokens=n_context)
+        n_batch = self._plan.options.n_batch_tokens
+        try:  # without progress: it is a moment
+            (losses,) = measure.measure_items(model, [one], sequences, n_batch_tokens=n_batch, progress=_silent)
+        except RuntimeError as problem:
+            raise errors.MeasuringError(str(problem)) from None
+        if isinstance(losses, measure.Fault):
+            raise errors.SaeError(losses.problem)
+        facts = golden.facts(known, sequences, n_context_tokens=n_context)
+        made_of = Provenance(sae=sae.facts(self._sound(sae_id)), model=model.facts, corpus=facts)
+        return Measured(losses=losses, provenance=made_of)
 
     def spliced_forward(self, sae_id: str) -> Callable[[], None]:
         """What a benchmark times: encode, decode and resume the model, on the first sequences of the plan."""
@@ -216,18 +234,14 @@ class LocalExecutor:
     def _tokenise(self, kind: str, prepends_bos: bool, model: LanguageModel) -> _Corpus:
         options, tokenizer = self._plan.options, model.tokenizer
         source = self._source(kind)
-        bos = tokenizer.bos_token_id if tokenizer.bos_token_id is not None else tokenizer.eos_token_id
-        if prepends_bos and bos is None:
-            raise errors.no_bos(model.facts.source)
+        bos = _bos(model) if prepends_bos else None
         convention = Convention(
             prepend_bos=prepends_bos,
             special_tokens_kept=options.special_tokens == "keep",
             n_context_tokens=source.n_context_tokens,
         )
         texts = self._texts(source)
-        sequences = source.tokenise(
-            texts, tokenizer, convention, bos=bos if prepends_bos else None, n_most=source.n_most, seed=options.seed
-        )
+        sequences = source.tokenise(texts, tokenizer, convention, bos=bos, n_most=source.n_most, seed=options.seed)
         if not sequences.scored.any():
             raise errors.nothing_to_score(source.flag, source.place.source)
         facts = CorpusFacts(
@@ -296,6 +310,19 @@ def _part(model: LanguageModel, described: Sae) -> slice:
         if d != width:
             raise errors.wrong_width(described.sae_id, hook, d, width)
     return part
+
+
+def _bos(model: LanguageModel) -> int:
+    """The token that stands before every sequence."""
+    tokenizer = model.tokenizer
+    bos = tokenizer.bos_token_id if tokenizer.bos_token_id is not None else tokenizer.eos_token_id
+    if bos is None:
+        raise errors.no_bos(model.facts.source)
+    return bos
+
+
+def _silent(_n_done: int, _n_all: int) -> None:
+    """No progress is told."""
 
 
 def _hash_of(place: CorpusPlace, texts: tuple[str, ...]) -> str:

@@ -115,14 +115,17 @@ def settle(asked: options.Options) -> Asked:
         (sae_id, check.name): limits.limit(found.name, sae_id, check.name)
         for sae_id in found.sae_ids
         for check in checks.CHECKS
+        if not check.is_exact
     }
+    golden = {sae_id: known for sae_id in found.sae_ids if (known := limits.golden(found.name, sae_id)) is not None}
+    by_cell |= {(sae_id, checks.GOLDEN.name): thresholds.limit_of(known) for sae_id, known in golden.items()}
     settled = plan.make(asked, found)
     if settled.corpus.path is not None:
         files.read_documents(settled.corpus.path)
     if settled.lambada is not None and settled.lambada.path is not None:
         files.read_passages(settled.lambada.path)
     _check_device(asked.device)
-    return Asked(plan=settled, limits=by_cell)
+    return Asked(plan=settled, limits=by_cell, golden=golden)
 
 
 def _check_device(device: str) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection
 
-from sae_checks import checks, errors, stats, verdict
+from sae_checks import checks, comparison, errors, stats, verdict
 from sae_checks.executors.local import LocalExecutor
 from sae_checks.losses import TextLosses
 from sae_checks.plugin.state import Asked
@@ -29,11 +29,16 @@ def judge(executor: LocalExecutor, asked: Asked, sae_id: str, check: checks.Chec
     limit = asked.limits[sae_id, check.name]
     provenance: Provenance | None = None
     curve: tuple[CurvePoint, ...] = ()
+    off: list[str] = []
     try:
         if check.name in _OF_TEXT:
             text = executor.text(sae_id, together)
             readings, provenance = _OF_TEXT[check.name](text.losses), text.provenance
             curve = stats.curve(text.losses) if check is checks.LONG_CONTEXT else ()
+        elif check is checks.GOLDEN:
+            measured = executor.golden(sae_id, asked.golden[sae_id])
+            answers, provenance = comparison.answers(measured.losses, asked.golden[sae_id]), measured.provenance
+            readings, off = comparison.readings(answers), [str(a) for a in answers if not a.error <= 1]
         elif asked.plan.lambada is None:
             readings = _no_lambada(check)
         else:
@@ -46,7 +51,7 @@ def judge(executor: LocalExecutor, asked: Asked, sae_id: str, check: checks.Chec
         sae_id=sae_id,
         check=check.name,
         outcome=decided.outcome,
-        reason=decided.reason,
+        reason="\n".join([decided.reason, *off]),
         limit=limit,
         estimates=decided.estimates,
         curve=curve,

@@ -11,6 +11,7 @@ from urllib.parse import quote, unquote
 import pytest
 
 from sae_checks.errors import HubError
+from sae_checks.golden import Golden
 from sae_checks.plan import Plan
 from sae_checks.thresholds import Limit
 
@@ -32,6 +33,9 @@ class Asked:
 
     plan: Plan
     limits: dict[Cell, Limit]
+    """of every check that there is of every SAE: `golden` only of those with golden prompts."""
+    golden: dict[str, Golden]
+    """by SAE id."""
 
 
 @dataclass(slots=True, kw_only=True)
