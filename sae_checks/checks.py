@@ -62,6 +62,15 @@ LONG_CONTEXT = Check(
         Measure(name="degradation", unit=_NATS),
     ),
 )
+USABLE_CONTEXT = Check(
+    name="usable_context",
+    title="usable context",
+    measures=(
+        Measure(name="usable_context", unit="fraction of training context"),
+        Measure(name="usable_context_tokens", unit="tokens"),
+        Measure(name="measured_context_tokens", unit="tokens"),
+    ),
+)
 SPARSITY = Check(
     name="sparsity",
     title="sparsity",
@@ -71,7 +80,7 @@ SPARSITY = Check(
     ),
 )
 
-CHECKS: tuple[Check, ...] = (CE_LOSS, LAMBADA, LONG_CONTEXT, SPARSITY)
+CHECKS: tuple[Check, ...] = (CE_LOSS, LAMBADA, LONG_CONTEXT, USABLE_CONTEXT, SPARSITY)
 
 
 def named(name: str) -> Check:

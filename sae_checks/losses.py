@@ -42,12 +42,36 @@ class Reconstructions:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class ByPosition:
-    """Sums over sequences at each position of the context. All (n_positions,)."""
+class RatioSums:
+    """
+    What a ratio sum(top) / sum(bottom) and its interval need, over the sequences that have each position.
 
-    n_tokens: Counts
-    ce_increase_nats: Floats
-    ce_increase_nats_squared: Floats
+    All (n_positions,). For a plain mean every bottom is 1.
+    """
+
+    n: Counts
+    """sequences that have the position."""
+    top: Floats
+    bottom: Floats
+    top_squared: Floats
+    top_times_bottom: Floats
+    bottom_squared: Floats
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class ByPosition:
+    """One SAE at every position of the context, within and beyond the training context."""
+
+    ce_increase: RatioSums
+    """nats, where a prediction is scored."""
+    kl: RatioSums
+    """nats, where a prediction is scored."""
+    running_increase: RatioSums
+    """the increases of a sequence up to and with this position over how many there are."""
+    l0: RatioSums
+    """active latents, where the activation is replaced."""
+    unexplained: RatioSums
+    """|x - x^|^2 over |x - mean of x at this position|^2, where the activation is replaced."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

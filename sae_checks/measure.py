@@ -17,8 +17,9 @@ from numpy.typing import NDArray
 
 from sae_checks import errors
 from sae_checks.corpora.sequences import Sequences
-from sae_checks.losses import ByPosition, Counts, Floats, ItemLosses, Reconstructions, Span, TextLosses
+from sae_checks.losses import Counts, Floats, ItemLosses, Reconstructions, Span, TextLosses
 from sae_checks.model.interface import CleanPass, LanguageModel
+from sae_checks.position_sums import PositionSums
 from sae_checks.sae import Reconstructs
 from sae_checks.splice import Splice, ablate, splice
 
@@ -214,8 +215,8 @@ class _TextSums(_Sums):
         self.n_replaced, self.n_active = np.zeros(n, dtype=np.int64), np.zeros(n, dtype=np.int64)
         self.error_squared, self.norm_squared = np.zeros(n), np.zeros(n)
         self.sum: Floats | None = None  # (n, d_in), known with the first batch
-        self.n_at = np.zeros(n_positions, dtype=np.int64)
-        self.increase_at, self.increase_squared_at = np.zeros(n_positions), np.zeros(n_positions)
+        self.n_positions = n_positions
+        self.at = PositionSums(n_positions)
 
     def add_scores(self, batch: _Batch, clean: _Scores, spliced: _Scores, ablated: _Scores) -> None:
         is_within = batch.position < self.n_within
@@ -224,22 +225,22 @@ class _TextSums(_Sums):
             span.add(batch.row[chosen], clean.ce_nats[chosen], spliced.ce_nats[chosen], spliced.kl_nats[chosen])
         self.ablated += np.bincount(batch.row[is_within], ablated.ce_nats[is_within], len(self.ablated))
         increase = spliced.ce_nats.astype(np.float64) - clean.ce_nats
-        self.n_at += np.bincount(batch.position, minlength=len(self.n_at))
-        self.increase_at += np.bincount(batch.position, increase, len(self.n_at))
-        self.increase_squared_at += np.bincount(batch.position, increase**2, len(self.n_at))
+        self.at.add_scores(batch.scored.cpu().numpy(), increase, spliced.kl_nats)
 
     def add_reconstruction(self, batch: _Batch, made: Splice) -> None:
-        counted = batch.replaced.clone()
-        counted[:, self.n_within :] = False
-        read = made.read.cpu().double() * counted[..., None].cpu()  # (batch, seq, d_in), zero where not counted
-        rows = batch.sequences
+        replaced = batch.replaced.cpu()  # (batch, seq)
+        read = torch.where(replaced[..., None], made.read.cpu().double(), 0)  # (batch, seq, d_in)
+        n_active = torch.where(replaced, made.n_active.cpu(), 0)
+        error_squared = torch.where(replaced, made.error_squared.cpu().double(), 0)
+        rows, within = batch.sequences, slice(self.n_within)
         if self.sum is None:
             self.sum = np.zeros((len(self.n_replaced), read.shape[-1]))
-        self.n_replaced[rows] = counted.sum(-1).cpu().numpy()
-        self.n_active[rows] = torch.where(counted, made.n_active, 0).sum(-1).cpu().numpy()
-        self.error_squared[rows] = torch.where(counted, made.error_squared, 0).cpu().double().sum(-1).numpy()
-        self.norm_squared[rows] = read.square().sum((-1, -2)).numpy()
-        self.sum[rows] = read.sum(-2).numpy()
+        self.n_replaced[rows] = replaced[:, within].sum(-1).numpy()
+        self.n_active[rows] = n_active[:, within].sum(-1).numpy()
+        self.error_squared[rows] = error_squared[:, within].sum(-1).numpy()
+        self.norm_squared[rows] = read[:, within].square().sum((-1, -2)).numpy()
+        self.sum[rows] = read[:, within].sum(-2).numpy()
+        self.at.add_reconstruction(replaced, read, n_active, error_squared)
 
     def losses(self) -> TextLosses | Fault:
         if self.fault is not None or self.sum is None:
@@ -247,7 +248,7 @@ class _TextSums(_Sums):
         return TextLosses(
             documents=self.documents,
             n_training_context_tokens=self.n_training,
-            n_context_tokens=len(self.n_at),
+            n_context_tokens=self.n_positions,
             within=self.spans[True].span(),
             beyond=self.spans[False].span(),
             ce_ablated_nats=self.ablated,
@@ -258,11 +259,7 @@ class _TextSums(_Sums):
                 norm_squared=self.norm_squared,
                 sum=self.sum,
             ),
-            by_position=ByPosition(
-                n_tokens=self.n_at,
-                ce_increase_nats=self.increase_at,
-                ce_increase_nats_squared=self.increase_squared_at,
-            ),
+            by_position=self.at.by_position(),
         )
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from safetensors.numpy import save_file
 
 from sae_checks import checks
-from sae_checks.losses import ByPosition, ItemLosses, Reconstructions, Span, TextLosses
+from sae_checks.losses import ByPosition, ItemLosses, RatioSums, Reconstructions, Span, TextLosses
 from sae_checks.stats import Estimate
 from sae_checks.thresholds import Limit
 
@@ -136,13 +136,37 @@ def reconstructions(
     )
 
 
-def by_position(increases: Sequence[Sequence[float]] = ()) -> ByPosition:
-    """*increases* holds, per position, the increase of every sequence that has it."""
-    return ByPosition(
-        n_tokens=counts([len(here) for here in increases]),
-        ce_increase_nats=floats([sum(here) for here in increases]),
-        ce_increase_nats_squared=floats([sum(x * x for x in here) for here in increases]),
+def ratio_sums(pairs: Sequence[Sequence[tuple[float, float]]]) -> RatioSums:
+    """*pairs* holds, per position, (top, bottom) of every sequence that has it."""
+    top, bottom = ([floats([pair[i] for pair in here]) for here in pairs] for i in (0, 1))
+
+    def summed(rows):
+        return floats([row.sum() for row in rows])
+
+    return RatioSums(
+        n=counts([len(here) for here in pairs]),
+        top=summed(top),
+        bottom=summed(bottom),
+        top_squared=summed([t * t for t in top]),
+        top_times_bottom=summed([t * b for t, b in zip(top, bottom, strict=True)]),
+        bottom_squared=summed([b * b for b in bottom]),
     )
+
+
+def by_position(increases: Sequence[Sequence[float]] = (), running: RatioSums | None = None) -> ByPosition:
+    """*increases* holds, per position, a number of every sequence that has it; it is KL and L0, too."""
+    plain = ratio_sums([[(x, 1) for x in here] for here in increases])
+    return ByPosition(
+        ce_increase=plain, kl=plain, l0=plain, unexplained=plain, running_increase=running or ratio_sums([])
+    )
+
+
+def of_sequences(increases: Sequence[Sequence[float]]) -> ByPosition:
+    """*increases* holds, per sequence, the increase at each of its positions from 0 on."""
+    n_positions = max(map(len, increases), default=0)
+    running = [[(sum(s[: p + 1]), p + 1) for s in increases if len(s) > p] for p in range(n_positions)]
+    at = [[s[p] for s in increases if len(s) > p] for p in range(n_positions)]
+    return by_position(at, ratio_sums(running))
 
 
 def text_losses(

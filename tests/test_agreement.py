@@ -8,7 +8,7 @@ import pytest
 import torch
 from peers import lm_eval_lambada
 
-from sae_checks import measure, release, sae, stats
+from sae_checks import curves, measure, release, sae, stats
 from sae_checks.corpora import files, lambada, text
 from sae_checks.corpora.sequences import Convention
 from sae_checks.model import hugging_face
@@ -156,11 +156,23 @@ def test_agrees_with_plain_transformers(model, saes, hook):
     def change(x):
         return torch.cat([x[:, :1], ready.reconstruct(x).output[:, 1:]], 1)
 
-    ours = readings(model, saes, 128)[hook]
+    (losses,) = measure.measure_text(model, [ready], made, n_batch_tokens=2048, progress=lambda *_: None)
+    ours = {r.measure: r.value for r in stats.ce_loss(losses)}
+    ce = {}
     for name, how in (("ce_clean", ()), ("ce_spliced", (hook, change))):
         log_p = torch.log_softmax(tiny.plain_logits(model._model, ids, *how), -1)
-        ce = -log_p[:, 1:64].gather(-1, ids[:, 2:65, None]).double().mean()
-        assert ours[name] == pytest.approx(float(ce), rel=1e-5)
+        ce[name] = -log_p[:, 1:-1].gather(-1, ids[:, 2:, None])[..., 0].double()  # (sequences, positions from 1 on)
+        assert ours[name] == pytest.approx(float(ce[name][:, :63].mean()), rel=1e-5)
+    increase = (ce["ce_spliced"] - ce["ce_clean"]).numpy()
+    drawn = {curve.measure: curve for curve in curves.curves(losses)}
+    assert drawn["ce_increase"].value == pytest.approx(increase.mean(0), abs=1e-5)
+    x = model.clean(ids, [hook]).activations[hook][:, 1:]
+    error, spread = (x - ready.reconstruct(x).output).square().sum((0, 2)), (x - x.mean(0)).square().sum((0, 2))
+    assert drawn["explained_variance"].value == pytest.approx((1 - error / spread).double().numpy(), rel=1e-4)
+    running = (increase.cumsum(1) / np.arange(1, increase.shape[1] + 1)).mean(0)
+    longest = next((p for p in range(63, len(running)) if running[p - 1] > 0.1), len(running) + 1)
+    usable = {r.measure: r.value for r in curves.usable_context(losses, 0.1)}
+    assert usable["usable_context_tokens"] == longest
 
 
 def spliced_by_a_hook(model, ready):

@@ -13,8 +13,8 @@ PACKAGE = Path(sae_checks.__file__).parent
 FLOORS = {
     "ground": "errors options checks hooks safetensors_header sae_cfg hub registry release corpus_place plan losses "
     "provenance",
-    "measuring": "corpora model sae splice measure executors",
-    "judging": "thresholds stats verdict record report",
+    "measuring": "corpora model sae splice position_sums measure executors",
+    "judging": "thresholds estimates stats curves verdict record report",
     "roof": "plugin gate demo cli __main__",
 }
 FLOOR_OF = {room: floor for floor, rooms in FLOORS.items() for room in rooms.split()}

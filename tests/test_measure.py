@@ -9,8 +9,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sae_checks import measure, stats
+from sae_checks import curves, measure, stats
 from sae_checks.corpora.sequences import Convention, TokenRow, build
+from sae_checks.position_sums import _Spread
 
 
 def quiet(*_):
@@ -116,6 +117,10 @@ def test_numbers_do_not_depend_on_batches_or_company(tiny_models, n_batch_tokens
         np.testing.assert_allclose(
             losses.reconstructions.error_squared, expected[i].reconstructions.error_squared, rtol=1e-4
         )
+        for a, b in zip(curves.curves(losses), curves.curves(expected[i]), strict=True):
+            assert (a.measure, a.position, a.n) == (b.measure, b.position, b.n)
+            for column in ("value", "low", "high"):
+                np.testing.assert_allclose(getattr(a, column), getattr(b, column), rtol=1e-3, atol=1e-4)
 
 
 def test_positions_add_up_to_sequences(tiny_models):
@@ -123,9 +128,61 @@ def test_positions_add_up_to_sequences(tiny_models):
     (losses,) = text_losses(tiny_models["gpt2"], [tiny.random_sae(tiny.HOOKS[0])], tiny.sequences())
     spans = (losses.within, losses.beyond)
     total = sum((s.ce_spliced_nats - s.ce_clean_nats).sum() for s in spans)
-    assert losses.by_position.ce_increase_nats.sum() == pytest.approx(total, rel=1e-9)
-    assert losses.by_position.n_tokens.sum() == sum(s.n_tokens.sum() for s in spans)
-    assert losses.by_position.n_tokens[0] == 0  # the prediction made from BOS is not scored
+    assert losses.by_position.ce_increase.top.sum() == pytest.approx(total, rel=1e-9)
+    assert losses.by_position.kl.top.sum() == pytest.approx(sum(s.kl_nats.sum() for s in spans), rel=1e-9)
+    assert losses.by_position.ce_increase.n.sum() == sum(s.n_tokens.sum() for s in spans)
+    assert losses.by_position.ce_increase.n[0] == 0  # the prediction made from BOS is not scored
+
+
+def test_every_position_equals_a_direct_computation(tiny_models):
+    """KL, L0 and explained variance at each position, and the running increase, from plain passes one by one."""
+    model, sequences, sae = tiny_models["gpt2"], tiny.sequences(), tiny.random_sae(tiny.HOOKS[1])
+    at = {p: [] for p in range(tiny.N_CONTEXT)}
+    increases, kls = [], []
+    for row, length in zip(sequences.tokens, sequences.lengths, strict=True):
+        ids = torch.from_numpy(row[:length])[None]
+        x = model.clean(ids, [sae.hook]).activations[sae.hook][0]
+        made = sae.reconstruct(x)
+        for p in range(1, length):
+            at[p].append((x[p].double(), made.output[p].double(), int(made.n_active[p])))
+        clean, spliced = (
+            torch.log_softmax(tiny.plain_logits(model._model, ids, *how)[0, 1:-1], -1).double()
+            for how in ((), (sae.hook, lambda x: torch.cat([x[:, :1], sae.reconstruct(x).output[:, 1:]], 1)))
+        )
+        increases.append((clean - spliced).gather(-1, ids[0, 2:, None])[:, 0].numpy())
+        kls.append((clean.exp() * (clean - spliced)).sum(-1).numpy())
+    (losses,) = text_losses(model, [sae], sequences)
+    found = {curve.measure: dict(zip(curve.position, curve.value, strict=True)) for curve in curves.curves(losses)}
+    running = losses.by_position.running_increase
+    for p in range(1, tiny.N_CONTEXT - 1):
+        reach = [(i[:p].mean(), kl[p - 1], i[p - 1]) for i, kl in zip(increases, kls, strict=True) if len(i) >= p]
+        mean_so_far, kl, increase = np.mean(reach, axis=0)
+        assert running.top[p] / running.bottom[p] == pytest.approx(mean_so_far, abs=1e-5)
+        x, x_hat = (torch.stack([row[i] for row in at[p]]) for i in (0, 1))
+        explained = 1 - (x - x_hat).square().sum() / (x - x.mean(0)).square().sum()
+        assert found["ce_increase"][p] == pytest.approx(increase, abs=1e-5)
+        assert found["kl"][p] == pytest.approx(kl, abs=1e-5)
+        assert found["l0"][p] == pytest.approx(np.mean([row[2] for row in at[p]]))
+        assert found["explained_variance"][p] == pytest.approx(float(explained), rel=1e-4)
+
+
+@settings(max_examples=10, deadline=None)
+@given(cuts=st.sets(st.integers(1, 8)), seed=st.integers(0, 2**32))
+def test_shares_of_the_spread_add_up_however_the_batches_fall(cuts, seed):
+    """At every position the shares come to the sum of squares about the final mean, and batches do not change one."""
+    rng = np.random.default_rng(seed)
+    x = torch.from_numpy(rng.normal(100, 1, (9, 5, 3)))  # far from zero: nothing may cancel
+    counted = torch.from_numpy(rng.random((9, 5)) < 0.7)
+    x = torch.where(counted[..., None], x, 0)
+    whole = _Spread(5).shares(x, counted)
+    in_batches = _Spread(5)
+    batches = np.split(np.arange(9), sorted(cuts))
+    shares = torch.cat([in_batches.shares(x[rows], counted[rows]) for rows in batches])
+    assert torch.allclose(shares[counted], whole[counted])
+    for p in range(5):
+        there = x[counted[:, p], p]
+        direct = (there - there.mean(0)).square().sum()
+        assert float(whole[counted[:, p], p].sum()) == pytest.approx(float(direct), rel=1e-9, abs=1e-9)
 
 
 def test_special_tokens_are_kept_or_replaced_as_asked(tiny_models):
@@ -144,7 +201,7 @@ def test_special_tokens_are_kept_or_replaced_as_asked(tiny_models):
     (replaced,) = text_losses(model, [sae], tiny.sequences(keep=False))
     assert abs(of(stats.ce_loss(kept), "ce_increase").value) < 1e-5
     assert of(stats.ce_loss(replaced), "ce_increase").value > 0.01
-    assert replaced.by_position.n_tokens[0] == 6
+    assert replaced.by_position.ce_increase.n[0] == 6
 
 
 def test_centred_saes_read_centred_residuals(tiny_models):

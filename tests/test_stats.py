@@ -7,12 +7,11 @@ from fractions import Fraction
 import builders
 import numpy as np
 import pytest
-from builders import by_position, item_losses, reconstructions, sequences_of, span, text_losses
+from builders import item_losses, reconstructions, sequences_of, span, text_losses
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import binomtest, t
 from strategies import item_losses as any_item_losses
-from strategies import rates
 from strategies import text_losses as any_text_losses
 
 from sae_checks import checks, stats
@@ -467,33 +466,6 @@ def test_no_item_and_one_item():
     measured = {m for m, r in one.items() if isinstance(r, Estimate)}
     assert measured == {"accuracy_clean", "accuracy_spliced", "accuracy_drop"}
     assert one["accuracy_drop"].low < 0 < one["accuracy_drop"].value == one["accuracy_drop"].high == 1
-
-
-def test_a_curve_by_hand():
-    """Mean and Student's t at every position that at least two sequences have."""
-    increases = [[1.0, 2.0, 6.0], [0.5, 0.5], [4.0], []]
-    losses = text_losses(span([3] * 3), of_positions=by_position(increases))
-    first, second = stats.curve(losses)
-    assert (first.position, first.value, first.n) == (0, 3, 3)
-    margin = t.ppf(0.975, 2) * np.std(increases[0], ddof=1) / math.sqrt(3)
-    assert (first.low, first.high) == pytest.approx((3 - margin, 3 + margin))
-    assert (second.position, second.value, second.low, second.high, second.n) == (1, 0.5, 0.5, 0.5, 2)
-
-
-@given(st.lists(st.lists(rates, max_size=6), max_size=6))
-def test_a_curve_is_ordered(increases):
-    """Positions rise, bounds hold the value, nobody counts alone."""
-    points = stats.curve(text_losses(span([]), of_positions=by_position(increases)))
-    assert [p.position for p in points] == [i for i, here in enumerate(increases) if len(here) >= 2]
-    for point in points:
-        assert point.low <= point.value <= point.high
-        assert point.n == len(increases[point.position])
-
-
-def test_a_position_that_is_not_finite_is_left_out():
-    """The checks fail by name; the curve shows the rest."""
-    losses = text_losses(span([2] * 2), of_positions=by_position([[1.0, math.nan], [1.0, 2.0]]))
-    assert [p.position for p in stats.curve(losses)] == [1]
 
 
 N_RUNS = 2000

@@ -81,7 +81,7 @@ def test_without_pytest_benchmark_it_is_skipped(gate):
     from sae_checks.plugin.state import GATE
 
     run = gate("-p", "no:benchmark", "-rs", GATE)
-    assert (run.exit_code, run.counts) == (0, {"passed": 12}), run.text
+    assert (run.exit_code, run.counts) == (0, {"passed": 15}), run.text
     run = gate("-p", "no:benchmark", "-rs", GATE / "test_speed.py", GATE / "test_sparsity.py")
     assert (run.exit_code, run.counts) == (0, {"passed": 3, "skipped": 3}), run.text
     assert "pytest-benchmark is not installed" in run.text

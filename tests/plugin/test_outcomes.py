@@ -18,7 +18,7 @@ BROKEN, SOUND, ALSO_SOUND = HOOKS
 def test_identity_is_green(gate):
     """An exact reconstruction passes every check of every SAE: exit code 0."""
     run = gate()
-    assert (run.exit_code, run.counts) == (0, {"passed": 12}), run.text
+    assert (run.exit_code, run.counts) == (0, {"passed": 15}), run.text
     assert run.outcomes == {(hook, check): "passed" for hook in HOOKS for check in CHECKS}
 
 
@@ -37,18 +37,26 @@ def test_identity_measures_everything(gate):
     assert found["ce_ablated"] > found["ce_clean"] + 0.5
 
 
-def test_identity_draws_the_curve(gate):
-    """The increase by position is kept for every position that is scored: 30 of 32, since BOS predicts nothing."""
-    curve = gate("-k", "long_context").results[SOUND, "long_context"].curve
-    assert [point.position for point in curve] == list(range(1, 31))
-    assert all(point.low <= point.value <= point.high for point in curve)
+def test_identity_draws_the_curves(gate):
+    """What is scored has 30 positions of 32, since BOS predicts nothing; what is replaced has one more."""
+    run = gate("-k", "long_context")
+    curves = {curve.measure: curve for curve in run.results[SOUND, "long_context"].curves}
+    assert {name: (c.position[0], c.position[-1], len(c.n)) for name, c in curves.items()} == {
+        "ce_increase": (1, 30, 30),
+        "kl": (1, 30, 30),
+        "l0": (1, 31, 31),
+        "explained_variance": (1, 31, 31),
+    }
+    assert set(curves["l0"].value) == {D_MODEL}
+    assert set(curves["explained_variance"].value) == {1.0}
+    assert "CE increase at positions" in run.text
 
 
 def test_zero_decoder_is_red(tmp_path, gate):
     """A reconstruction of nothing fails on loss, Lambada and variance: exit code 1, each a <failure> with its limit."""
     run = gate(saes=write_zero_sae(tmp_path / "saes" / "zero", SOUND).parent)
-    assert (run.exit_code, run.counts) == (1, {"failed": 3, "passed": 1}), run.text
-    for check in ("ce_loss", "lambada", "sparsity"):
+    assert (run.exit_code, run.counts) == (1, {"failed": 4, "passed": 1}), run.text
+    for check in ("ce_loss", "lambada", "usable_context", "sparsity"):
         assert run.outcomes["zero", check] == "failed"
         message = run.junit["zero", check].find("failure").get("message")
         assert message.startswith(f"Failed: FAILED: {check} of zero: ")
@@ -277,7 +285,7 @@ def test_broken_model_is_an_error_of_every_check(tmp_path, tiny, gate, damage):
     shutil.copytree(tiny.model, model)
     damage(model)
     run = gate(f"--sae-model={model}")
-    assert (run.exit_code, run.counts) == (1, {"errors": 12}), run.text
+    assert (run.exit_code, run.counts) == (1, {"errors": 15}), run.text
     assert set(run.outcomes.values()) == {"error"}
     assert str(model) in run.results[SOUND, "ce_loss"].reason
 
