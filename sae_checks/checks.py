@@ -51,6 +51,16 @@ LAMBADA = Check(
         Measure(name="perplexity_clean", unit="perplexity"),
         Measure(name="perplexity_spliced", unit="perplexity"),
         Measure(name="perplexity_ratio", unit="ratio"),
+        Measure(name="probability_clean", unit="fraction"),
+        Measure(name="probability_spliced", unit="fraction"),
+        Measure(name="reciprocal_rank_clean", unit="fraction"),
+        Measure(name="reciprocal_rank_spliced", unit="fraction"),
+        Measure(name="accuracy_clean_within", unit="fraction"),
+        Measure(name="accuracy_drop_within", unit="fraction"),
+        Measure(name="accuracy_clean_beyond", unit="fraction"),
+        Measure(name="accuracy_drop_beyond", unit="fraction"),
+        Measure(name="answers_lost", unit="fraction"),
+        Measure(name="answers_won", unit="fraction"),
     ),
 )
 LONG_CONTEXT = Check(
@@ -76,6 +86,11 @@ SPARSITY = Check(
     title="sparsity",
     measures=(
         Measure(name="l0", unit="latents/token"),
+        Measure(name="l0_ratio", unit="measured/recorded"),
+        Measure(name="l0_max", unit="latents/token"),
+        Measure(name="l0_max_of_k", unit="fraction"),
+        Measure(name="dead_latents", unit="fraction"),
+        Measure(name="replaced_tokens", unit="tokens"),
         Measure(name="explained_variance", unit="fraction"),
     ),
 )

@@ -7,13 +7,13 @@ intervals hold one by one, not all at once.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.special import stdtrit
 
 from sae_checks import checks
-from sae_checks.estimates import ALPHA, Estimate, Reading, all_not_finite, all_not_measured
+from sae_checks.estimates import ALPHA, Reading, all_not_finite, all_not_measured, counted
 from sae_checks.losses import Counts, Floats, RatioSums, TextLosses
 from sae_checks.stats import first_not_finite, why_nothing_beyond
 
@@ -112,10 +112,11 @@ def usable_context(losses: TextLosses, limit_nats: float | None) -> tuple[Readin
         _last_within(position, curve[kept], n_training, limit_nats) for curve in (band.value, band.high, band.low)
     )
     longest = int(position[-1]) + 1
+    relative = counted("usable_context", check, value / n_training, n)
     return (
-        _tokens("usable_context", value / n_training, low / n_training, high / n_training, n),
-        _tokens("usable_context_tokens", value, low, high, n),
-        _tokens("measured_context_tokens", longest, longest, longest, n),
+        replace(relative, low=low / n_training, high=high / n_training),
+        replace(counted("usable_context_tokens", check, value, n), low=low, high=high),
+        counted("measured_context_tokens", check, longest, n),
     )
 
 
@@ -125,12 +126,6 @@ def _last_within(position: Counts, running: Floats, n_training: int, limit_nats:
     leaves = np.flatnonzero(~within & (position >= n_training - 1))
     stays = within & (position < position[leaves[0]]) if leaves.size else within
     return int(position[stays][-1]) + 1 if stays.any() else 0
-
-
-def _tokens(measure: str, value: float, low: float, high: float, n: int) -> Estimate:
-    unit = checks.USABLE_CONTEXT.unit_of(measure)
-    assert unit is not None, measure
-    return Estimate(measure=measure, value=value, low=low, high=high, unit=unit, n=n)
 
 
 def _band(sums: RatioSums) -> _Band:

@@ -10,7 +10,7 @@ cover 93 % at a coefficient of variation of 0.66 and 89 % at 1.3, missing mostly
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.special import bdtri, stdtrit
@@ -90,6 +90,13 @@ def estimated(measure: str, check: checks.Check, value: float, influence: Floats
     return Estimate(measure=measure, value=value, low=value - margin, high=value + margin, unit=unit, n=n)
 
 
+def counted(measure: str, check: checks.Check, value: float, n: int) -> Estimate:
+    """A number that was counted over the *n* sequences at hand, not estimated from them: its bounds are itself."""
+    unit = check.unit_of(measure)
+    assert unit is not None, measure
+    return Estimate(measure=measure, value=value, low=value, high=value, unit=unit, n=n)
+
+
 def mean_of(measure: str, check: checks.Check, sums: Floats, n_tokens: Counts) -> Reading:
     """Mean per token of what *sums* holds per sequence; sequences without tokens do not count."""
     has = n_tokens > 0
@@ -103,6 +110,14 @@ def ratio_of(measure: str, check: checks.Check, numerator: Floats, denominator: 
     """Ratio of means, linearised. The caller has seen to it that the denominator is positive."""
     value = float(numerator.sum() / denominator.sum())
     return estimated(measure, check, value, (numerator - value * denominator) / denominator.mean())
+
+
+def mean_fraction(measure: str, check: checks.Check, fractions: Floats) -> Reading:
+    """Mean over items of a number in [0, 1], which its interval does not leave either."""
+    found = mean_of(measure, check, fractions, np.ones(len(fractions), dtype=np.int64))
+    if not isinstance(found, Estimate):
+        return found
+    return replace(found, low=max(0.0, found.low), high=min(1.0, found.high))
 
 
 def _share_bounds(n_true: int, n: int, alpha: float) -> tuple[float, float]:

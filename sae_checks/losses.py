@@ -36,6 +36,7 @@ class Reconstructions:
 
     n_tokens: Counts  # (n_sequences,)
     n_active: Counts  # (n_sequences,) latents != 0
+    n_active_most: Counts  # (n_sequences,) on any one token
     error_squared: Floats  # (n_sequences,) |x - x^|^2
     norm_squared: Floats  # (n_sequences,) |x|^2
     sum: Floats  # (n_sequences, d_in) of x
@@ -88,6 +89,8 @@ class TextLosses:
     ce_ablated_nats: Floats
     """(n_sequences,) within, zeros in place of the activation."""
     reconstructions: Reconstructions
+    seen_active: Flags | None
+    """(d_sae,) latents that were active at least once within the training context; None: the SAE does not tell."""
     by_position: ByPosition
 
 
@@ -103,3 +106,19 @@ class ItemLosses:
     """of the whole target, summed over its tokens."""
     spliced_logprob_nats: Floats
     n_target_tokens: Counts
+    n_context_tokens: Counts
+    """that the last token of the target is predicted from, BOS included."""
+    clean_rank: Counts
+    """of the target, see `stats.lambada`; 1 is the most probable."""
+    spliced_rank: Counts
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ItemText:
+    """What one item of an `ItemLosses` says, for those who want to see it."""
+
+    item: int
+    """its index in its file."""
+    passage_end: str
+    """what stands before the answer: the last characters of it."""
+    answer: str

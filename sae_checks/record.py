@@ -22,6 +22,7 @@ from sae_checks import checks, errors
 from sae_checks.curves import Curve
 from sae_checks.estimates import Estimate
 from sae_checks.provenance import CorpusFacts, FileHash, ModelFacts, Package, Provenance, SaeFacts
+from sae_checks.stats import Flip
 from sae_checks.thresholds import Limit
 from sae_checks.verdict import Outcome
 
@@ -55,6 +56,8 @@ class Result:
     estimates: tuple[Estimate, ...] = ()
     curves: tuple[Curve, ...] = ()
     """measures by position; long_context only. Six significant digits of them are kept."""
+    flips: tuple[Flip, ...] = ()
+    """examples of answers lost and won; lambada only."""
     provenance: Provenance | None = None
     """None for what was never measured."""
 
@@ -120,6 +123,7 @@ def to_json(record: Record) -> Json:
             for result in record.results
             if result.curves
         },
+        "flips": {result.sae_id: [asdict(flip) for flip in result.flips] for result in record.results if result.flips},
     }
     document = cast(Json, json.loads(dumps(document)))
     _validator().validate(document)
@@ -153,10 +157,7 @@ def from_json(document: Json, *, path: str = "record") -> Record:
         options=tuple(document["options"].items()),
         software=tuple(Package(name=name, version=version) for name, version in document["software"].items()),
         platform=document["platform"],
-        results=tuple(
-            _result(row, document["curves"].get(row["sae_id"], {}), saes, models, corpora)
-            for row in document["results"]
-        ),
+        results=tuple(_result(row, document, saes, models, corpora) for row in document["results"]),
     )
 
 
@@ -251,7 +252,7 @@ def _row(result: Result, models: list[ModelFacts], corpora: list[CorpusFacts]) -
 
 
 def _result(
-    row: Json, curves: Json, saes: Mapping[str, SaeFacts], models: list[ModelFacts], corpora: list[CorpusFacts]
+    row: Json, document: Json, saes: Mapping[str, SaeFacts], models: list[ModelFacts], corpora: list[CorpusFacts]
 ) -> Result:
     provenance = None
     if row["model"] is not None:
@@ -260,7 +261,9 @@ def _result(
         except (KeyError, IndexError, TypeError):
             raise errors.bad_record("record", f"a result of {row['sae_id']} points at nothing") from None
     limit = row["limit"]
-    drawn = curves.items() if row["check"] == checks.LONG_CONTEXT.name else ()
+    # beside the results, not in them: the one is most of the file, the other is for people
+    drawn = document["curves"].get(row["sae_id"], {}) if row["check"] == checks.LONG_CONTEXT.name else {}
+    flips = document["flips"].get(row["sae_id"], ()) if row["check"] == checks.LAMBADA.name else ()
     return Result(
         sae_id=row["sae_id"],
         check=row["check"],
@@ -268,7 +271,8 @@ def _result(
         reason=row["reason"],
         limit=None if limit is None else _limit(row["check"], limit),
         estimates=tuple(Estimate(measure=name, **values) for name, values in row["measures"].items()),
-        curves=tuple(_curve(measure, columns) for measure, columns in drawn),
+        curves=tuple(_curve(measure, columns) for measure, columns in drawn.items()),
+        flips=tuple(Flip(**flip) for flip in flips),
         provenance=provenance,
     )
 

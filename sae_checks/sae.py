@@ -23,6 +23,8 @@ class Reconstruction:
     """float32, the input's shape."""
     n_active: torch.Tensor
     """(batch, seq) latents that are not zero."""
+    active: torch.Tensor | None = None
+    """(batch, seq, d_sae) which ones; None for what has no latents of its own."""
 
 
 class Reconstructs(Protocol):
@@ -56,7 +58,8 @@ class LoadedSae:
         if output.shape != x.shape:
             raise errors.wrong_shape(self.sae_id, str(tuple(x.shape)), str(tuple(output.shape)))
         dense = latents.to_dense() if latents.is_sparse else latents
-        return Reconstruction(output=output, n_active=(dense != 0).sum(-1))
+        active = dense != 0
+        return Reconstruction(output=output, n_active=active.sum(-1), active=active)
 
 
 def load(described: release.Sae, *, device: torch.device, center: bool) -> LoadedSae:

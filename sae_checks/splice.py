@@ -21,6 +21,9 @@ class Splice:
     """(batch, seq)."""
     error_squared: torch.Tensor
     """(batch, seq) |x - x^|^2."""
+    seen_active: torch.Tensor | None
+    """(d_sae,) latents active on any replaced token within the training context: reduced here, for one batch of which
+    latents are active is as large as the latents themselves."""
 
 
 def splice(activation: torch.Tensor, replaced: torch.Tensor, sae: Reconstructs) -> Splice:
@@ -39,7 +42,13 @@ def splice(activation: torch.Tensor, replaced: torch.Tensor, sae: Reconstructs) 
         read=read,
         n_active=made.n_active,
         error_squared=(read - made.output).square().sum(-1),
+        seen_active=None if made.active is None else _seen_active(made.active, replaced, sae.n_training_context_tokens),
     )
+
+
+def _seen_active(active: torch.Tensor, replaced: torch.Tensor, n_within: int | None) -> torch.Tensor:
+    within = slice(n_within)
+    return (active[:, within] & replaced[:, within, None]).flatten(0, 1).any(0)
 
 
 def ablate(activation: torch.Tensor, replaced: torch.Tensor) -> torch.Tensor:

@@ -6,9 +6,14 @@ What is per position stands in `curves`.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from typing import Literal
+
 import numpy as np
 
 from sae_checks import checks
+from sae_checks.errors import shown
 from sae_checks.estimates import (
     Estimate,
     NotFinite,
@@ -16,17 +21,49 @@ from sae_checks.estimates import (
     Reading,
     all_not_finite,
     all_not_measured,
+    counted,
     estimated,
     exp_of_mean,
     influence_on_ratio,
+    mean_fraction,
     mean_of,
     paired_drop,
     ratio_of,
     share_of,
 )
-from sae_checks.losses import Counts, Floats, ItemLosses, Span, TextLosses
+from sae_checks.losses import Counts, Flags, Floats, ItemLosses, ItemText, Span, TextLosses
 
-__all__ = ["Estimate", "NotFinite", "NotMeasured", "Reading", "ce_loss", "lambada", "long_context", "sparsity"]
+__all__ = [
+    "Estimate",
+    "Flip",
+    "NotFinite",
+    "NotMeasured",
+    "Reading",
+    "ce_loss",
+    "flips",
+    "lambada",
+    "long_context",
+    "sparsity",
+]
+
+
+N_FLIPS_MOST = 10
+"""Examples each way."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Flip:
+    """A passage whose answer is right with or without the splice, and wrong the other way."""
+
+    item: int
+    """index in its file."""
+    way: Literal["lost", "won"]
+    passage_end: str
+    """the last characters before the answer, what cannot be printed escaped."""
+    answer: str
+    probability_clean: float
+    """of the whole answer."""
+    probability_spliced: float
 
 
 def ce_loss(losses: TextLosses) -> tuple[Reading, ...]:
@@ -79,11 +116,22 @@ def long_context(losses: TextLosses) -> tuple[Reading, ...]:
     )
 
 
-def sparsity(losses: TextLosses) -> tuple[Reading, ...]:
+def sparsity(losses: TextLosses, *, recorded_l0: float | None = None, k: int | None = None) -> tuple[Reading, ...]:
     """
     Active latents per token, and explained variance 1 - E|x - x^|^2 / (E|x|^2 - |E x|^2), within the training context.
 
     Predicting the mean gives 0, a perfect reconstruction 1, and scaling x and x^ together changes nothing.
+
+    `l0_max` is the most latents that were active on any token: counted, not estimated, so its bounds are itself.
+    `dead_latents` is the share of latents that no token made active. More text can only make it smaller, by much (a
+    quarter to a half at 16,000 tokens), so it is an upper bound: low is 0, and `replaced_tokens` says how many were
+    looked at.
+
+    Args:
+        losses: of the text pass.
+        recorded_l0: what the release says its L0 is; None or 0: it does not say.
+        k: the k of a TopK SAE, which no token may exceed; None for every other architecture. A BatchTopK SAE has its k
+            on average alone.
     """
     check, sums = checks.SPARSITY, losses.reconstructions
     n = sums.n_tokens
@@ -102,15 +150,34 @@ def sparsity(losses: TextLosses) -> tuple[Reading, ...]:
     else:
         has = n > 0
         explained = ratio_of("explained_variance", check, (spread - sums.error_squared)[has], spread[has])
-    return (mean_of("l0", check, sums.n_active.astype(np.float64), n), explained)
+    n_sequences = int((n > 0).sum())
+    l0 = mean_of("l0", check, sums.n_active.astype(np.float64), n)
+    most = int(sums.n_active_most.max())
+    return (
+        l0,
+        _over("l0_ratio", l0, recorded_l0, "the release does not say what its L0 is"),
+        counted("l0_max", check, most, n_sequences),
+        NotMeasured(measure="l0_max_of_k", reason="not a TopK SAE whose k is known")
+        if k is None
+        else counted("l0_max_of_k", check, most / k, n_sequences),
+        _dead(losses.seen_active, n_sequences),
+        counted("replaced_tokens", check, int(n.sum()), n_sequences),
+        explained,
+    )
 
 
-def lambada(losses: ItemLosses) -> tuple[Reading, ...]:
+def lambada(losses: ItemLosses, *, n_training_context_tokens: int | None = None) -> tuple[Reading, ...]:
     """
     The share of passages whose last word is predicted, clean and spliced, on the same passages.
 
     Correct: every token of the word is the most probable one given the true tokens before it. Perplexity: exp of minus
     the mean over passages of the word's summed log-probability. Both as in lm-evaluation-harness.
+
+    Probability: of the whole word, exp of its summed log-probability; the mean over passages. Rank: 1 and the number of
+    tokens that are more probable than the right one; of a word of several tokens the largest of their ranks, each given
+    the true tokens before it, so that a word is right where its rank is 1 (but for ties). Ranks have no mean worth
+    having, so what is given is the mean of 1 / rank. Within and beyond: passages whose word is predicted from at most,
+    and from more than, *n_training_context_tokens* (None: unknown). Lost and won: shares of all passages.
     """
     check = checks.LAMBADA
     clean, spliced = losses.clean_logprob_nats, losses.spliced_logprob_nats
@@ -125,11 +192,77 @@ def lambada(losses: ItemLosses) -> tuple[Reading, ...]:
         exp_of_mean("perplexity_clean", check, -clean),
         exp_of_mean("perplexity_spliced", check, -spliced),
         exp_of_mean("perplexity_ratio", check, clean - spliced),
+        mean_fraction("probability_clean", check, np.exp(clean)),
+        mean_fraction("probability_spliced", check, np.exp(spliced)),
+        mean_fraction("reciprocal_rank_clean", check, 1 / losses.clean_rank),
+        mean_fraction("reciprocal_rank_spliced", check, 1 / losses.spliced_rank),
+        *_by_length(losses, n_training_context_tokens),
+        share_of("answers_lost", losses.clean_correct & ~losses.spliced_correct),
+        share_of("answers_won", ~losses.clean_correct & losses.spliced_correct),
+    )
+
+
+def _by_length(losses: ItemLosses, n_training: int | None) -> Iterator[Reading]:
+    """Clean accuracy and its drop, over the passages within the training context and over those beyond."""
+    for place in ("within", "beyond"):
+        measures = (f"accuracy_clean_{place}", f"accuracy_drop_{place}")
+        if n_training is None:
+            yield from (NotMeasured(measure=m, reason="the SAE's training context is unknown") for m in measures)
+            continue
+        chosen = (losses.n_context_tokens <= n_training) == (place == "within")
+        if not chosen.any():
+            reason = f"no passage is {place} the training context of {n_training} tokens"
+            yield from (NotMeasured(measure=m, reason=reason) for m in measures)
+            continue
+        clean, spliced = losses.clean_correct[chosen], losses.spliced_correct[chosen]
+        yield share_of(measures[0], clean)
+        yield paired_drop(measures[1], clean, spliced)
+
+
+def flips(losses: ItemLosses, texts: Iterable[ItemText]) -> tuple[Flip, ...]:
+    """Passages whose answer the splice lost, then those it won: of each those whose probability moved most."""
+    text_of = {text.item: text for text in texts}
+    moved = np.exp(losses.clean_logprob_nats) - np.exp(losses.spliced_logprob_nats)
+    found = []
+    for lost in (True, False):
+        rows = np.flatnonzero((losses.clean_correct == lost) & (losses.spliced_correct != lost))
+        known = [row for row in rows[np.argsort(-abs(moved[rows]), kind="stable")] if losses.items[row] in text_of]
+        found += [_flip(losses, row, text_of[int(losses.items[row])], lost=lost) for row in known[:N_FLIPS_MOST]]
+    return tuple(found)
+
+
+def _flip(losses: ItemLosses, row: int, text: ItemText, *, lost: bool) -> Flip:
+    return Flip(
+        item=text.item,
+        way="lost" if lost else "won",
+        passage_end=shown(text.passage_end, n_most=2000),
+        answer=shown(text.answer),
+        probability_clean=min(1.0, float(np.exp(losses.clean_logprob_nats[row]))),
+        probability_spliced=min(1.0, float(np.exp(losses.spliced_logprob_nats[row]))),
     )
 
 
 def _increase(span: Span) -> Floats:
     return span.ce_spliced_nats - span.ce_clean_nats
+
+
+def _over(measure: str, of: Reading, recorded: float | None, reason: str) -> Reading:
+    """*of* in units of what is *recorded*."""
+    if not isinstance(of, Estimate):
+        return replace(of, measure=measure)
+    if not recorded:  # TRAP: SAE Lens's registry has 0.0 where it does not know
+        return NotMeasured(measure=measure, reason=reason)
+    unit = checks.SPARSITY.unit_of(measure)
+    assert unit is not None, measure
+    value, low, high = (x / recorded for x in (of.value, of.low, of.high))
+    return Estimate(measure=measure, value=value, low=low, high=high, unit=unit, n=of.n)
+
+
+def _dead(seen_active: Flags | None, n: int) -> Reading:
+    if seen_active is None:
+        return NotMeasured(measure="dead_latents", reason="the SAE does not tell which latents are active")
+    share = 1 - float(seen_active.mean())
+    return replace(counted("dead_latents", checks.SPARSITY, share, n), low=0.0)
 
 
 def _recovered(regained: Floats, lost: Floats, n_tokens: Counts) -> Reading:

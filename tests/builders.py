@@ -130,6 +130,7 @@ def reconstructions(
     return Reconstructions(
         n_tokens=counts([len(of_sequence) for of_sequence in x]),
         n_active=counts([0] * len(x) if n_active is None else n_active),
+        n_active_most=counts([0] * len(x) if n_active is None else n_active),
         error_squared=floats([float(((a - b) ** 2).sum()) for a, b in zip(x, x_hat, strict=True)]),
         norm_squared=floats([float((a**2).sum()) for a in x]),
         sum=np.stack([a.sum(axis=0) for a in x]) if x else np.zeros((0, 1)),
@@ -176,6 +177,7 @@ def text_losses(
     ablated: Sequence[float] | None = None,
     of_reconstructing: Reconstructions | None = None,
     of_positions: ByPosition | None = None,
+    seen_active: np.ndarray | None = None,
     n_training_context_tokens: int | None = 16,
     n_context_tokens: int = 32,
 ) -> TextLosses:
@@ -189,6 +191,7 @@ def text_losses(
         beyond=span([0] * n) if beyond is None else beyond,
         ce_ablated_nats=np.zeros(n) if ablated is None else floats(ablated),
         reconstructions=reconstructions(nothing, nothing) if of_reconstructing is None else of_reconstructing,
+        seen_active=seen_active,
         by_position=by_position() if of_positions is None else of_positions,
     )
 
@@ -198,8 +201,12 @@ def item_losses(
     spliced_correct: Sequence[bool],
     clean_logprob: Sequence[float] | None = None,
     spliced_logprob: Sequence[float] | None = None,
+    *,
+    n_context_tokens: Sequence[int] | None = None,
+    ranks: tuple[Sequence[int], Sequence[int]] | None = None,
 ) -> ItemLosses:
     n = len(clean_correct)
+    clean_rank, spliced_rank = ranks or (np.where(right, 1, 2) for right in (clean_correct, spliced_correct))
     return ItemLosses(
         items=100 + np.arange(n),
         clean_correct=np.asarray(clean_correct, dtype=np.bool_),
@@ -207,6 +214,9 @@ def item_losses(
         clean_logprob_nats=np.full(n, -1.0) if clean_logprob is None else floats(clean_logprob),
         spliced_logprob_nats=np.full(n, -1.0) if spliced_logprob is None else floats(spliced_logprob),
         n_target_tokens=np.ones(n, dtype=np.int64),
+        n_context_tokens=counts([10] * n if n_context_tokens is None else n_context_tokens),
+        clean_rank=counts(clean_rank),
+        spliced_rank=counts(spliced_rank),
     )
 
 

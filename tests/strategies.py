@@ -13,7 +13,7 @@ from sae_checks import checks
 from sae_checks.curves import Curve
 from sae_checks.provenance import CorpusFacts, FileHash, ModelFacts, Package, Provenance, SaeFacts
 from sae_checks.record import Record, ReleaseFacts, Result
-from sae_checks.stats import Estimate
+from sae_checks.stats import Estimate, Flip
 from sae_checks.thresholds import Limit
 
 # No deadline: shared cores stall, and a slow example is no defect. The same examples every time, so that nobody's
@@ -99,7 +99,10 @@ def item_losses(draw, *, n_least=0, n_most=40):
     n = draw(st.integers(n_least, n_most))
     right = st.lists(st.booleans(), min_size=n, max_size=n)
     logprobs = st.lists(rates.map(lambda nats: -nats), min_size=n, max_size=n)
-    return builders.item_losses(draw(right), draw(right), draw(logprobs), draw(logprobs))
+    lengths = st.lists(st.integers(1, 40), min_size=n, max_size=n)
+    return builders.item_losses(
+        draw(right), draw(right), draw(logprobs), draw(logprobs), n_context_tokens=draw(lengths)
+    )
 
 
 @st.composite
@@ -194,6 +197,18 @@ def curves(draw, check):
     )
 
 
+fractions = st.floats(0, 1)
+flips = st.builds(
+    Flip,
+    item=small,
+    way=st.sampled_from(["lost", "won"]),
+    passage_end=texts,
+    answer=texts,
+    probability_clean=fractions,
+    probability_spliced=fractions,
+)
+
+
 @st.composite
 def results(draw, sae_id=None, check=None, provenance=None):
     """One result, for *provenance* (a strategy) or any; only long_context has a curve."""
@@ -209,6 +224,7 @@ def results(draw, sae_id=None, check=None, provenance=None):
         limit=draw(st.none() | limits(check)),
         estimates=tuple(draw(estimates(measure)) for measure in measures),
         curves=tuple(draw(drawn)) if check is checks.LONG_CONTEXT else (),
+        flips=tuple(draw(st.lists(flips, max_size=2))) if check is checks.LAMBADA else (),
         provenance=draw(st.none() | provenances(sae_id) if provenance is None else provenance),
     )
 

@@ -121,9 +121,14 @@ def test_an_sae_as_trained_is_green(results, hook):
 
 @pytest.mark.parametrize("hook", HOOKS)
 def test_a_zero_decoder_loses_the_answers(results, hook):
-    """The Lambada check is red when every reconstruction is the bias alone."""
-    result = results[f"{hook}/zero decoder", "lambada"]
+    """The Lambada check is red when every reconstruction is the bias alone: probability, rank and flips say so, too."""
+    result, exact = (results[f"{hook}/{variant}", "lambada"] for variant in ("zero decoder", "identity"))
     assert result.outcome == "failed", result.reason
+    for measure_name in ("probability", "reciprocal_rank"):
+        assert value(result, f"{measure_name}_spliced") < value(result, f"{measure_name}_clean") - 0.2
+        assert value(exact, f"{measure_name}_spliced") == pytest.approx(value(exact, f"{measure_name}_clean"), abs=1e-6)
+    assert [flip.way for flip in result.flips].count("lost") == 10
+    assert exact.flips == ()
 
 
 class BreaksFrom:

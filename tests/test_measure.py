@@ -87,6 +87,34 @@ def test_reconstruction_sums_equal_a_direct_computation(tiny_models):
     readings = stats.sparsity(losses)
     assert of(readings, "explained_variance").value == pytest.approx(float(expected), rel=1e-4)
     assert of(readings, "l0").value == pytest.approx(float(made.n_active.float().mean()), rel=1e-6)
+    assert of(readings, "l0_max").value == int(made.n_active.max())
+    assert of(readings, "replaced_tokens").value == len(x)
+
+
+@pytest.mark.parametrize("n_batch_tokens", [1, 60, 400])
+def test_dead_latents_are_those_no_counted_token_wakes(tiny_models, n_batch_tokens):
+    """Special tokens, padding and positions beyond the training context wake nobody; batches change nothing."""
+    sequences, model = tiny.sequences(), tiny_models["gpt2"]
+
+    class Wakes(tiny.LinearSae):
+        """Latent p is active at position p alone, and latent 30 wherever the input is padding or BOS."""
+
+        def reconstruct(self, x):
+            made = super().reconstruct(x)
+            active = torch.zeros(*x.shape[:2], 31, dtype=torch.bool)
+            at = torch.arange(x.shape[1])
+            active[:, at, at] = True
+            active[:, 0, 30] = True
+            return dataclasses.replace(made, active=active)
+
+    good = tiny.identity_sae(tiny.HOOKS[1])
+    sae = Wakes(tiny.HOOKS[1], encoder=good.encoder, decoder=good.decoder)
+    (losses,) = text_losses(model, [sae], sequences, n_batch_tokens=n_batch_tokens)
+    assert np.flatnonzero(losses.seen_active).tolist() == [1, 2, 3, 4, 5, 6, 7]  # 8 is beyond the training context
+    assert of(stats.sparsity(losses), "dead_latents").value == pytest.approx(24 / 31)
+    sae.n_training_context_tokens = None
+    (losses,) = text_losses(model, [sae], sequences, n_batch_tokens=n_batch_tokens)
+    assert np.flatnonzero(losses.seen_active).tolist() == list(range(1, 24))
 
 
 @pytest.mark.parametrize("family", list(tiny.FAMILIES))
@@ -299,9 +327,9 @@ def test_item_losses_equal_plain_transformers(tiny_models):
         def change(x):
             return torch.cat([x[:, :1], sae.reconstruct(x).output[:, 1:]], 1)
 
-        for how, correct, logprob in (
-            ((), losses.clean_correct, losses.clean_logprob_nats),
-            ((sae.hook, change), losses.spliced_correct, losses.spliced_logprob_nats),
+        for how, correct, logprob, rank in (
+            ((), losses.clean_correct, losses.clean_logprob_nats, losses.clean_rank),
+            ((sae.hook, change), losses.spliced_correct, losses.spliced_logprob_nats, losses.spliced_rank),
         ):
             logits = tiny.plain_logits(model._model, ids, *how)[0]
             targets = ids[0, given_tokens:]
@@ -309,7 +337,11 @@ def test_item_losses_equal_plain_transformers(tiny_models):
             assert bool(correct[row]) == bool((predicted.argmax(-1) == targets).all())
             expected = float(torch.log_softmax(predicted, -1).gather(-1, targets[:, None]).sum())
             assert float(logprob[row]) == pytest.approx(expected, abs=1e-4)
+            places = [row.tolist().index(t) for row, t in zip(predicted.argsort(-1, True), targets, strict=True)]
+            assert rank[row] == 1 + max(places)
+            assert (rank[row] == 1) == bool(correct[row])
         assert losses.n_target_tokens[row] == len(targets)
+        assert losses.n_context_tokens[row] == ids.shape[1] - 1  # all but the last token predict
     assert list(losses.clean_correct[[0, 2]]) == [True, True]
 
 
@@ -323,6 +355,8 @@ def test_items_do_not_depend_on_batches(tiny_models, n_batch_tokens):
     (got,) = measure.measure_items(model, [sae], made, n_batch_tokens=n_batch_tokens, progress=quiet)
     np.testing.assert_allclose(got.spliced_logprob_nats, alone.spliced_logprob_nats, rtol=2e-5, atol=2e-5)
     assert np.array_equal(got.spliced_correct, alone.spliced_correct)
+    assert np.array_equal(got.spliced_rank, alone.spliced_rank)
+    assert np.array_equal(got.n_context_tokens, alone.n_context_tokens)
 
 
 def test_progress_counts_every_token(tiny_models):

@@ -11,7 +11,7 @@ from sae_checks.losses import TextLosses
 from sae_checks.plugin.state import Asked
 from sae_checks.provenance import Provenance
 from sae_checks.record import Result
-from sae_checks.stats import NotMeasured, Reading
+from sae_checks.stats import Flip, NotMeasured, Reading
 from sae_checks.thresholds import Limit
 
 _OF_TEXT: dict[str, Callable[[TextLosses, Limit], tuple[Reading, ...]]] = {
@@ -33,6 +33,7 @@ def judge(executor: LocalExecutor, asked: Asked, sae_id: str, check: checks.Chec
     limit = asked.limits[sae_id, check.name]
     provenance: Provenance | None = None
     drawn: tuple[Curve, ...] = ()
+    flips: tuple[Flip, ...] = ()
     try:
         if check.name in _OF_TEXT:
             text = executor.text(sae_id, together)
@@ -43,7 +44,10 @@ def judge(executor: LocalExecutor, asked: Asked, sae_id: str, check: checks.Chec
             readings = _no_lambada(check)
         else:
             items = executor.items(sae_id, together)
-            readings, provenance = stats.lambada(items.losses), items.provenance
+            provenance = items.provenance
+            n_training = provenance.sae.n_training_context_tokens
+            readings = stats.lambada(items.losses, n_training_context_tokens=n_training)
+            flips = stats.flips(items.losses, items.texts)
     except errors.SaeChecksError as problem:
         return Result(sae_id=sae_id, check=check.name, outcome="error", reason=str(problem), limit=limit)
     decided = verdict.judge(readings, limit)
@@ -55,6 +59,7 @@ def judge(executor: LocalExecutor, asked: Asked, sae_id: str, check: checks.Chec
         limit=limit,
         estimates=decided.estimates,
         curves=drawn,
+        flips=flips,
         provenance=provenance,
     )
 

@@ -54,7 +54,7 @@ def test_broken_sae_is_an_error_here_too(tmp_path, tiny, gate):
     saes = copy_saes(tiny, tmp_path / "saes")
     (saes / HOOKS[0] / "cfg.json").write_text("{")
     run = gate(f"--benchmark-json={tmp_path / 'times.json'}", saes=saes)
-    assert (run.exit_code, run.counts) == (1, {"passed": 10, "errors": 5}), run.text
+    assert (run.exit_code, run.counts) == (1, {"passed": 12, "errors": 6}), run.text
     assert {b["params"]["sae_id"] for b in json.loads((tmp_path / "times.json").read_text())["benchmarks"]} == {
         HOOKS[1],
         HOOKS[2],
