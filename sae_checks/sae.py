@@ -23,6 +23,8 @@ class Reconstruction:
     """float32 (batch, seq, d_out)."""
     n_active: torch.Tensor
     """(batch, seq) latents that are not zero."""
+    active: torch.Tensor | None = None
+    """(batch, seq, d_sae) which ones; None for what has no latents of its own."""
 
 
 class Reconstructs(Protocol):
@@ -67,7 +69,8 @@ class LoadedSae:
         if output.shape[:-1] != x.shape[:-1]:
             raise errors.wrong_shape(self.sae_id, str(tuple(x.shape)), str(tuple(output.shape)))
         dense = latents.to_dense() if latents.is_sparse else latents
-        return Reconstruction(output=output.float(), n_active=(dense != 0).sum(-1))
+        active = dense != 0
+        return Reconstruction(output=output.float(), n_active=active.sum(-1), active=active)
 
 
 def _forward_is_decode_of_encode(sae: torch.nn.Module) -> bool:

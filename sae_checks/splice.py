@@ -22,6 +22,9 @@ class Splice:
     """(batch, seq)."""
     error_squared: torch.Tensor
     """(batch, seq) |x - x^|^2."""
+    seen_active: torch.Tensor | None
+    """(d_sae,) latents active on any replaced token within the training context: reduced here, for one batch of which
+    latents are active is as large as the latents themselves."""
 
 
 def splice(read: torch.Tensor, written: torch.Tensor, replaced: torch.Tensor, sae: Reconstructs) -> Splice:
@@ -38,6 +41,7 @@ def splice(read: torch.Tensor, written: torch.Tensor, replaced: torch.Tensor, sa
         target=target,
         n_active=made.n_active,
         error_squared=(target - made.output).square().sum(-1),
+        seen_active=None if made.active is None else _seen_active(made.active, replaced, sae.n_training_context_tokens),
     )
 
 
@@ -52,6 +56,11 @@ def _basis(activation: torch.Tensor, hook: str, sae: Reconstructs) -> torch.Tens
     parsed = hooks.parse(hook)
     assert parsed is not None, hook
     return x - x.mean(-1, keepdim=True) if sae.center and parsed.is_centred else x
+
+
+def _seen_active(active: torch.Tensor, replaced: torch.Tensor, n_within: int | None) -> torch.Tensor:
+    within = slice(n_within)
+    return (active[:, within] & replaced[:, within, None]).flatten(0, 1).any(0)
 
 
 def _put(activation: torch.Tensor, value: torch.Tensor, replaced: torch.Tensor, part: slice) -> torch.Tensor:

@@ -41,7 +41,7 @@ def options(**kwargs):
     )
 
 
-def judged(asked_options, names=("ce_loss", "lambada", "long_context", "sparsity")):
+def judged(asked_options, names=("ce_loss", "lambada", "long_context", "usable_context", "sparsity")):
     from sae_checks.executors.local import LocalExecutor
     from sae_checks.plugin.asking import settle
     from sae_checks.plugin.judging import judge
@@ -52,10 +52,10 @@ def judged(asked_options, names=("ce_loss", "lambada", "long_context", "sparsity
     return {(s, name): judge(executor, asked, s, checks.named(name), sae_ids) for s in sae_ids for name in names}
 
 
-def test_six_saes_times_four_checks_without_an_error():
+def test_six_saes_times_five_checks_without_an_error():
     """Every check has a verdict for every SAE, and the numbers are in the range known for this release."""
     results = judged(options())
-    assert len(results) == 24
+    assert len(results) == 30
     assert {r.outcome for r in results.values()} <= {"passed", "failed"}
     for (_, name), result in results.items():
         values = {e.measure: e.value for e in result.estimates}

@@ -21,6 +21,7 @@ MEASURES = {
     "ce_loss": {"ce_clean", "ce_spliced", "ce_increase", "ce_recovered", "kl"},
     "lambada": {"accuracy_clean", "accuracy_spliced", "accuracy_drop", "perplexity_clean", "perplexity_spliced"},
     "long_context": {"ce_increase_within", "ce_increase_beyond", "degradation"},
+    "usable_context": {"usable_context", "usable_context_tokens"},
     "sparsity": {"l0", "explained_variance"},
     "golden": {"probability_clean", "probability_spliced", "probability_error"},
 }
@@ -246,7 +247,7 @@ def _spoil(document, *keys, value):
         (("results", 0, "measures", "ce_increase", "n"), 1.5),
         (("results", 0, "limit", "min"), 0),
         (("corpora", 0, "fingerprint"), "abc"),
-        (("curves", "a"), {}),
+        (("curves", "a"), {"kl": {}}),
     ],
     ids=lambda value: ".".join(map(str, value)) if isinstance(value, tuple) else str(value),
 )

@@ -15,13 +15,16 @@ from sae_checks.corpora import datasets, files, golden, lambada, text
 from sae_checks.corpora.sequences import Convention, Sequences
 from sae_checks.corpus_place import CorpusPlace
 from sae_checks.golden import Golden
-from sae_checks.losses import ItemLosses, TextLosses
+from sae_checks.losses import ItemLosses, ItemText, TextLosses
 from sae_checks.model.interface import LanguageModel, instead
 from sae_checks.model.loading import Models
 from sae_checks.plan import Plan
 from sae_checks.provenance import CorpusFacts, Provenance
 from sae_checks.release import BrokenSae, Sae, sha256_of
 from sae_checks.splice import splice
+
+N_CHARACTERS_SHOWN = 200
+"""of a passage: enough to see what the answer follows from."""
 
 Losses = TypeVar("Losses", TextLosses, ItemLosses)
 Progress = Callable[[str, int, int], None]
@@ -34,12 +37,16 @@ class Measured(Generic[Losses]):
 
     losses: Losses
     provenance: Provenance
+    texts: tuple[ItemText, ...] = ()
+    """of the items whose answer the splice lost or won."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class _Corpus:
     sequences: Sequences
     facts: CorpusFacts
+    texts: tuple[str, ...]
+    """by the index of an item in its file."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -181,7 +188,8 @@ class LocalExecutor:
                 found[sae_id] = errors.SaeError(losses.problem)
                 continue
             made_of = Provenance(sae=sae.facts(self._sound(sae_id)), model=model.facts, corpus=corpus.facts)
-            found[sae_id] = Measured(losses=losses, provenance=made_of)
+            texts = _texts_of_flips(losses, corpus.texts) if isinstance(losses, ItemLosses) else ()
+            found[sae_id] = Measured(losses=losses, provenance=made_of, texts=texts)
         return found
 
     def _sound(self, sae_id: str) -> Sae:
@@ -255,7 +263,7 @@ class LocalExecutor:
             n_context_tokens=source.n_context_tokens,
             n_cut=sequences.n_cut,
         )
-        return _Corpus(sequences=sequences, facts=facts)
+        return _Corpus(sequences=sequences, facts=facts, texts=texts if kind == "lambada" else ())
 
     def _texts(self, source: _Source) -> tuple[str, ...]:
         if source.place.path is not None:
@@ -323,6 +331,15 @@ def _bos(model: LanguageModel) -> int:
 
 def _silent(_n_done: int, _n_all: int) -> None:
     """No progress is told."""
+
+
+def _texts_of_flips(losses: ItemLosses, texts: tuple[str, ...]) -> tuple[ItemText, ...]:
+    """The passages whose answer is right one way and wrong the other."""
+    found = []
+    for item in losses.items[losses.clean_correct != losses.spliced_correct].tolist():
+        passage, _, answer = texts[item].rpartition(" ")
+        found.append(ItemText(item=item, passage_end=passage[-N_CHARACTERS_SHOWN:], answer=answer))
+    return tuple(found)
 
 
 def _hash_of(place: CorpusPlace, texts: tuple[str, ...]) -> str:
