@@ -54,6 +54,7 @@ def lookup(name: str) -> RegisteredRelease | None:
     )
 
 
+@cache
 def hub_model_name(model: str) -> str | None:
     """
     The Hub's name of a model that TransformerLens may call otherwise: "gpt2-small" is "gpt2"; None: not a Hub name.

@@ -31,7 +31,7 @@ class Release:
     """the commit it was fetched at; None for what lies on disk."""
     saes: tuple[Sae | BrokenSae, ...]
     model: Path | str | None
-    """its own language model: a folder, or a name on the Hub; None where neither it nor its SAEs name one."""
+    """a folder: its own, for all SAEs; a name: the registry's, for SAEs that name none that the Hub knows."""
     corpus: Path | None
     lambada: Path | None
 
@@ -84,7 +84,7 @@ def _of_folder(name: str, folder: Path) -> Release:
         source=str(folder),
         revision=None,
         saes=saes,
-        model=_named_model(saes),
+        model=None,
         corpus=None,
         lambada=None,
     )
@@ -113,7 +113,7 @@ def _of_repo(repo: hub.HubRepo, patterns: Sequence[str]) -> Release:
     if not wanted:
         raise errors.no_sae_matches(patterns, list(ids))
     saes = _remote(wanted, repo, {})
-    return _of_hub(repo.repo_id, repo, saes, model=_named_model(saes))
+    return _of_hub(repo.repo_id, repo, saes, model=None)
 
 
 def _of_hub(name: str, repo: hub.HubRepo, saes: tuple[Sae | BrokenSae, ...], model: str | None) -> Release:
@@ -133,12 +133,6 @@ def _remote(paths: Mapping[str, str], repo: hub.HubRepo, overrides: Mapping[str,
 
     with ThreadPoolExecutor(8) as pool:
         return tuple(sorted(pool.map(read, paths), key=_place_in_release))
-
-
-def _named_model(saes: Sequence[Sae | BrokenSae]) -> str | None:
-    """The model that all of *saes* name; None where they name none or several."""
-    names = {sae.model_name for sae in saes if isinstance(sae, Sae)}
-    return names.pop() or None if len(names) == 1 else None
 
 
 def _folder(name: str) -> Path | None:

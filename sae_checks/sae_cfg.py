@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,8 @@ _PICKLE_SUFFIXES = (".pt", ".pth", ".pkl", ".bin", ".ckpt", ".npz")
 _NORMS = ("none", "layer_norm", "constant_norm_rescale", "constant_scalar_rescale")  # those it applies while it runs
 _WEIGHT_PROCESSING = ("center_writing_weights", "fold_ln", "fold_value_biases", "refactor_factored_attn_matrices")
 _MODEL_KWARGS_WITHOUT_EFFECT = ("center_unembed", "dtype", "torch_dtype", "device", "n_devices", "device_map")
+
+_REVISION = re.compile(r"\w[\w./-]{0,200}")  # it becomes part of a path in the Hub's cache
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,6 +60,8 @@ class Sae:
     prepend_bos: bool | None
     """None: the configuration does not say."""
     model_name: str
+    model_revision: str | None
+    """of the model's repository; None: main."""
     model_kwargs: tuple[tuple[str, bool], ...]
     """how TransformerLens processed the model's weights for it, where that changes an activation; sorted."""
     exclude_special_tokens: bool | tuple[int, ...]
@@ -164,6 +169,7 @@ def _described(
         n_training_context_tokens=context if type(context) is int and context > 0 else None,
         prepend_bos=bos if isinstance(bos := described.get("prepend_bos"), bool) else None,
         model_name=errors.shown(described.get("model_name", "")),
+        model_revision=_model_revision(sae_id, described),
         model_kwargs=_weight_processing(sae_id, described),
         exclude_special_tokens=_excluded(sae_id, described),
     )
@@ -234,16 +240,29 @@ def _excluded(sae_id: str, cfg: Mapping[str, object]) -> bool | tuple[int, ...]:
     return tuple(value)
 
 
-def _weight_processing(sae_id: str, cfg: Mapping[str, object]) -> tuple[tuple[str, bool], ...]:
+def _model_kwargs(sae_id: str, cfg: Mapping[str, object]) -> dict[str, object]:
     kwargs = cfg.get("model_from_pretrained_kwargs") or {}
     if not isinstance(kwargs, dict):
         raise errors.bad_cfg(sae_id, "model_from_pretrained_kwargs is no object")
+    return kwargs
+
+
+def _model_revision(sae_id: str, cfg: Mapping[str, object]) -> str | None:
+    revision = _model_kwargs(sae_id, cfg).get("revision")
+    if revision is None or (isinstance(revision, str) and _REVISION.fullmatch(revision) and ".." not in revision):
+        return revision
+    raise errors.bad_cfg(sae_id, f"model_from_pretrained_kwargs.revision is {errors.shown(revision)!r}, no revision")
+
+
+def _weight_processing(sae_id: str, cfg: Mapping[str, object]) -> tuple[tuple[str, bool], ...]:
+    kwargs = _model_kwargs(sae_id, cfg)
     for key, value in kwargs.items():
-        if key in _MODEL_KWARGS_WITHOUT_EFFECT or (key in _WEIGHT_PROCESSING and isinstance(value, bool)):
+        is_processing = key in _WEIGHT_PROCESSING and isinstance(value, bool)
+        if is_processing or key == "revision" or key in _MODEL_KWARGS_WITHOUT_EFFECT:
             continue
-        supported = ", ".join(_WEIGHT_PROCESSING) + ": true or false"
+        supported = "revision; " + ", ".join(_WEIGHT_PROCESSING) + ": true or false"
         raise errors.not_supported(sae_id, f"model_from_pretrained_kwargs.{key}", str(value), supported)
-    return tuple(sorted((key, value) for key, value in kwargs.items() if key in _WEIGHT_PROCESSING and value))
+    return tuple(sorted((key, True) for key, value in kwargs.items() if key in _WEIGHT_PROCESSING and value))
 
 
 def _refuse_what_would_be_ignored(sae_id: str, cfg: Mapping[str, object], hook: hooks.Hook) -> None:

@@ -58,9 +58,10 @@ def pytest_report_header(config: pytest.Config) -> list[str]:
     settled = asked.plan
     size = f"{settled.options.n_sequences} sequences of at most {settled.n_context_tokens} tokens"
     lambada = f"Lambada {settled.lambada.source}" if settled.lambada is not None else "no Lambada"
+    models = ", ".join(model.place.source for model in settled.models)
     return [
         f"sae-checks: {settled.release.name}, {len(settled.release.saes)} SAE(s), {size}",
-        f"sae-checks: model {settled.model.source}, text {settled.corpus.source}, {lambada}",
+        f"sae-checks: model {models}, text {settled.corpus.source}, {lambada}",
     ]
 
 
