@@ -24,7 +24,7 @@ from sae_checks.stats import CurvePoint, Estimate
 from sae_checks.thresholds import Limit
 from sae_checks.verdict import Outcome
 
-SCHEMA = 1
+SCHEMA = 2
 _PACKAGES = (
     "sae-checks",
     "torch",
@@ -277,7 +277,7 @@ def _limit(check: str, limit: Json) -> Limit:
 
 
 def _sae_facts(sae: Json) -> SaeFacts:
-    return SaeFacts(**{**sae, "weights": FileHash(**sae["weights"])})
+    return SaeFacts(**{**sae, "weights": tuple(FileHash(**file) for file in sae["weights"])})
 
 
 def _model_facts(model: Json) -> ModelFacts:

@@ -21,7 +21,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from strategies import HOSTILE
 
-from sae_checks import errors, hooks, release
+from sae_checks import errors, release
 from sae_checks.release import BrokenSae, Sae, resolve
 
 DEMO = Path(release.__file__).parent / "demo" / "files"

@@ -172,7 +172,9 @@ class LocalExecutor:
             if isinstance(losses, measure.Fault):
                 found[described.sae_id] = errors.SaeError(losses.problem)
                 continue
-            made_of = Provenance(sae=sae.facts(described), model=self.model.facts, corpus=corpus.facts)
+            made_of = Provenance(
+                sae=sae.facts(described, self._ready(described.sae_id)), model=self.model.facts, corpus=corpus.facts
+            )
             found[described.sae_id] = Measured(losses=losses, provenance=made_of)
         return found
 

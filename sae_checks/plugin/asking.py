@@ -89,7 +89,13 @@ def settle(asked: options.Options) -> Asked:
         UsageError: it cannot be done as asked.
         HubError: the Hub does not tell what is needed to know that.
     """
-    found = release.resolve(asked.release, patterns=asked.sae_ids, revision=asked.revision, offline=asked.offline)
+    found = release.resolve(
+        asked.release,
+        patterns=asked.sae_ids,
+        revision=asked.revision,
+        offline=asked.offline,
+        allow_pickle=asked.allow_pickle,
+    )
     limits = thresholds.load(asked.thresholds)
     by_cell = {
         (sae_id, check.name): limits.limit(found.name, sae_id, check.name)
