@@ -44,11 +44,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _releases() -> list[Row]:
     """The embedded releases, and those of the registry."""
+    own = "SAE Lens's own"
     rows: list[Row] = [("release", "SAEs", "model", "where", "format")]
-    for name in release.EMBEDDED_RELEASES:
-        rows.append((name, str(len(release.resolve(name).saes)), "its own", "embedded", "SAE Lens's own"))
+    embedded = {name: len(release.resolve(name).saes) for name in release.EMBEDDED_RELEASES}
+    rows += [(name, str(n_saes), "its own", "embedded", own) for name, n_saes in embedded.items()]
     for entry in filter(None, map(registry.lookup, registry.names())):
-        read = "SAE Lens's own" if entry.conversion is None else f"{entry.conversion}, which SAE Lens converts"
+        read = own if entry.conversion is None else f"{entry.conversion}, which SAE Lens converts"
         needs = "" if entry.pickle_suffix is None else f"; {entry.pickle_suffix} files: --sae-allow-pickle"
         rows.append((entry.name, str(len(entry.saes)), entry.model, entry.repo_id, read + needs))
     return rows

@@ -103,6 +103,14 @@ class _TensorsOnly:
 
 
 @contextmanager
+def quiet() -> Iterator[None]:
+    """SAE Lens warns, also when it is imported; the caller's `-W error` is for the caller's code."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+@contextmanager
 def confined(repo: hub.HubRepo, *, allow_pickle: bool) -> Iterator[Converters]:
     """For a while, SAE Lens's converters reach *repo* at its commit and nothing else."""
     import numpy as np
@@ -157,8 +165,7 @@ def describe(
             return BrokenSae(sae_id=sae.sae_id, problem=str(problem))
         return replace(described, format="registered", release=entry.name, allow_pickle=allow_pickle)
 
-    with confined(repo, allow_pickle=allow_pickle), warnings.catch_warnings(), ThreadPoolExecutor(8) as pool:
-        warnings.simplefilter("ignore")  # the caller's `-W error` is for the caller's code
+    with quiet(), confined(repo, allow_pickle=allow_pickle), ThreadPoolExecutor(8) as pool:
         from sae_lens.loading.pretrained_saes_directory import get_pretrained_saes_directory
 
         get_pretrained_saes_directory()  # here, or each thread would parse it
@@ -207,10 +214,11 @@ def describe_sparsify(
         raise errors.not_supported(sae_id, "activation", str(cfg["activation"]), "topk")
     overrides = _corrected_sparsify(cfg)
     try:
-        from sae_lens.loading import pretrained_sae_loaders as loaders
+        with quiet():
+            from sae_lens.loading import pretrained_sae_loaders as loaders
 
-        found = loaders.get_sparsify_config_from_disk(folder.resolve(), cfg_overrides=overrides)
-        converted = loaders.handle_config_defaulting(found)
+            found = loaders.get_sparsify_config_from_disk(folder.resolve(), cfg_overrides=overrides)
+            converted = loaders.handle_config_defaulting(found)
     except Exception as problem:  # noqa: BLE001 -- whatever SAE Lens trips over, it is this SAE that cannot be read
         raise errors.not_converted(sae_id, "sparsify", f"{type(problem).__name__}: {problem}") from None
     run_file = folder.parent / SPARSIFY_RUN_FILE

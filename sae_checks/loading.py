@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -26,17 +25,16 @@ def load(described: Sae, device: torch.device) -> tuple[Any, Files]:  # Any: sae
         SaeError: it cannot be fetched or loaded, is not what its configuration says, or holds a number that is none.
     """
     make_local(described)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the caller's `-W error` is for the caller's code
-        try:
+    try:
+        with conversion.quiet():
             sae, files = _LOADERS[described.format](described, str(device))
             _fold(described, sae)
-        except errors.SaeError:
-            raise
-        except errors.HubError as problem:
-            raise errors.SaeError(str(problem)) from None
-        except Exception as problem:
-            raise errors.bad_weights(described.sae_id, f"{type(problem).__name__}: {problem}") from problem
+    except errors.SaeError:
+        raise
+    except errors.HubError as problem:
+        raise errors.SaeError(str(problem)) from None
+    except Exception as problem:
+        raise errors.bad_weights(described.sae_id, f"{type(problem).__name__}: {problem}") from problem
     _check(described, sae)
     return sae, files
 
