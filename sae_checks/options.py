@@ -47,6 +47,12 @@ SPECS: tuple[OptionSpec, ...] = (
         flag="--sae-offline", metavar="", help="use exactly the commits that the Hub's cache holds", is_switch=True
     ),
     OptionSpec(
+        flag="--sae-allow-pickle",
+        metavar="",
+        help="load SAEs whose weights are pickles or .npz (tensors alone: no code of theirs runs)",
+        is_switch=True,
+    ),
+    OptionSpec(
         flag="--sae-model",
         metavar="NAME",
         help="the language model: a folder in Hugging Face format, or a Hub repository org/name[@revision]; default: "
@@ -116,6 +122,7 @@ class Options:
     release: str
     revision: str | None = None
     offline: bool = False
+    allow_pickle: bool = False
     sae_ids: tuple[str, ...] = ()
     """fnmatch patterns; empty means every SAE."""
     model: str | None = None
@@ -183,6 +190,7 @@ def parse(raw: Mapping[str, str | list[str] | None]) -> Options:
         release=text("sae_release") or "",
         revision=text("sae_revision"),
         offline=text("sae_offline") is not None,
+        allow_pickle=text("sae_allow_pickle") is not None,
         sae_ids=tuple([patterns] if isinstance(patterns, str) else patterns),
         model=path_or_name("sae_model"),
         backend=choice("sae_backend", BACKENDS),

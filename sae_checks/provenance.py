@@ -64,7 +64,8 @@ class SaeFacts:
     d_in: int
     d_sae: int
     n_training_context_tokens: int | None
-    weights: FileHash
+    weights: tuple[FileHash, ...]
+    """every file that it was made from, by its name in the release."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

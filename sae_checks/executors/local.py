@@ -120,7 +120,7 @@ class LocalExecutor:
         if isinstance(losses, measure.Fault):
             raise errors.SaeError(losses.problem)
         facts = golden.facts(known, sequences, n_context_tokens=n_context)
-        made_of = Provenance(sae=sae.facts(self._sound(sae_id)), model=model.facts, corpus=facts)
+        made_of = Provenance(sae=sae.facts(self._sound(sae_id), one), model=model.facts, corpus=facts)
         return Measured(losses=losses, provenance=made_of)
 
     def spliced_forward(self, sae_id: str) -> Callable[[], None]:
@@ -187,7 +187,8 @@ class LocalExecutor:
             if isinstance(losses, measure.Fault):
                 found[sae_id] = errors.SaeError(losses.problem)
                 continue
-            made_of = Provenance(sae=sae.facts(self._sound(sae_id)), model=model.facts, corpus=corpus.facts)
+            ready = self._ready(sae_id)
+            made_of = Provenance(sae=sae.facts(self._sound(sae_id), ready.sae), model=model.facts, corpus=corpus.facts)
             texts = _texts_of_flips(losses, corpus.texts) if isinstance(losses, ItemLosses) else ()
             found[sae_id] = Measured(losses=losses, provenance=made_of, texts=texts)
         return found

@@ -70,10 +70,11 @@ def pytest_report_header(config: pytest.Config) -> list[str]:
     settled = asked.plan
     size = f"{settled.options.n_sequences} sequences of at most {settled.n_context_tokens} tokens"
     lambada = f"Lambada {settled.lambada.source}" if settled.lambada is not None else "no Lambada"
+    models = ", ".join(model.place.source for model in settled.models)
     return [
         f"sae-checks: {settled.release.name}, {len(settled.release.saes)} SAE(s), {size}",
         *_pinned(settled.release, offline=settled.options.offline),
-        f"sae-checks: model {settled.model.source}, text {settled.corpus.source}, {lambada}",
+        f"sae-checks: model {models}, text {settled.corpus.source}, {lambada}",
     ]
 
 
@@ -109,7 +110,13 @@ def settle(asked: options.Options) -> Asked:
         UsageError: it cannot be done as asked.
         HubError: the Hub does not tell what is needed to know that.
     """
-    found = release.resolve(asked.release, patterns=asked.sae_ids, revision=asked.revision, offline=asked.offline)
+    found = release.resolve(
+        asked.release,
+        patterns=asked.sae_ids,
+        revision=asked.revision,
+        offline=asked.offline,
+        allow_pickle=asked.allow_pickle,
+    )
     limits = thresholds.load(asked.thresholds)
     by_cell = {
         (sae_id, check.name): limits.limit(found.name, sae_id, check.name)
