@@ -54,14 +54,15 @@ SPECS: tuple[OptionSpec, ...] = (
     OptionSpec(
         flag="--sae-corpus",
         metavar="TEXT",
-        help="held-out text: .jsonl (key text), .txt, or a Hub dataset org/name[@revision][:config][:split]; default "
-        "for releases of the Hub: Open WebText",
+        help="held-out text: .jsonl or .parquet (text, or token ids as input_ids), .txt, or a Hub dataset "
+        "org/name[@revision][:config][:split]; default for releases of the Hub: the text that the SAEs were trained on "
+        "if it can be read, else Open WebText",
     ),
     OptionSpec(
         flag="--sae-lambada",
         metavar="TEXT",
-        help="Lambada passages, the last word is the answer: .jsonl (key text) or a Hub dataset; default for releases "
-        "of the Hub: EleutherAI/lambada_openai",
+        help="Lambada passages, the last word is the answer: .jsonl or .parquet (text) or a Hub dataset; default for "
+        "releases of the Hub: EleutherAI/lambada_openai",
     ),
     OptionSpec(flag="--sae-sequences", metavar="N", default="256", help="sequences of text to measure at most"),
     OptionSpec(

@@ -53,6 +53,8 @@ class Sae:
     model_name: str
     center_writing_weights: bool
     """trained on residuals whose mean over d_model had been taken away."""
+    dataset_path: str | None
+    """the dataset that it was trained on; None: the configuration does not say."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -148,6 +150,7 @@ def _described(
         prepend_bos=bos if isinstance(bos := described.get("prepend_bos"), bool) else None,
         model_name=errors.shown(described.get("model_name", "")),
         center_writing_weights=isinstance(model_kwargs, dict) and bool(model_kwargs.get("center_writing_weights")),
+        dataset_path=path if isinstance(path := described.get("dataset_path"), str) else None,
     )
 
 

@@ -66,6 +66,10 @@ def test_the_literal_command_judges_thirteen_saes(gate, hub, tmp_path):
     for check in ("ce_loss", "long_context", "sparsity"):
         assert outcomes(found, check) == dict.fromkeys(stand_in.HOOKS, "passed"), done.stdout
     assert set(outcomes(found, "lambada").values()) == {"not_measured"}  # a random model answers nothing
+    assert dict(found.options)["corpus_reason"] == "the SAEs' own training text"
+    (text,) = {r.provenance.corpus.source for r in found.results if r.check == "ce_loss"}
+    text_commit = hub.repos["dataset", "Skylion007/openwebtext"].branches["refs/convert/parquet"]
+    assert text == f"Skylion007/openwebtext@{text_commit}:plain_text:train"
     (model,) = {r.provenance.model for r in found.results if r.provenance}
     assert model.source == f"gpt2@{hub.repos['model', 'gpt2'].sha}"
     fetched = [path for method, path in hub.requests if method == "GET" and "/resolve/" in path]

@@ -67,6 +67,7 @@ def test_a_folder_of_one_sae(tmp_path):
             prepend_bos=True,
             model_name="tiny",
             center_writing_weights=True,
+            dataset_path=None,
         ),
     )
 

@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import Generic, TypeVar
 
 import torch
 
 from sae_checks import errors, measure, sae
-from sae_checks.corpora import datasets, files, lambada, text
-from sae_checks.corpora.sequences import Convention, Sequences
-from sae_checks.corpus_place import CorpusPlace
+from sae_checks.corpora import corpus
+from sae_checks.corpora.corpus import Corpus
 from sae_checks.losses import ItemLosses, TextLosses
 from sae_checks.model import hugging_face
 from sae_checks.model.interface import LanguageModel
 from sae_checks.plan import Plan
-from sae_checks.provenance import CorpusFacts, Provenance
-from sae_checks.release import BrokenSae, Sae, sha256_of
+from sae_checks.provenance import Provenance
+from sae_checks.release import BrokenSae, Sae
 from sae_checks.splice import splice
 
 Losses = TypeVar("Losses", TextLosses, ItemLosses)
@@ -36,27 +33,6 @@ class Measured(Generic[Losses]):
     provenance: Provenance
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class _Corpus:
-    sequences: Sequences
-    facts: CorpusFacts
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Source:
-    """Where a corpus comes from and how much of it is taken."""
-
-    place: CorpusPlace
-    flag: str
-    read: Callable[[Path], tuple[str, ...]]
-    tokenise: Callable[..., Sequences]
-    n_most: int
-    """sequences or items that are measured."""
-    n_read: int
-    """rows that are read of a dataset, some of which may be too short."""
-    n_context_tokens: int
-
-
 class LocalExecutor:
     """
     Measures SAEs of a plan on demand.
@@ -70,7 +46,7 @@ class LocalExecutor:
         self._progress = progress
         self._described = {s.sae_id: s for s in plan.release.saes}
         self._loaded: dict[str, sae.LoadedSae | errors.SaeError] = {}
-        self._corpora: dict[tuple[str, bool], _Corpus] = {}
+        self._corpora: dict[tuple[str, bool], Corpus] = {}
         self._text: dict[str, Measured[TextLosses] | errors.SaeChecksError] = {}
         self._items: dict[str, Measured[ItemLosses] | errors.SaeChecksError] = {}
         self._model_problem: errors.MeasuringError | None = None
@@ -94,10 +70,10 @@ class LocalExecutor:
     def spliced_forward(self, sae_id: str) -> Callable[[], None]:
         """What a benchmark times: encode, decode and resume the model, on the first sequences of the plan."""
         model, ready = self.model, self._ready(sae_id)
-        corpus = self._corpus("text", self._prepends_bos(sae_id)).sequences
-        n = max(1, self._plan.options.n_batch_tokens // corpus.tokens.shape[1])
-        tokens = torch.from_numpy(corpus.tokens[:n]).to(model.device)
-        replaced = torch.from_numpy(corpus.replaced[:n]).to(model.device)
+        first = self._corpus("text", self._prepends_bos(sae_id)).sequences
+        n = max(1, self._plan.options.n_batch_tokens // first.tokens.shape[1])
+        tokens = torch.from_numpy(first.tokens[:n]).to(model.device)
+        replaced = torch.from_numpy(first.replaced[:n]).to(model.device)
         activation = model.clean(tokens, [ready.hook]).activations[ready.hook]
 
         def forward() -> None:
@@ -159,11 +135,11 @@ class LocalExecutor:
         group: list[Sae],
         prepends_bos: bool,
     ) -> dict[str, Measured[Losses] | errors.SaeChecksError]:  # a dict: rows of one of this class's own
-        corpus = self._corpus(kind, prepends_bos)
+        measured_on = self._corpus(kind, prepends_bos)
         measured = run(
             self.model,
             [self._ready(s.sae_id) for s in group],
-            corpus.sequences,
+            measured_on.sequences,
             n_batch_tokens=self._plan.options.n_batch_tokens,
             progress=lambda done, total: self._progress(kind, done, total),
         )
@@ -172,7 +148,7 @@ class LocalExecutor:
             if isinstance(losses, measure.Fault):
                 found[described.sae_id] = errors.SaeError(losses.problem)
                 continue
-            made_of = Provenance(sae=sae.facts(described), model=self.model.facts, corpus=corpus.facts)
+            made_of = Provenance(sae=sae.facts(described), model=self.model.facts, corpus=measured_on.facts)
             found[described.sae_id] = Measured(losses=losses, provenance=made_of)
         return found
 
@@ -205,78 +181,11 @@ class LocalExecutor:
             raise errors.bos_unknown(sae_id)
         return trained
 
-    def _corpus(self, kind: str, prepends_bos: bool) -> _Corpus:
+    def _corpus(self, kind: str, prepends_bos: bool) -> Corpus:
         if (kind, prepends_bos) not in self._corpora:
-            self._corpora[kind, prepends_bos] = self._tokenise(kind, prepends_bos)
+            made = corpus.make(self._plan, kind, self.model.tokenizer, prepends_bos=prepends_bos)
+            self._corpora[kind, prepends_bos] = made
         return self._corpora[kind, prepends_bos]
-
-    def _tokenise(self, kind: str, prepends_bos: bool) -> _Corpus:
-        options, tokenizer = self._plan.options, self.model.tokenizer
-        source = self._source(kind)
-        bos = tokenizer.bos_token_id if tokenizer.bos_token_id is not None else tokenizer.eos_token_id
-        if prepends_bos and bos is None:
-            raise errors.no_bos(self._plan.model.source)
-        convention = Convention(
-            prepend_bos=prepends_bos,
-            special_tokens_kept=options.special_tokens == "keep",
-            n_context_tokens=source.n_context_tokens,
-        )
-        texts = self._texts(source)
-        sequences = source.tokenise(
-            texts, tokenizer, convention, bos=bos if prepends_bos else None, n_most=source.n_most, seed=options.seed
-        )
-        if not sequences.scored.any():
-            raise errors.nothing_to_score(source.flag, source.place.source)
-        facts = CorpusFacts(
-            kind=kind,
-            source=source.place.source,
-            sha256=_hash_of(source.place, texts),
-            fingerprint=sequences.fingerprint,
-            prepend_bos=prepends_bos,
-            n_sequences=len(sequences.rows),
-            n_scored_tokens=int(sequences.scored.sum()),
-            n_context_tokens=source.n_context_tokens,
-            n_cut=sequences.n_cut,
-        )
-        return _Corpus(sequences=sequences, facts=facts)
-
-    def _texts(self, source: _Source) -> tuple[str, ...]:
-        if source.place.path is not None:
-            return source.read(source.place.path)
-        texts = datasets.read_texts(source.place, n_most=source.n_read, seed=self._plan.options.seed, flag=source.flag)
-        if source.tokenise is lambada.tokenise and not all(map(files.has_last_word, texts)):
-            raise errors.dataset_not_read(source.flag, source.place.source, "a passage has no last word")
-        return texts
-
-    def _source(self, kind: str) -> _Source:
-        plan, options = self._plan, self._plan.options
-        if kind == "text":
-            return _Source(
-                place=plan.corpus,
-                flag="--sae-corpus",
-                read=files.read_documents,
-                tokenise=text.tokenise,
-                n_most=options.n_sequences,
-                n_read=2 * options.n_sequences,
-                n_context_tokens=plan.n_context_tokens,
-            )
-        assert plan.lambada is not None  # without passages there is nothing to ask for
-        return _Source(
-            place=plan.lambada,
-            flag="--sae-lambada",
-            read=files.read_passages,
-            tokenise=lambada.tokenise,
-            n_most=options.n_items,
-            n_read=options.n_items,
-            n_context_tokens=plan.n_model_context_tokens or plan.n_context_tokens,
-        )
-
-
-def _hash_of(place: CorpusPlace, texts: tuple[str, ...]) -> str:
-    """Of the file; of a dataset, of the texts that were read from it."""
-    if place.path is not None:
-        return sha256_of(place.path)
-    return hashlib.sha256("\0".join(texts).encode()).hexdigest()
 
 
 def _found(entry: Measured[Losses] | errors.SaeChecksError) -> Measured[Losses]:

@@ -60,7 +60,8 @@ def pytest_report_header(config: pytest.Config) -> list[str]:
     lambada = f"Lambada {settled.lambada.source}" if settled.lambada is not None else "no Lambada"
     return [
         f"sae-checks: {settled.release.name}, {len(settled.release.saes)} SAE(s), {size}",
-        f"sae-checks: model {settled.model.source}, text {settled.corpus.source}, {lambada}",
+        f"sae-checks: model {settled.model.source}, {lambada}",
+        f"sae-checks: text {settled.corpus.source} ({settled.corpus_reason})",
     ]
 
 

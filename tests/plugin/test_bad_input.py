@@ -44,7 +44,7 @@ def assert_refused(run, *said):
         ("--sae-bos=maybe", "one of auto, on, off"),
         ("--sae-model=no/such/folder", "there is no such folder"),
         ("--sae-corpus=no/such.jsonl", "cannot be read"),
-        ("--sae-corpus=corpus.parquet", "unknown form '.parquet'"),
+        ("--sae-corpus=corpus.arrow", "unknown form '.arrow'"),
         ("--sae-lambada=no/such.jsonl", "cannot be read"),
         ("--sae-lambada=passages.txt", "unknown form '.txt'"),
         ("--sae-thresholds=no/such.toml", "cannot be read"),
