@@ -53,6 +53,17 @@ LAMBADA = Check(
         Measure(name="perplexity_ratio", unit="ratio"),
     ),
 )
+CBT = Check(
+    name="cbt",
+    title="Children's Book Test",
+    measures=(
+        Measure(name="accuracy_clean", unit="fraction"),
+        Measure(name="accuracy_spliced", unit="fraction"),
+        Measure(name="accuracy_drop", unit="fraction"),
+        Measure(name="chance", unit="fraction"),
+        Measure(name="answer_logprob_drop", unit="nats/query"),
+    ),
+)
 LONG_CONTEXT = Check(
     name="long_context",
     title="long context",
@@ -71,7 +82,7 @@ SPARSITY = Check(
     ),
 )
 
-CHECKS: tuple[Check, ...] = (CE_LOSS, LAMBADA, LONG_CONTEXT, SPARSITY)
+CHECKS: tuple[Check, ...] = (CE_LOSS, LAMBADA, CBT, LONG_CONTEXT, SPARSITY)
 
 
 def named(name: str) -> Check:

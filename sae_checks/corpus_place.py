@@ -23,6 +23,7 @@ class Default:
 TEXT = Default(name="Skylion007/openwebtext@refs/convert/parquet:plain_text", split="train")
 """Open WebText as the Hub converts it to parquet: the repository itself needs a loading script, which nothing runs."""
 LAMBADA = Default(name="EleutherAI/lambada_openai", split="test")
+CBT = Default(name="cam-cst/cbt:CN", split="test")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -408,6 +408,17 @@ def no_answer_tokens(item: int, n_target: int, n_context: int) -> MeasuringError
     )
 
 
+def query_too_long(item: int, n_query: int, n_context: int) -> MeasuringError:
+    return MeasuringError(
+        said(
+            f"--sae-cbt: query {item} is longer than the context",
+            expected=f"fewer than {n_context} tokens, with room for something before it",
+            got=f"{n_query} tokens",
+            attempt="remove that row; only a passage can be cut, not what is scored",
+        )
+    )
+
+
 def nothing_to_score(flag: str, path: str) -> MeasuringError:
     return MeasuringError(
         said(

@@ -51,6 +51,7 @@ class Plan:
     corpus_reason: str
     """why this text: asked for, or what speaks for it."""
     lambada: CorpusPlace | None
+    cbt: CorpusPlace | None
     n_context_tokens: int
     """length that text sequences are cut to."""
     n_model_context_tokens: int | None
@@ -83,6 +84,7 @@ def make(options: Options, release: Release) -> Plan:
         corpus=corpus,
         corpus_reason=corpus_reason,
         lambada=_corpus_place(options.lambada, release.lambada, corpus_place.LAMBADA, options, on_hub=on_hub),
+        cbt=_corpus_place(options.cbt, release.cbt, corpus_place.CBT, options, on_hub=on_hub),
         n_context_tokens=options.n_context_tokens or min(wide, n_available or wide),
         n_model_context_tokens=n_available,
     )
@@ -112,12 +114,19 @@ def _text_place(options: Options, release: Release, *, on_hub: bool) -> tuple[Co
 def _corpus_place(
     asked: str | None, embedded: Path | None, default: corpus_place.Default, options: Options, *, on_hub: bool
 ) -> CorpusPlace | None:
-    """What was asked for, else what the release brings, else for a release of the Hub the default dataset."""
+    """
+    What was asked for, else what the release brings, else for a release of the Hub the default dataset.
+
+    `:CONFIG` asks for another configuration of the default. Offline there is no default: datasets are streamed.
+    """
     if asked is None and embedded is not None:
         return CorpusPlace(path=embedded)
-    if asked is None and not on_hub:
+    if asked is None and (options.offline or not on_hub):
         return None
-    return corpus_place.find(asked or default.name, split=default.split, offline=options.offline)
+    name = asked or default.name
+    if name.startswith(":"):
+        name = default.name.partition(":")[0] + name
+    return corpus_place.find(name, split=default.split, offline=options.offline)
 
 
 def _model_place(options: Options, release: Release) -> ModelPlace:

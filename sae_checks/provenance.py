@@ -34,7 +34,7 @@ class CorpusFacts:
     """A corpus as it was tokenised and masked."""
 
     kind: str
-    """'text' or 'lambada'."""
+    """'text', 'lambada' or 'cbt'."""
     source: str
     sha256: str
     """of the file; of a dataset, of the texts that were read from it."""

@@ -34,6 +34,7 @@ class Release:
     """its own language model: a folder, or a name on the Hub; None where neither it nor its SAEs name one."""
     corpus: Path | None
     lambada: Path | None
+    cbt: Path | None = None
 
     @property
     def sae_ids(self) -> tuple[str, ...]:
@@ -169,6 +170,7 @@ def _embedded(name: str) -> Release:
         model=_EMBEDDED / "model",
         corpus=_EMBEDDED / "text.jsonl",
         lambada=_EMBEDDED / "lambada.jsonl",
+        cbt=_EMBEDDED / "cbt.jsonl",
     )
 
 

@@ -16,7 +16,7 @@ import numpy as np
 from scipy.special import bdtri, stdtrit
 
 from sae_checks import checks
-from sae_checks.losses import Counts, Flags, Floats, ItemLosses, Span, TextLosses
+from sae_checks.losses import ChoiceLosses, Counts, Flags, Floats, ItemLosses, Span, TextLosses
 
 ALPHA = 0.05
 
@@ -170,6 +170,32 @@ def lambada(losses: ItemLosses) -> tuple[Reading, ...]:
         _exp_of_mean("perplexity_clean", -clean),
         _exp_of_mean("perplexity_spliced", -spliced),
         _exp_of_mean("perplexity_ratio", clean - spliced),
+    )
+
+
+def cbt(losses: ChoiceLosses) -> tuple[Reading, ...]:
+    """
+    The share of queries whose gap is filled rightly, clean and spliced, on the same queries.
+
+    `chance` is the share that guessing gets right. `answer_logprob_drop` is what the right option loses of its
+    log-probability among the options: it moves before choices do.
+    """
+    check = checks.CBT
+    clean, spliced = losses.clean_logprob_nats, losses.spliced_logprob_nats
+    for name, values in (("clean log-probability", clean), ("spliced log-probability", spliced)):
+        if (row := _first_bad_row(values)) is not None:
+            where = f"the {name} of query {losses.queries[row]} is {values[row]}"
+            return tuple(NotFinite(measure=m.name, where=where) for m in check.measures)
+    n = len(losses.queries)
+    if n == 0:
+        return _all_not_measured(check, "no query")
+    chance = math.fsum(1 / losses.n_options) / n
+    return (
+        _share("accuracy_clean", losses.clean_correct),
+        _share("accuracy_spliced", losses.spliced_correct),
+        _paired_drop(losses.clean_correct, losses.spliced_correct),
+        Estimate(measure="chance", value=chance, low=chance, high=chance, unit="fraction", n=n),
+        _mean("answer_logprob_drop", check, clean - spliced, np.ones(n, dtype=np.int64)),
     )
 
 

@@ -13,7 +13,7 @@ PACKAGE = Path(sae_checks.__file__).parent
 FLOORS = {
     "ground": "errors options checks hooks safetensors_header sae_cfg hub registry release corpus_place plan losses "
     "provenance",
-    "measuring": "corpora model sae splice measure executors",
+    "measuring": "corpora model sae splice measure choices executors",
     "judging": "thresholds stats verdict record report",
     "roof": "plugin gate demo cli __main__",
 }

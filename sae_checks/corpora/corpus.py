@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from sae_checks import errors
-from sae_checks.corpora import datasets, files, lambada, pretokenised, rows, text, token_cache
+from sae_checks.corpora import cbt, datasets, files, lambada, pretokenised, rows, text, token_cache
 from sae_checks.corpora.sequences import Convention, Sequences, Tokenizer
 from sae_checks.corpus_place import CorpusPlace
 from sae_checks.plan import Plan
@@ -125,6 +125,18 @@ def _source(plan: Plan, kind: str) -> _Source:
             n_most=options.n_sequences,
             n_read=2 * options.n_sequences,
             n_context_tokens=plan.n_context_tokens,
+        )
+    if kind == "cbt":
+        assert plan.cbt is not None
+        return _Source(
+            place=plan.cbt,
+            flag="--sae-cbt",
+            read_file=files.read_queries,
+            read_row=rows.query,
+            tokenise=cbt.tokenise,
+            n_most=options.n_queries,
+            n_read=options.n_queries,
+            n_context_tokens=plan.n_model_context_tokens or plan.n_context_tokens,
         )
     assert plan.lambada is not None  # without passages there is nothing to ask for
     return _Source(

@@ -9,13 +9,17 @@ from typing import TypeVar
 
 from sae_checks import errors
 from sae_checks.corpora import rows
-from sae_checks.corpora.rows import Document, RowError
+from sae_checks.corpora.rows import Document, Query, RowError
 
 _TEXT_FORMS = (
     '.jsonl with {"text": ...} or {"input_ids": [...]} on every line, .parquet with such columns, or .txt with '
     "documents apart by blank lines"
 )
 _LAMBADA_FORMS = '.jsonl with {"text": ...} on every line, or .parquet with it: at least two words apart by spaces'
+_CBT_FORMS = (
+    ".jsonl or .parquet with sentences, question (XXXXX for the gap), answer and options in each row, the answer among "
+    "the options"
+)
 
 Row = TypeVar("Row")
 
@@ -50,6 +54,19 @@ def read_passages(path: Path) -> tuple[str, ...]:
     if not passages:
         raise errors.bad_corpus("--sae-lambada", str(path), "there is no passage in it", _LAMBADA_FORMS)
     return passages
+
+
+def read_queries(path: Path) -> tuple[Query, ...]:
+    """
+    The queries of a Children's Book Test file, in its order.
+
+    Raises:
+        UsageError: the file is missing, not of the form, or a row cannot be answered.
+    """
+    queries = tuple(_rows(path, "--sae-cbt", _CBT_FORMS, rows.query))
+    if not queries:
+        raise errors.bad_corpus("--sae-cbt", str(path), "there is no query in it", _CBT_FORMS)
+    return queries
 
 
 def _rows(path: Path, flag: str, form: str, kind: Callable[[object], Row]) -> Iterator[Row]:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 _ID_KEYS = ("input_ids", "tokens")
+_QUERY_KEYS = ("sentences", "question", "answer", "options")
 _ID_MOST = 2**31
 
 
@@ -19,6 +20,19 @@ class Pretokenised:
 
 
 Document = str | Pretokenised
+GAP = "XXXXX"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Query:
+    """One row of the Children's Book Test; all of it in tokens of the Penn Treebank, apart by spaces."""
+
+    sentences: tuple[str, ...]
+    question: str
+    """with GAP where an option belongs."""
+    answer: str
+    options: tuple[str, ...]
+    """different from each other, the answer among them."""
 
 
 class RowError(Exception):
@@ -79,6 +93,36 @@ def passage(row: object) -> str:
     return found
 
 
-def identity(row: Document) -> str:
+def query(row: object) -> Query:
+    """
+    A row of the Children's Book Test: `sentences`, `question`, `answer` and `options`, as cam-cst/cbt has them.
+
+    Raises:
+        RowError: it is not, it has no gap, or its answer is not among its options.
+    """
+    if not isinstance(row, Mapping):
+        raise RowError(f"is no object with the keys {', '.join(_QUERY_KEYS)}")
+    sentences, options = (_texts(row, key) for key in ("sentences", "options"))
+    (question,), (answer,) = (_texts({key: [row.get(key)]}, key) for key in ("question", "answer"))
+    options = tuple(dict.fromkeys(options))
+    if GAP not in question:
+        raise RowError(f"has a question without {GAP}")
+    if answer not in options:
+        raise RowError("does not have its answer among its options")
+    if len(options) < 2 or not all(option.strip() for option in options):
+        raise RowError("has no choice: fewer than two options, or an empty one")
+    return Query(sentences=sentences, question=question, answer=answer, options=options)
+
+
+def _texts(row: Mapping[str, object], key: str) -> tuple[str, ...]:
+    values = row.get(key)
+    if not isinstance(values, list) or not all(isinstance(value, str) for value in values):
+        raise RowError(f"has no {key}, or something else than text there")
+    return tuple(map(encodable, values))
+
+
+def identity(row: Document | Query) -> str:
     """What tells *row* from others, whatever file it stands in: its place in a seeded order depends on this alone."""
+    if isinstance(row, Query):
+        return "\0".join([*row.sentences, row.question, row.answer, *row.options])
     return row if isinstance(row, str) else " ".join(map(str, row.ids))

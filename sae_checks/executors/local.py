@@ -9,10 +9,10 @@ from typing import Generic, TypeVar
 
 import torch
 
-from sae_checks import errors, measure, sae
+from sae_checks import choices, errors, measure, sae
 from sae_checks.corpora import corpus
 from sae_checks.corpora.corpus import Corpus
-from sae_checks.losses import ItemLosses, TextLosses
+from sae_checks.losses import ChoiceLosses, ItemLosses, TextLosses
 from sae_checks.model import hugging_face
 from sae_checks.model.interface import LanguageModel
 from sae_checks.plan import Plan
@@ -20,7 +20,7 @@ from sae_checks.provenance import Provenance
 from sae_checks.release import BrokenSae, Sae
 from sae_checks.splice import splice
 
-Losses = TypeVar("Losses", TextLosses, ItemLosses)
+Losses = TypeVar("Losses", TextLosses, ItemLosses, ChoiceLosses)
 Progress = Callable[[str, int, int], None]
 """Told (what is measured, tokens done, tokens in all)."""
 
@@ -49,6 +49,7 @@ class LocalExecutor:
         self._corpora: dict[tuple[str, bool], Corpus] = {}
         self._text: dict[str, Measured[TextLosses] | errors.SaeChecksError] = {}
         self._items: dict[str, Measured[ItemLosses] | errors.SaeChecksError] = {}
+        self._choices: dict[str, Measured[ChoiceLosses] | errors.SaeChecksError] = {}
         self._model_problem: errors.MeasuringError | None = None
 
     def text(self, sae_id: str, together: Collection[str]) -> Measured[TextLosses]:
@@ -66,6 +67,11 @@ class LocalExecutor:
         """*sae_id* on the Lambada passages; raises like `text`."""
         self._measure("lambada", self._items, measure.measure_items, sae_id, together)
         return _found(self._items[sae_id])
+
+    def choices(self, sae_id: str, together: Collection[str]) -> Measured[ChoiceLosses]:
+        """*sae_id* on the queries of the Children's Book Test; raises like `text`."""
+        self._measure("cbt", self._choices, choices.measure_choices, sae_id, together)
+        return _found(self._choices[sae_id])
 
     def spliced_forward(self, sae_id: str) -> Callable[[], None]:
         """What a benchmark times: encode, decode and resume the model, on the first sequences of the plan."""

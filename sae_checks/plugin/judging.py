@@ -34,8 +34,14 @@ def judge(executor: LocalExecutor, asked: Asked, sae_id: str, check: checks.Chec
             text = executor.text(sae_id, together)
             readings, provenance = _OF_TEXT[check.name](text.losses), text.provenance
             curve = stats.curve(text.losses) if check is checks.LONG_CONTEXT else ()
+        elif check is checks.CBT:
+            if asked.plan.cbt is None:
+                readings = _not_given(check, "no Children's Book Test was given (--sae-cbt)")
+            else:
+                chosen = executor.choices(sae_id, together)
+                readings, provenance = stats.cbt(chosen.losses), chosen.provenance
         elif asked.plan.lambada is None:
-            readings = _no_lambada(check)
+            readings = _not_given(check, "no Lambada passages were given (--sae-lambada)")
         else:
             items = executor.items(sae_id, together)
             readings, provenance = stats.lambada(items.losses), items.provenance
@@ -77,6 +83,5 @@ def properties(result: Result) -> list[tuple[str, object]]:
     return found
 
 
-def _no_lambada(check: checks.Check) -> tuple[Reading, ...]:
-    reason = "no Lambada passages were given (--sae-lambada)"
+def _not_given(check: checks.Check, reason: str) -> tuple[Reading, ...]:
     return tuple(NotMeasured(measure=m.name, reason=reason) for m in check.measures)
