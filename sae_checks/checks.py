@@ -57,9 +57,9 @@ CBT = Check(
     name="cbt",
     title="Children's Book Test",
     measures=(
-        Measure(name="accuracy_clean", unit="fraction"),
-        Measure(name="accuracy_spliced", unit="fraction"),
-        Measure(name="accuracy_drop", unit="fraction"),
+        Measure(name="choice_accuracy_clean", unit="fraction"),
+        Measure(name="choice_accuracy_spliced", unit="fraction"),
+        Measure(name="choice_accuracy_drop", unit="fraction"),
         Measure(name="chance", unit="fraction"),
         Measure(name="answer_logprob_drop", unit="nats/query"),
     ),

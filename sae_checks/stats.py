@@ -166,7 +166,7 @@ def lambada(losses: ItemLosses) -> tuple[Reading, ...]:
     return (
         _share("accuracy_clean", losses.clean_correct),
         _share("accuracy_spliced", losses.spliced_correct),
-        _paired_drop(losses.clean_correct, losses.spliced_correct),
+        _paired_drop("accuracy_drop", losses.clean_correct, losses.spliced_correct),
         _exp_of_mean("perplexity_clean", -clean),
         _exp_of_mean("perplexity_spliced", -spliced),
         _exp_of_mean("perplexity_ratio", clean - spliced),
@@ -191,9 +191,9 @@ def cbt(losses: ChoiceLosses) -> tuple[Reading, ...]:
         return _all_not_measured(check, "no query")
     chance = math.fsum(1 / losses.n_options) / n
     return (
-        _share("accuracy_clean", losses.clean_correct),
-        _share("accuracy_spliced", losses.spliced_correct),
-        _paired_drop(losses.clean_correct, losses.spliced_correct),
+        _share("choice_accuracy_clean", losses.clean_correct),
+        _share("choice_accuracy_spliced", losses.spliced_correct),
+        _paired_drop("choice_accuracy_drop", losses.clean_correct, losses.spliced_correct),
         Estimate(measure="chance", value=chance, low=chance, high=chance, unit="fraction", n=n),
         _mean("answer_logprob_drop", check, clean - spliced, np.ones(n, dtype=np.int64)),
     )
@@ -282,7 +282,7 @@ def _share(measure: str, flags: Flags) -> Reading:
     return Estimate(measure=measure, value=n_true / n, low=low, high=high, unit="fraction", n=n)
 
 
-def _paired_drop(clean: Flags, spliced: Flags) -> Reading:
+def _paired_drop(measure: str, clean: Flags, spliced: Flags) -> Reading:
     """
     P(clean right) - P(spliced right) on the same items.
 
@@ -291,12 +291,12 @@ def _paired_drop(clean: Flags, spliced: Flags) -> Reading:
     """
     n = len(clean)
     if n == 0:
-        return NotMeasured(measure="accuracy_drop", reason="no item")
+        return NotMeasured(measure=measure, reason="no item")
     lost, won = int((clean & ~spliced).sum()), int((~clean & spliced).sum())
     lost_low, lost_high = _share_bounds(lost, n, ALPHA / 2)
     won_low, won_high = _share_bounds(won, n, ALPHA / 2)
     return Estimate(
-        measure="accuracy_drop",
+        measure=measure,
         value=(lost - won) / n,
         low=lost_low - won_high,
         high=lost_high - won_low,

@@ -77,9 +77,9 @@ def _no_room_to_fail(readings: Sequence[Reading], limit: Limit) -> str | None:
 
     The clean accuracy, at the lower end of its interval, must be at least twice the limit above what guessing gets.
     """
-    if limit.measure != "accuracy_drop" or limit.kind != "max":
+    if not limit.measure.endswith("accuracy_drop") or limit.kind != "max":
         return None
-    clean = next(r for r in readings if r.measure == "accuracy_clean")
+    clean = next(r for r in readings if r.measure == limit.measure.removesuffix("drop") + "clean")
     chance = next((r.value for r in readings if r.measure == "chance" and isinstance(r, Estimate)), 0.0)
     if not isinstance(clean, Estimate) or clean.low >= chance + 2 * limit.value:
         return None

@@ -9,7 +9,7 @@ import numpy as np
 from safetensors.numpy import save_file
 
 from sae_checks import checks
-from sae_checks.losses import ByPosition, ItemLosses, Reconstructions, Span, TextLosses
+from sae_checks.losses import ByPosition, ChoiceLosses, ItemLosses, Reconstructions, Span, TextLosses
 from sae_checks.stats import Estimate
 from sae_checks.thresholds import Limit
 
@@ -183,6 +183,25 @@ def item_losses(
         clean_logprob_nats=np.full(n, -1.0) if clean_logprob is None else floats(clean_logprob),
         spliced_logprob_nats=np.full(n, -1.0) if spliced_logprob is None else floats(spliced_logprob),
         n_target_tokens=np.ones(n, dtype=np.int64),
+    )
+
+
+def choice_losses(
+    clean_correct: Sequence[bool],
+    spliced_correct: Sequence[bool],
+    clean_logprob: Sequence[float] | None = None,
+    spliced_logprob: Sequence[float] | None = None,
+    *,
+    n_options: Sequence[int] | None = None,
+) -> ChoiceLosses:
+    n = len(clean_correct)
+    return ChoiceLosses(
+        queries=100 + np.arange(n),
+        n_options=counts([10] * n if n_options is None else n_options),
+        clean_correct=np.asarray(clean_correct, dtype=np.bool_),
+        spliced_correct=np.asarray(spliced_correct, dtype=np.bool_),
+        clean_logprob_nats=np.full(n, -1.0) if clean_logprob is None else floats(clean_logprob),
+        spliced_logprob_nats=np.full(n, -1.0) if spliced_logprob is None else floats(spliced_logprob),
     )
 
 

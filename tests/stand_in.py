@@ -93,6 +93,18 @@ def parquet(**columns: list[object]) -> bytes:
     return sink.getvalue()
 
 
+def queries(n: int) -> bytes:
+    """Rows as cam-cst/cbt has them, as parquet."""
+    rng = random.Random(n)
+    rows = []
+    for _ in range(n):
+        options = rng.sample(WORDS, 10)
+        sentences = [" ".join([*rng.choices(WORDS, k=3), "."]) for _ in range(20)]
+        rows.append((sentences, "the XXXXX ran .", options[0], options))
+    columns = zip(*rows, strict=True)
+    return parquet(**dict(zip(("sentences", "question", "answer", "options"), map(list, columns), strict=True)))
+
+
 def stock(hub, folder: Path) -> None:
     """Put the model, the release and its default corpora on *hub*."""
     hub.model("gpt2", model_files(folder))
@@ -102,3 +114,8 @@ def stock(hub, folder: Path) -> None:
     card = "---\nconfigs:\n- config_name: default\n  data_files:\n  - split: test\n    path: data/test-*\n---\n"
     passages = parquet(text=documents(40, 20))
     hub.dataset("EleutherAI/lambada_openai", {"README.md": card.encode(), "data/test-00000-of-00001.parquet": passages})
+    files = {f"{config}/test-00000-of-00001.parquet": queries(n) for config, n in (("CN", 30), ("NE", 20))}
+    card = "---\nconfigs:\n"
+    for config in ("CN", "NE"):
+        card += f"- config_name: {config}\n  data_files:\n  - split: test\n    path: {config}/test-*\n"
+    hub.dataset("cam-cst/cbt", {"README.md": f"{card}---\n".encode(), **files})

@@ -67,7 +67,9 @@ def results(tmp_path_factory):
         corpus=str(DEMO.corpus),
         lambada=str(DEMO.lambada),
         n_sequences=64,
+        cbt=str(DEMO.cbt),
         n_items=200,
+        n_queries=40,
         device="cpu",
     )
     asked = settle(options)
@@ -86,11 +88,13 @@ def value(result, measure_name):
 
 @pytest.mark.parametrize("hook", HOOKS)
 def test_an_exact_reconstruction_is_green_everywhere(results, hook):
-    """The identity SAE passes all four checks, and its increase is within 1e-5 nats of nothing."""
+    """The identity SAE passes all checks, and its increase is within 1e-5 nats of nothing."""
     of_sae = {check.name: results[f"{hook}/identity", check.name] for check in checks.CHECKS}
     assert {name: r.outcome for name, r in of_sae.items()} == dict.fromkeys(of_sae, "passed")
     assert abs(value(of_sae["ce_loss"], "ce_increase")) <= 1e-5
     assert value(of_sae["lambada"], "accuracy_drop") == 0
+    assert value(of_sae["cbt"], "choice_accuracy_drop") == 0
+    assert abs(value(of_sae["cbt"], "answer_logprob_drop")) <= 1e-4
     assert abs(value(of_sae["long_context"], "degradation")) <= 1e-5
 
 
@@ -120,9 +124,17 @@ def test_an_sae_as_trained_is_green(results, hook):
 
 
 @pytest.mark.parametrize("hook", HOOKS)
-def test_a_zero_decoder_loses_the_answers(results, hook):
-    """The Lambada check is red when every reconstruction is the bias alone."""
-    result = results[f"{hook}/zero decoder", "lambada"]
+@pytest.mark.parametrize("check", ["lambada", "cbt"])
+def test_a_zero_decoder_loses_the_answers(results, hook, check):
+    """Last words and choices are red when every reconstruction is the bias alone."""
+    result = results[f"{hook}/zero decoder", check]
+    assert result.outcome == "failed", result.reason
+
+
+@pytest.mark.parametrize("hook", HOOKS)
+def test_a_shuffled_decoder_loses_the_choices(results, hook):
+    """Latents that write each other's directions leave little to choose by."""
+    result = results[f"{hook}/shuffled decoder", "cbt"]
     assert result.outcome == "failed", result.reason
 
 

@@ -14,10 +14,17 @@ COUNTS = {
     "sae_sequences": ("n_sequences", 1),
     "sae_context": ("n_context_tokens", 2),
     "sae_items": ("n_items", 1),
+    "sae_queries": ("n_queries", 1),
     "sae_seed": ("seed", 0),
     "sae_batch_tokens": ("n_batch_tokens", 1),
 }
-PATHS = {"sae_corpus": "corpus", "sae_lambada": "lambada", "sae_thresholds": "thresholds", "sae_record": "record"}
+PATHS = {
+    "sae_corpus": "corpus",
+    "sae_lambada": "lambada",
+    "sae_cbt": "cbt",
+    "sae_thresholds": "thresholds",
+    "sae_record": "record",
+}
 
 
 def parsed(**raw):
@@ -43,9 +50,11 @@ def test_every_option_is_parsed():
         "sae_model": "m",
         "sae_corpus": "c.txt",
         "sae_lambada": "l.jsonl",
+        "sae_cbt": ":NE",
         "sae_sequences": "3",
         "sae_context": "5",
         "sae_items": "7",
+        "sae_queries": "8",
         "sae_seed": "11",
         "sae_device": "cpu",
         "sae_dtype": "bfloat16",
@@ -64,9 +73,11 @@ def test_every_option_is_parsed():
         model="m",
         corpus="c.txt",
         lambada="l.jsonl",
+        cbt=":NE",
         n_sequences=3,
         n_context_tokens=5,
         n_items=7,
+        n_queries=8,
         seed=11,
         device="cpu",
         dtype="bfloat16",

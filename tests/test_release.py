@@ -473,6 +473,7 @@ def test_the_demo_is_whole():
     assert found.model.is_dir()
     assert found.corpus.is_file()
     assert found.lambada.is_file()
+    assert found.cbt.is_file()
 
 
 @needs_demo

@@ -18,7 +18,7 @@ BROKEN, SOUND, ALSO_SOUND = HOOKS
 def test_identity_is_green(gate):
     """An exact reconstruction passes every check of every SAE: exit code 0."""
     run = gate()
-    assert (run.exit_code, run.counts) == (0, {"passed": 12}), run.text
+    assert (run.exit_code, run.counts) == (0, {"passed": 15}), run.text
     assert run.outcomes == {(hook, check): "passed" for hook in HOOKS for check in CHECKS}
 
 
@@ -45,10 +45,10 @@ def test_identity_draws_the_curve(gate):
 
 
 def test_zero_decoder_is_red(tmp_path, gate):
-    """A reconstruction of nothing fails on loss, Lambada and variance: exit code 1, each a <failure> with its limit."""
+    """A reconstruction of nothing fails on loss, Lambada, choices and variance: exit code 1, each a <failure>."""
     run = gate(saes=write_zero_sae(tmp_path / "saes" / "zero", SOUND).parent)
-    assert (run.exit_code, run.counts) == (1, {"failed": 3, "passed": 1}), run.text
-    for check in ("ce_loss", "lambada", "sparsity"):
+    assert (run.exit_code, run.counts) == (1, {"failed": 4, "passed": 1}), run.text
+    for check in ("ce_loss", "lambada", "cbt", "sparsity"):
         assert run.outcomes["zero", check] == "failed"
         message = run.junit["zero", check].find("failure").get("message")
         assert message.startswith(f"Failed: FAILED: {check} of zero: ")
@@ -60,7 +60,7 @@ def test_red_and_green_in_one_release(tmp_path, tiny, gate):
     saes = copy_saes(tiny, tmp_path / "saes")
     write_zero_sae(saes / "zero", SOUND)
     run = gate(saes=saes)
-    assert (run.exit_code, run.counts) == (1, {"failed": 3, "passed": 13}), run.text
+    assert (run.exit_code, run.counts) == (1, {"failed": 4, "passed": 16}), run.text
     assert {outcome for (sae_id, _), outcome in run.outcomes.items() if sae_id != "zero"} == {"passed"}
 
 
@@ -141,11 +141,11 @@ def _no_bos_rule(sae):
     ],
 )
 def test_one_broken_sae_is_an_error_and_the_others_are_judged(tmp_path, tiny, gate, damage, said):
-    """What is wrong with one SAE is a JUnit <error> of its four checks, in one sentence; the others are judged."""
+    """What is wrong with one SAE is a JUnit <error> of its five checks, in one sentence; the others are judged."""
     saes = copy_saes(tiny, tmp_path / "saes")
     damage(saes / BROKEN)
     run = gate(saes=saes)
-    assert (run.exit_code, run.counts) == (1, {"passed": 8, "errors": 4}), run.text
+    assert (run.exit_code, run.counts) == (1, {"passed": 10, "errors": 5}), run.text
     for check in CHECKS:
         result, case = run.results[BROKEN, check], run.junit[BROKEN, check]
         assert (result.outcome, result.estimates) == ("error", ())
@@ -172,7 +172,7 @@ def test_pickle_is_never_opened(tmp_path, tiny, gate, name):
     _no_weights(saes / BROKEN)
     (saes / BROKEN / name).write_bytes(pickle.dumps(_Payload(tmp_path / "ran")))
     run = gate(saes=saes)
-    assert (run.exit_code, run.counts) == (1, {"passed": 8, "errors": 4}), run.text
+    assert (run.exit_code, run.counts) == (1, {"passed": 10, "errors": 5}), run.text
     assert "only a pickle is present" in run.results[BROKEN, "ce_loss"].reason
     assert not (tmp_path / "ran").exists()
     pickle.loads((saes / BROKEN / name).read_bytes()).close()
@@ -182,7 +182,7 @@ def test_pickle_is_never_opened(tmp_path, tiny, gate, name):
 def test_unknown_training_context(tmp_path, gate):
     """Without context_size long_context is skipped with its reason, and the other checks decide."""
     run = gate(saes=write_sae(tmp_path / "saes" / "a", SOUND, metadata={"context_size": None}).parent)
-    assert (run.exit_code, run.counts) == (0, {"passed": 3, "skipped": 1}), run.text
+    assert (run.exit_code, run.counts) == (0, {"passed": 4, "skipped": 1}), run.text
     assert run.outcomes["a", "long_context"] == "not_measured"
     assert "training context is unknown" in run.junit["a", "long_context"].find("skipped").get("message")
 
@@ -199,7 +199,7 @@ def test_all_checks_skipped_is_not_a_pass(tmp_path, gate):
     """An SAE of which nothing was measured leaves the run red."""
     saes = write_sae(tmp_path / "saes" / "a", SOUND, metadata={"context_size": None}).parent
     run = gate("-k", "long_context or lambada", saes=saes, lambada=False)
-    assert (run.exit_code, run.counts) == (1, {"skipped": 2, "deselected": 2}), run.text
+    assert (run.exit_code, run.counts) == (1, {"skipped": 2, "deselected": 3}), run.text
     assert "got no verdict: this is not a pass" in run.text
 
 
@@ -209,22 +209,29 @@ def test_one_sae_without_a_verdict_is_not_a_pass(tmp_path, tiny, gate):
     shutil.rmtree(saes / BROKEN)
     write_sae(saes / BROKEN, BROKEN, metadata={"context_size": None})
     run = gate("-k", "long_context", saes=saes)
-    assert (run.exit_code, run.counts) == (1, {"passed": 2, "skipped": 1, "deselected": 9}), run.text
+    assert (run.exit_code, run.counts) == (1, {"passed": 2, "skipped": 1, "deselected": 12}), run.text
     assert f"no verdict for {BROKEN}" in run.text
 
 
 def test_lambada_alone_with_nothing_measurable(gate):
     """-k lambada without a Lambada file is not a pass."""
     run = gate("-k", "lambada", lambada=False)
-    assert (run.exit_code, run.counts) == (1, {"skipped": 3, "deselected": 9}), run.text
+    assert (run.exit_code, run.counts) == (1, {"skipped": 3, "deselected": 12}), run.text
 
 
 def test_lambada_without_a_file(gate):
     """Without --sae-lambada the check is skipped with the reason, and the run is judged on the others."""
     run = gate("-rs", lambada=False)
-    assert (run.exit_code, run.counts) == (0, {"passed": 9, "skipped": 3}), run.text
+    assert (run.exit_code, run.counts) == (0, {"passed": 12, "skipped": 3}), run.text
     assert run.results[SOUND, "lambada"].reason == "no Lambada passages were given (--sae-lambada)"
     assert "no Lambada passages were given" in run.text
+
+
+def test_cbt_without_a_file(tiny, gate):
+    """Without --sae-cbt that check is skipped with the reason, and the run is judged on the others."""
+    run = gate("-rs", options=[asked for asked in tiny.args() if not asked.startswith("--sae-cbt")])
+    assert (run.exit_code, run.counts) == (0, {"passed": 12, "skipped": 3}), run.text
+    assert run.results[SOUND, "cbt"].reason == "no Children's Book Test was given (--sae-cbt)"
 
 
 def test_lambada_of_a_model_that_knows_no_answer(tmp_path, gate):
@@ -232,7 +239,7 @@ def test_lambada_of_a_model_that_knows_no_answer(tmp_path, gate):
     path = tmp_path / "unanswerable.jsonl"
     path.write_text("".join(json.dumps({"text": f"bad tell {i * 'dint '}zzz"}) + "\n" for i in range(12)))
     run = gate(f"--sae-lambada={path}", lambada=False)
-    assert (run.exit_code, run.counts) == (0, {"passed": 9, "skipped": 3}), run.text
+    assert (run.exit_code, run.counts) == (0, {"passed": 12, "skipped": 3}), run.text
     result = run.results[SOUND, "lambada"]
     assert "clean accuracy too low" in result.reason
     assert {e.measure: e.value for e in result.estimates}["accuracy_clean"] == 0
