@@ -267,3 +267,30 @@ def test_no_query_measures_nothing():
     one = {r.measure: r for r in stats.cbt(choice_losses([True], [False]))}
     assert isinstance(one["answer_logprob_drop"], NotMeasured)
     assert isinstance(one["choice_accuracy_drop"], Estimate)
+
+
+@pytest.mark.parametrize(
+    ("asked", "on_hub", "offline", "source"),
+    [
+        (None, True, False, "cam-cst/cbt@c:CN:test"),
+        (":NE", True, False, "cam-cst/cbt@c:NE:test"),
+        (":NE", False, False, "cam-cst/cbt@c:NE:test"),
+        (":NE:validation", True, False, "cam-cst/cbt@c:NE:validation"),
+        ("org/own:x", True, False, "org/own@c:x:test"),
+        ("own.parquet", True, True, "own.parquet"),
+        (None, False, False, None),
+        (None, True, True, None),
+    ],
+)
+def test_where_the_queries_come_from(monkeypatch, asked, on_hub, offline, source):
+    """Common nouns by default where the release is of the Hub; other configurations by a colon; offline no default."""
+    from sae_checks import corpus_place, hub, plan
+    from sae_checks.options import Options
+
+    def pin(repo_id, *, kind, revision, offline):
+        return hub.HubRepo(repo_id=repo_id, kind=kind, commit="c", files=(), offline=offline)
+
+    monkeypatch.setattr(hub, "pin", pin)
+    options = Options(release="r", cbt=asked, offline=offline)
+    found = plan._corpus_place(asked, None, corpus_place.CBT, options, on_hub=on_hub)
+    assert (None if found is None else found.source) == source

@@ -181,3 +181,18 @@ def test_the_embedded_release_is_small_and_whole():
             "blocks.3.hook_resid_post",
         ]
         assert all(dataclasses.replace(s, weights=None).n_training_context_tokens == 64 for s in found.saes)
+
+
+def test_the_choices_of_the_demo_are_what_its_script_writes():
+    """cbt.jsonl comes from its seed, each row can be answered, and the answer's place among the options varies."""
+    from itertools import islice
+
+    from sae_checks.corpora.files import read_queries
+    from sae_checks.demo import choices
+
+    rows = list(islice(choices.rows(choices.SEED), choices.N_QUERIES))
+    assert [json.loads(line) for line in DEMO.cbt.read_text("utf-8").splitlines()] == rows
+    queries = read_queries(DEMO.cbt)
+    assert {len(query.options) for query in queries} == {10}
+    assert len({query.options.index(query.answer) for query in queries}) == 10
+    assert len({query.answer for query in queries}) > 60

@@ -250,3 +250,42 @@ def test_documents_are_told_apart_by_their_ids():
     """The seeded order depends on the ids, not on where they stand."""
     assert identity(row(2, 3)) != identity(row(23))
     assert identity("a") == "a"
+
+
+@pytest.mark.slow
+def test_the_gate_measures_ids_as_it_measures_their_text(tmp_path):
+    """The same documents as text and as ids in parquet: the same loss; ids that are not their text's: an error."""
+    import torch
+
+    from sae_checks import checks, release
+    from sae_checks.executors.local import LocalExecutor
+    from sae_checks.model import hugging_face
+    from sae_checks.options import Options
+    from sae_checks.plugin.asking import settle
+    from sae_checks.plugin.judging import judge
+
+    demo = release.resolve("demo")
+    tokenizer = hugging_face.load(demo.model, dtype="float32", device=torch.device("cpu")).tokenizer
+    texts = files.read_documents(demo.corpus)[:10]
+    ids = [tokenizer(t)["input_ids"] for t in texts]
+    with_bos = [[tokenizer.bos_token_id, *of_text] for of_text in ids]
+    corpora = {
+        "text": parquet(tmp_path / "text.parquet", text=list(texts)),
+        "ids": parquet(tmp_path / "ids.parquet", input_ids=with_bos),
+        "wrong": parquet(
+            tmp_path / "wrong.parquet", input_ids=[[i ^ 1 for i in of_text] for of_text in ids], text=texts
+        ),
+    }
+    results = {}
+    for name, path in corpora.items():
+        asked = settle(
+            Options(release="demo", corpus=str(path), sae_ids=("blocks.1.*",), n_context_tokens=64, device="cpu")
+        )
+        executor = LocalExecutor(asked.plan, lambda *_: None)
+        (sae_id,) = asked.plan.release.sae_ids
+        results[name] = judge(executor, asked, sae_id, checks.CE_LOSS, [sae_id])
+    assert results["wrong"].outcome == "error"
+    assert "were made by another tokenizer than the model's" in results["wrong"].reason
+    values = [{e.measure: e.value for e in results[name].estimates} for name in ("text", "ids")]
+    assert values[0] == pytest.approx(values[1], rel=1e-6)
+    assert results["ids"].provenance.corpus.n_scored_tokens == 10 * 62

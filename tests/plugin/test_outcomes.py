@@ -284,7 +284,7 @@ def test_broken_model_is_an_error_of_every_check(tmp_path, tiny, gate, damage):
     shutil.copytree(tiny.model, model)
     damage(model)
     run = gate(f"--sae-model={model}")
-    assert (run.exit_code, run.counts) == (1, {"errors": 12}), run.text
+    assert (run.exit_code, run.counts) == (1, {"errors": 15}), run.text
     assert set(run.outcomes.values()) == {"error"}
     assert str(model) in run.results[SOUND, "ce_loss"].reason
 
