@@ -117,7 +117,7 @@ def test_k_by_check(gate):
 def test_k_by_sae(gate):
     """-k with a part of an SAE's id runs its checks."""
     run = gate("-k", "resid_post")
-    assert (run.exit_code, run.counts["passed"]) == (0, 4), run.text
+    assert (run.exit_code, run.counts["passed"]) == (0, 5), run.text
 
 
 def test_k_that_matches_nothing(gate):
