@@ -82,7 +82,7 @@ def _no_room_to_fail(readings: Sequence[Reading], limit: Limit) -> str | None:
     """
     if limit.measure != "accuracy_drop" or limit.kind != "max":
         return None
-    clean = next(r for r in readings if r.measure == "accuracy_clean")
+    clean = next((r for r in readings if r.measure == "accuracy_clean"), None)
     if not isinstance(clean, Estimate) or clean.low >= 2 * limit.value:
         return None
     return (
