@@ -1,17 +1,97 @@
-"""Hook names, as TransformerLens gives them. The one place that reads them."""
+"""Hook names. The one place that reads them: TransformerLens's own, and the module names of transformers."""
 
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
+from functools import cache
+from typing import Literal
 
-_RESIDUAL = re.compile(r"blocks\.(\d{1,4})\.hook_resid_(pre|post)")
+Place = Literal[
+    "resid_pre", "z", "attn_out", "resid_mid", "mlp_in", "normalized_mlp_in", "mlp_module_in", "mlp_out", "resid_post"
+]
+"""
+Where in a block; in the order of the computation.
+
+`mlp_in` is the residual stream as the MLP's branch alone reads it; `normalized_mlp_in` is that divided by its scale,
+before the norm's weights; `mlp_module_in` is with them, what the MLP is called with.
+"""
+
+_OF_TRANSFORMER_LENS: dict[str, Place] = {
+    "hook_resid_pre": "resid_pre",
+    "attn.hook_z": "z",
+    "hook_attn_out": "attn_out",
+    "hook_resid_mid": "resid_mid",
+    "hook_mlp_in": "mlp_in",
+    "ln2.hook_normalized": "normalized_mlp_in",
+    "mlp.hook_in": "mlp_module_in",  # TransformerBridge's name, which SAE Lens gives some transcoders
+    "hook_mlp_out": "mlp_out",
+    "hook_resid_post": "resid_post",
+}
+_OF_HUGGING_FACE: dict[str, str] = {
+    "": "hook_resid_post",
+    "output": "hook_resid_post",
+    "self_attn.o_proj.input": "attn.hook_z",
+    "pre_feedforward_layernorm.output": "mlp.hook_in",
+    "post_feedforward_layernorm.output": "hook_mlp_out",
+}
+_ORDER: dict[Place, float] = {
+    "resid_pre": 0.0,
+    "z": 0.1,
+    "attn_out": 0.2,
+    "resid_mid": 0.3,
+    "mlp_in": 0.4,
+    "normalized_mlp_in": 0.5,
+    "mlp_module_in": 0.6,
+    "mlp_out": 0.7,
+    "resid_post": 1.0,
+}
+_NAME = re.compile(r"blocks\.(\d{1,4})\.([a-z_0-9.]+)")
+_MODULE = re.compile(r"(?:(?:model|transformer|gpt_neox|language_model)\.)*(?:layers|h)\.(\d{1,4})(?:\.([a-z_0-9.]+))?")
+
+KNOWN = tuple(f"blocks.L.{name}" for name in _OF_TRANSFORMER_LENS)
 
 
-def boundary(hook: str) -> int | None:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hook:
+    """One point of the computation."""
+
+    name: str
+    layer: int
+    """the block it lies in."""
+    place: Place
+
+    @property
+    def depth(self) -> float:
+        """Blocks before it; `blocks.2.hook_resid_post` and `blocks.3.hook_resid_pre` are one point, at 3."""
+        return self.layer + _ORDER[self.place]
+
+    @property
+    def is_centred(self) -> bool:
+        """Whether `center_writing_weights` takes the mean over d_model away from what it carries."""
+        return self.place not in ("z", "normalized_mlp_in", "mlp_module_in")
+
+    @property
+    def boundary(self) -> int | None:
+        """Blocks before this point of the residual stream between blocks; None for hooks within one."""
+        return int(self.depth) if self.place in ("resid_pre", "resid_post") else None
+
+
+@cache
+def parse(name: str) -> Hook | None:
+    """The hook that TransformerLens calls *name*; None for names that are not known."""
+    match = _NAME.fullmatch(name)
+    place = _OF_TRANSFORMER_LENS.get(match[2]) if match else None
+    return None if match is None or place is None else Hook(name=name, layer=int(match[1]), place=place)
+
+
+def of_module(name: str) -> str | None:
     """
-    Which point of the residual stream *hook* names: 0 before the first block, n_layers after the last.
+    TransformerLens's name for what transformers calls *name* (`model.layers.3`, `model.layers.3.output`, ...).
 
-    `blocks.2.hook_resid_post` and `blocks.3.hook_resid_pre` are one point. None: not a residual hook this reads.
+    Only names that mean the same in every family: the output of a Gemma `mlp` is not what TransformerLens calls
+    `hook_mlp_out`, since a norm follows. None for all others.
     """
-    match = _RESIDUAL.fullmatch(hook)
-    return None if match is None else int(match[1]) + (match[2] == "post")
+    match = _MODULE.fullmatch(name)
+    inner = _OF_HUGGING_FACE.get(match[2] or "") if match else None
+    return None if match is None or inner is None else f"blocks.{match[1]}.{inner}"

@@ -14,6 +14,7 @@ Bos = Literal["auto", "on", "off"]
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
 DTYPES = ("float32", "bfloat16", "float16")
+BACKENDS = ("auto", "transformers", "transformer_lens")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,6 +51,13 @@ SPECS: tuple[OptionSpec, ...] = (
         metavar="NAME",
         help="the language model: a folder in Hugging Face format, or a Hub repository org/name[@revision]; default: "
         "the one that the release names",
+    ),
+    OptionSpec(
+        flag="--sae-backend",
+        metavar="B",
+        default="auto",
+        help="what runs the model: transformers, transformer_lens, or auto (transformers wherever it has the SAE's "
+        "hooks)",
     ),
     OptionSpec(
         flag="--sae-corpus",
@@ -111,6 +119,7 @@ class Options:
     sae_ids: tuple[str, ...] = ()
     """fnmatch patterns; empty means every SAE."""
     model: str | None = None
+    backend: str = "auto"
     corpus: str | None = None
     lambada: str | None = None
     n_sequences: int = 256
@@ -176,6 +185,7 @@ def parse(raw: Mapping[str, str | list[str] | None]) -> Options:
         offline=text("sae_offline") is not None,
         sae_ids=tuple([patterns] if isinstance(patterns, str) else patterns),
         model=path_or_name("sae_model"),
+        backend=choice("sae_backend", BACKENDS),
         corpus=path_or_name("sae_corpus"),
         lambada=path_or_name("sae_lambada"),
         n_sequences=count("sae_sequences"),

@@ -21,6 +21,8 @@ class ModelFacts:
     architecture: str
     """its transformers class."""
     backend: str
+    processing: tuple[str, ...]
+    """what TransformerLens did to the weights, by its own keywords."""
     dtype: str
     device: str
     n_layers: int
@@ -54,6 +56,10 @@ class SaeFacts:
 
     sae_id: str
     hook: str
+    hook_out: str
+    """where it writes; *hook* but for transcoders."""
+    head: int | None
+    """the one attention head that it reads and writes."""
     architecture: str
     d_in: int
     d_sae: int

@@ -37,7 +37,7 @@ class Release:
 
     @property
     def sae_ids(self) -> tuple[str, ...]:
-        """In the release's order: by layer, then by name."""
+        """In the release's order: by depth, then by name."""
         return tuple(sae.sae_id for sae in self.saes)
 
 
@@ -198,5 +198,5 @@ def _id(path: str) -> str:
     return errors.shown(path.replace("\\", "\\\\"), n_most=100_000)
 
 
-def _place_in_release(sae: Sae | BrokenSae) -> tuple[int, str]:
-    return (sae.layer if isinstance(sae, Sae) else 1_000_000, sae.sae_id)
+def _place_in_release(sae: Sae | BrokenSae) -> tuple[float, str]:
+    return (sae.depth if isinstance(sae, Sae) else 1_000_000, sae.sae_id)

@@ -11,10 +11,10 @@ import sae_checks
 
 PACKAGE = Path(sae_checks.__file__).parent
 FLOORS = {
-    "ground": "errors options checks golden hooks safetensors_header sae_cfg hub registry release corpus_place plan "
-    "losses provenance",
-    "measuring": "corpora model sae splice measure executors",
-    "judging": "thresholds stats comparison verdict record calibrate report",
+    "ground": "errors options checks golden hooks safetensors_header sae_cfg patience hub registry release "
+    "corpus_place plan losses provenance",
+    "measuring": "corpora model sae splice position_sums measure executors",
+    "judging": "thresholds estimates stats curves comparison verdict record calibrate report",
     "roof": "plugin gate demo cli __main__",
 }
 FLOOR_OF = {room: floor for floor, rooms in FLOORS.items() for room in rooms.split()}

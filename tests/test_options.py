@@ -55,6 +55,7 @@ def test_every_option_is_parsed():
         "sae_seed": "11",
         "sae_device": "cpu",
         "sae_dtype": "bfloat16",
+        "sae_backend": "transformer_lens",
         "sae_batch_tokens": "13",
         "sae_special_tokens": "replace",
         "sae_bos": "off",
@@ -77,6 +78,7 @@ def test_every_option_is_parsed():
         seed=11,
         device="cpu",
         dtype="bfloat16",
+        backend="transformer_lens",
         n_batch_tokens=13,
         special_tokens="replace",
         bos="off",
@@ -171,6 +173,7 @@ def test_numbers_in_other_forms_are_refused(text):
         ("sae_device", ""),
         ("sae_dtype", "float64"),
         ("sae_dtype", "int8"),
+        ("sae_backend", "nnsight"),
         ("sae_special_tokens", "drop"),
         ("sae_bos", "yes"),
         ("sae_bos", "True"),
@@ -185,10 +188,11 @@ def test_a_value_outside_its_choices_is_refused(key, value):
 
 @pytest.mark.parametrize("device", options.DEVICES)
 @pytest.mark.parametrize("dtype", options.DTYPES)
-def test_every_choice_is_taken(device, dtype):
-    """Every device goes with every dtype as far as options are concerned."""
-    asked = parsed(sae_device=device, sae_dtype=dtype)
-    assert (asked.device, asked.dtype) == (device, dtype)
+@pytest.mark.parametrize("backend", options.BACKENDS)
+def test_every_choice_is_taken(device, dtype, backend):
+    """Every device goes with every dtype and backend as far as options are concerned."""
+    asked = parsed(sae_device=device, sae_dtype=dtype, sae_backend=backend)
+    assert (asked.device, asked.dtype, asked.backend) == (device, dtype, backend)
 
 
 @pytest.mark.parametrize("bos", ["auto", "on", "off"])

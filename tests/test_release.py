@@ -21,7 +21,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from strategies import HOSTILE
 
-from sae_checks import errors, hooks, release
+from sae_checks import errors, release
 from sae_checks.release import BrokenSae, Sae, resolve
 
 DEMO = Path(release.__file__).parent / "demo" / "files"
@@ -59,14 +59,18 @@ def test_a_folder_of_one_sae(tmp_path):
             remote=None,
             overrides={},
             hook="blocks.2.hook_resid_pre",
-            layer=2,
+            hook_out="blocks.2.hook_resid_pre",
+            head=None,
+            depth=2.0,
             architecture="standard",
             d_in=D_IN,
+            d_out=D_IN,
             d_sae=D_SAE,
             n_training_context_tokens=16,
             prepend_bos=True,
             model_name="tiny",
-            center_writing_weights=True,
+            model_kwargs=(("center_writing_weights", True),),
+            exclude_special_tokens=False,
         ),
     )
 
@@ -77,39 +81,13 @@ def test_a_tree_of_saes_in_order_of_their_layers(tmp_path):
         write_sae_at_layer(tmp_path / sae_id, layer)
     found = resolve(str(tmp_path))
     assert found.sae_ids == ("a/two", "b/two", "nine", "a/ten")
-    assert [sae.layer for sae in found.saes] == [2, 2, 9, 10]
+    assert [sae.depth for sae in found.saes] == [2, 2, 9, 10]
 
 
 def test_the_output_of_a_layer_is_the_input_of_the_next(tmp_path):
     """hook_resid_post of block 1 stands where hook_resid_pre of block 2 does."""
     write_sae(tmp_path / "post", metadata={"hook_name": "blocks.1.hook_resid_post"})
-    assert only(tmp_path).layer == 2
-
-
-@given(st.integers(0, 9999))
-def test_boundaries_count_the_blocks_before_them(layer):
-    """pre names the point before its block, post the point after it."""
-    assert hooks.boundary(f"blocks.{layer}.hook_resid_pre") == layer
-    assert hooks.boundary(f"blocks.{layer}.hook_resid_post") == layer + 1
-
-
-@pytest.mark.parametrize(
-    "hook",
-    [
-        "",
-        "blocks.2.hook_mlp_out",
-        "blocks.2.hook_resid_mid",
-        "blocks.-1.hook_resid_pre",
-        "blocks.12345.hook_resid_pre",
-        "blocks.2.hook_resid_pre.hook",
-        "xblocks.2.hook_resid_pre",
-        "blocks.2.hook_resid_pre\n",
-        "blocks_2_hook_resid_pre",
-    ],
-)
-def test_other_hooks_have_no_boundary(hook):
-    """What is not a hook of the residual stream, whole and exact, is not guessed at."""
-    assert hooks.boundary(hook) is None
+    assert only(tmp_path).depth == 2
 
 
 def test_patterns_narrow_the_release(tmp_path):
@@ -203,9 +181,33 @@ def test_a_missing_hook_is_refused(tmp_path, value):
 
 
 def test_an_unknown_hook_is_refused(tmp_path):
-    """A hook that is not of the residual stream is named with those that are."""
-    write_sae(tmp_path / "sae", metadata={"hook_name": "blocks.2.hook_mlp_out"})
-    refused(tmp_path, "blocks.2.hook_mlp_out", "hook_resid_pre")
+    """A hook that is not known is named with those that are."""
+    write_sae(tmp_path / "sae", metadata={"hook_name": "blocks.2.hook_mlp_post"})
+    refused(tmp_path, "blocks.2.hook_mlp_post", "hook_mlp_out")
+
+
+def test_a_transcoder_writes_at_another_hook(tmp_path):
+    """The hook that is written and its width are the transcoder's own; W_dec and b_dec must have that width."""
+    names = {"hook_name": "blocks.2.ln2.hook_normalized", "hook_name_out": "blocks.2.hook_mlp_out"}
+    folder = write_sae(tmp_path / "sae", architecture="transcoder", d_out=D_IN, metadata=names)
+    sae = only(tmp_path)
+    assert (sae.hook, sae.hook_out, sae.d_out) == (names["hook_name"], names["hook_name_out"], D_IN)
+    cfg_file = folder / "cfg.json"
+    cfg_file.write_text(cfg_file.read_text().replace(f'"d_out": {D_IN}', f'"d_out": {D_IN + 1}'))
+    refused(tmp_path, "W_dec", str((D_SAE, D_IN + 1)))
+
+
+def test_the_name_that_transformers_gives_a_place_counts(tmp_path):
+    """SAE Lens calls the input of Gemma 3's MLP hook_mlp_in, which to TransformerLens lies before the norm."""
+    module = "model.layers.2.pre_feedforward_layernorm.output"
+    write_sae(tmp_path / "sae", metadata={"hook_name": "blocks.2.hook_mlp_in", "hf_hook_name": module})
+    assert only(tmp_path).hook == "blocks.2.mlp.hook_in"
+
+
+def test_one_head_of_hook_z(tmp_path):
+    """A head is kept for hook_z and refused elsewhere."""
+    write_sae(tmp_path / "z", metadata={"hook_name": "blocks.2.attn.hook_z", "hook_head_index": 3})
+    assert only(tmp_path).head == 3
 
 
 @pytest.mark.parametrize(("key", "shape"), [("d_sae", (10**15, D_IN)), ("d_in", (D_SAE, 10**15))])
@@ -230,7 +232,7 @@ def test_absurd_sizes_are_refused_without_allocating(tmp_path, key, shape):
         ("hook_head_index", 3),
         ("seqpos_slice", [1, None]),
         ("seqpos_slice", [0, 128]),
-        ("hook_name_out", "blocks.3.hook_resid_pre"),
+        ("hook_head_index_out", 1),
         ("reshape_activations", "hook_z"),
     ],
 )
@@ -257,6 +259,7 @@ def test_what_would_have_to_be_ignored_is_refused(tmp_path, key, value, of_metad
         ("seqpos_slice", [None, None]),
         ("hook_name_out", None),
         ("hook_name_out", "blocks.2.hook_resid_pre"),
+        ("hook_name_out", "blocks.3.hook_resid_pre"),
         ("reshape_activations", "none"),
     ],
 )
@@ -307,7 +310,7 @@ def test_a_flat_cfg_of_earlier_sae_lens_is_read(tmp_path):
     """All on one level, hook_point for the hook, a BOS unless said otherwise."""
     write_sae(tmp_path / "sae", written=flat_cfg())
     sae = only(tmp_path)
-    assert (sae.hook, sae.layer) == ("blocks.2.hook_resid_pre", 2)
+    assert (sae.hook, sae.depth) == ("blocks.2.hook_resid_pre", 2)
     assert (sae.n_training_context_tokens, sae.model_name) == (16, "tiny")
     assert sae.prepend_bos is True
 

@@ -1,4 +1,9 @@
-"""Options in, a settled plan out; anything wrong with what was asked ends the run here, with exit code 4."""
+"""
+Options in, a settled plan out.
+
+Anything wrong with what was asked ends the run here, with exit code 4. What the Hub does not give is no mistake of
+whoever asked: it becomes an error of the collection, so that JUnit has it.
+"""
 
 from __future__ import annotations
 
@@ -6,10 +11,10 @@ import pickle
 
 import pytest
 
-from sae_checks import checks, errors, options, plan, release, thresholds
+from sae_checks import checks, errors, hub, options, plan, release, thresholds
 from sae_checks.corpora import files
 from sae_checks.plugin.reporting import Reporter
-from sae_checks.plugin.state import ASKED, GATE, GATE_ID, LEDGER, Asked, Ledger
+from sae_checks.plugin.state import ASKED, GATE, GATE_ID, HUB_PROBLEM, LEDGER, Asked, Ledger
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -31,9 +36,16 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "sae_check(name): a check of the gate; sae-checks judges its SAE")
     try:
         asked = _asked(config)
-    except (errors.UsageError, errors.HubError) as problem:
+    except (errors.UsageError, errors.HubNameError) as problem:
         raise pytest.UsageError(str(problem)) from None
+    except errors.HubError as problem:
+        asked = problem
     if asked is None:
+        return
+    if isinstance(asked, errors.HubError):
+        config.stash[HUB_PROBLEM] = asked
+        config.args = [str(GATE)]  # whatever paths were given: `collection.Unsettled` takes the gate's place
+        config.option.continue_on_collection_errors = True  # exit code 1 as for any error, and not 2, "interrupted"
         return
     config.stash[ASKED] = asked
     config.stash[LEDGER] = Ledger()
@@ -60,16 +72,25 @@ def pytest_report_header(config: pytest.Config) -> list[str]:
     lambada = f"Lambada {settled.lambada.source}" if settled.lambada is not None else "no Lambada"
     return [
         f"sae-checks: {settled.release.name}, {len(settled.release.saes)} SAE(s), {size}",
+        *_pinned(settled.release, offline=settled.options.offline),
         f"sae-checks: model {settled.model.source}, text {settled.corpus.source}, {lambada}",
     ]
 
 
-def _asked(config: pytest.Config) -> Asked | None:
+def _pinned(found: release.Release, *, offline: bool) -> list[str]:
+    """Which commit a release of the Hub is judged at, and whether the Hub was asked."""
+    if found.revision is None:
+        return []
+    how = "offline, as the cache has it" if hub.is_offline(asked=offline) else "as the Hub has it now"
+    return [f"sae-checks: SAEs {found.source}@{found.revision} ({how})"]
+
+
+def _asked(config: pytest.Config) -> Asked | errors.HubError | None:
     if hasattr(config, "workerinput"):  # an xdist worker: the controller has settled everything
         packed = config.workerinput.get("sae_checks")
         if packed is None:
             return None
-        asked: Asked = pickle.loads(packed)  # noqa: S301 -- from our own controller
+        asked: Asked | errors.HubError = pickle.loads(packed)  # noqa: S301 -- from our own controller
         return asked
     raw = options.gather(config.getoption, config.getini)
     if not raw["sae_release"]:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from sae_checks import checks, errors
-from sae_checks.plugin.state import ASKED, GATE, GATE_ID, LEDGER, cell_of, param_id
+from sae_checks.plugin.state import ASKED, GATE, GATE_ID, HUB_PROBLEM, LEDGER, cell_of, param_id
 
 _CHECKS = {check.name for check in checks.CHECKS}
 _SPEED = "test_speed.py"
@@ -30,6 +30,19 @@ class GateModule(pytest.Module):
         asked, check = self.config.stash.get(ASKED, None), name.removeprefix("test_")
         # An empty parametrisation is a skip in pytest: a check that no SAE has is no test at all.
         return asked is None or check not in _CHECKS or any(check == has for _, has in asked.limits)
+
+
+class Unsettled(pytest.Directory):
+    """In the gate's place where the Hub did not tell what there is to judge: an error that -k and -m do not hide."""
+
+    def collect(self) -> list[pytest.Item]:
+        raise self.CollectError(str(self.config.stash[HUB_PROBLEM]))
+
+
+def pytest_collect_directory(path: Path, parent: pytest.Collector) -> pytest.Collector | None:
+    if path != GATE or HUB_PROBLEM not in parent.config.stash:
+        return None
+    return Unsettled.from_parent(parent, path=path, nodeid=GATE_ID.rstrip("/"))
 
 
 def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> pytest.Collector | None:
