@@ -253,7 +253,7 @@ def test_probabilities_agree_with_plain_transformers(results, keeps):
     texts = [("Jana worked on the", " stage"), ("Anna left the new saw", " on the island. Then Felix needed")]
     known = golden(*(prompt(*text) for text in texts), special_tokens="keep" if keeps else "replace")
     found = comparison.answers(executor.golden(sae_id, known).losses, known)
-    model, ready = executor.model, executor._ready(sae_id)
+    model, ready = executor._ready(sae_id).model, executor._ready(sae_id).sae
 
     def change(x):
         spliced = ready.reconstruct(x).output
