@@ -25,7 +25,7 @@ MEASURES = {
     "long_context": {"ce_increase_within", "ce_increase_beyond", "degradation"},
     "usable_context": {"usable_context", "usable_context_tokens"},
     "sparsity": {"l0", "explained_variance"},
-    "golden": {"probability_clean", "probability_spliced", "probability_error"},
+    "golden": {"golden_probability_clean", "golden_probability_spliced", "probability_error"},
 }
 """What the contract promises to those who read records."""
 
