@@ -13,7 +13,7 @@ from typing import Any, Literal
 from sae_checks import errors, hooks, hub
 
 Format = Literal["sae_lens", "checkpoint", "sparsify", "registered"]
-"""How its files are read: as SAE Lens, its trainer or sparsify saved it, or by the converter that is registered for it."""
+"""How its files are read: as SAE Lens, its trainer or sparsify saved it, or by the converter registered for it."""
 
 _N_CFG_BYTES_MOST = 1_000_000
 _TO_BE_FOLDED = "expected_average_only_in"
