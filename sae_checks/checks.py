@@ -21,6 +21,8 @@ class Check:
     title: str
     """for people, at the head of a column."""
     measures: tuple[Measure, ...]
+    is_exact: bool = False
+    """its numbers are no estimates from a sample, and what is expected of them stands with each prompt."""
 
     def unit_of(self, measure: str) -> str | None:
         """The unit of *measure*, or None if this check has no such measure."""
@@ -51,6 +53,16 @@ LAMBADA = Check(
         Measure(name="perplexity_clean", unit="perplexity"),
         Measure(name="perplexity_spliced", unit="perplexity"),
         Measure(name="perplexity_ratio", unit="ratio"),
+        Measure(name="probability_clean", unit="fraction"),
+        Measure(name="probability_spliced", unit="fraction"),
+        Measure(name="reciprocal_rank_clean", unit="fraction"),
+        Measure(name="reciprocal_rank_spliced", unit="fraction"),
+        Measure(name="accuracy_clean_within", unit="fraction"),
+        Measure(name="accuracy_drop_within", unit="fraction"),
+        Measure(name="accuracy_clean_beyond", unit="fraction"),
+        Measure(name="accuracy_drop_beyond", unit="fraction"),
+        Measure(name="answers_lost", unit="fraction"),
+        Measure(name="answers_won", unit="fraction"),
     ),
 )
 LONG_CONTEXT = Check(
@@ -62,16 +74,40 @@ LONG_CONTEXT = Check(
         Measure(name="degradation", unit=_NATS),
     ),
 )
+USABLE_CONTEXT = Check(
+    name="usable_context",
+    title="usable context",
+    measures=(
+        Measure(name="usable_context", unit="fraction of training context"),
+        Measure(name="usable_context_tokens", unit="tokens"),
+        Measure(name="measured_context_tokens", unit="tokens"),
+    ),
+)
 SPARSITY = Check(
     name="sparsity",
     title="sparsity",
     measures=(
         Measure(name="l0", unit="latents/token"),
+        Measure(name="l0_ratio", unit="measured/recorded"),
+        Measure(name="l0_max", unit="latents/token"),
+        Measure(name="l0_max_of_k", unit="fraction"),
+        Measure(name="dead_latents", unit="fraction"),
+        Measure(name="replaced_tokens", unit="tokens"),
         Measure(name="explained_variance", unit="fraction"),
     ),
 )
+GOLDEN = Check(
+    name="golden",
+    title="golden prompts",
+    measures=(
+        Measure(name="probability_clean", unit="fraction"),
+        Measure(name="probability_spliced", unit="fraction"),
+        Measure(name="probability_error", unit="tolerance"),
+    ),
+    is_exact=True,
+)
 
-CHECKS: tuple[Check, ...] = (CE_LOSS, LAMBADA, LONG_CONTEXT, SPARSITY)
+CHECKS: tuple[Check, ...] = (CE_LOSS, LAMBADA, LONG_CONTEXT, USABLE_CONTEXT, SPARSITY, GOLDEN)
 
 
 def named(name: str) -> Check:

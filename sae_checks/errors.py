@@ -22,16 +22,31 @@ class SaeError(SaeChecksError):
     """One SAE cannot be measured: its checks are errors, the other SAEs are judged."""
 
 
+class HookNotHereError(SaeError):
+    """A backend does not have the hook; another may."""
+
+
 class MeasuringError(SaeChecksError):
     """The language model or a corpus cannot be used: every check that needs it is an error."""
+
+
+class ModelNotUnderstoodError(MeasuringError):
+    """A backend cannot take the model apart; another may."""
 
 
 class HubError(SaeChecksError):
     """The Hugging Face Hub did not give what was asked of it."""
 
 
+class HubNameError(HubError):
+    """What was asked for is not there: exit code 4, as for any name that is wrong."""
+
+
 class HubBusyError(HubError):
     """It may give it later."""
+
+    wait_s: float = 0.0
+    """how long the Hub asks to wait."""
 
 
 class RecordError(SaeChecksError):
@@ -210,6 +225,15 @@ def sae_not_judged(sae_ids: Sequence[str]) -> str:
     )
 
 
+def not_calibrated(path: str, problem: str) -> str:
+    return said(
+        f"no limits were written to {shown(path)}",
+        expected="at least one measured value, and a new file that can be written",
+        got=shown(problem, n_most=300),
+        attempt="again with another file, or with --sae-record: a record keeps everything that was measured",
+    )
+
+
 def release_not_given(flags: Sequence[str]) -> UsageError:
     return UsageError(
         said(
@@ -320,6 +344,39 @@ def hook_beyond_model(sae_id: str, hook: str, n_layers: int) -> SaeError:
     )
 
 
+def hook_not_here(sae_id: str, hook: str, architecture: str, problem: str) -> HookNotHereError:
+    return HookNotHereError(
+        said(
+            f"{shown(sae_id)}: hook {shown(hook)} cannot be spliced in {shown(architecture)}",
+            expected="a hook that fires once in every forward pass, at a known place of the block",
+            got=shown(problem, n_most=300),
+            attempt="--sae-backend transformer_lens, or transformers if that is what refused it",
+        )
+    )
+
+
+def needs_transformer_lens(sae_id: str, processing: Sequence[str]) -> SaeError:
+    return SaeError(
+        said(
+            f"{shown(sae_id)}: only TransformerLens computes what it was trained on ({_listed(processing)})",
+            expected="a backend that processes the model's weights",
+            got="--sae-backend transformers",
+            attempt="--sae-backend auto",
+        )
+    )
+
+
+def trained_without_special_tokens(sae_id: str) -> SaeError:
+    return SaeError(
+        said(
+            f"{shown(sae_id)}: it was trained without special tokens, and they would be replaced",
+            expected="--sae-special-tokens keep (exclude_special_tokens in its cfg.json)",
+            got="replace",
+            attempt="--sae-special-tokens keep",
+        )
+    )
+
+
 def hook_fired(hook: str, n_firings: int, n_forwards: int) -> MeasuringError:
     return MeasuringError(
         said(
@@ -331,12 +388,23 @@ def hook_fired(hook: str, n_firings: int, n_forwards: int) -> MeasuringError:
     )
 
 
-def wrong_width(sae_id: str, d_in: int, d_model: int) -> SaeError:
+def wrong_width(sae_id: str, hook: str, of_sae: int, of_model: int) -> SaeError:
     return SaeError(
         said(
-            f"{shown(sae_id)}: the SAE reads {d_in} dimensions, the model's residual stream has {d_model}",
-            expected=f"d_in = {d_model}",
-            got=f"d_in = {d_in}",
+            f"{shown(sae_id)}: the SAE has {of_sae} dimensions at {shown(hook)}, the model carries {of_model} there",
+            expected=f"{of_model} dimensions",
+            got=str(of_sae),
+            attempt="the model that this SAE was trained on (--sae-model)",
+        )
+    )
+
+
+def no_such_head(sae_id: str, head: int, n_heads: int) -> SaeError:
+    return SaeError(
+        said(
+            f"{shown(sae_id)}: the model has no attention head {head}",
+            expected=f"a head from 0 to {n_heads - 1}",
+            got=str(head),
             attempt="the model that this SAE was trained on (--sae-model)",
         )
     )
@@ -364,8 +432,8 @@ def model_not_loaded(path: str, problem: str) -> MeasuringError:
     )
 
 
-def model_not_understood(path: str, problem: str) -> MeasuringError:
-    return MeasuringError(
+def model_not_understood(path: str, problem: str) -> ModelNotUnderstoodError:
+    return ModelNotUnderstoodError(
         said(
             f"the language model in {shown(path)} is not one whose layers can be spliced",
             expected="decoder blocks in one list, and logits that follow from the final hidden state by its head",
@@ -419,6 +487,17 @@ def no_answer_tokens(item: int, n_target: int, n_context: int) -> MeasuringError
     )
 
 
+def golden_not_scored(prompt: str, answer: str, problem: str) -> MeasuringError:
+    return MeasuringError(
+        said(
+            f"the answer {shown(answer)!r} to the golden prompt {shown(prompt)!r} cannot be scored",
+            expected="tokens of its own behind those of the prompt, and fewer than the model's context in all",
+            got=problem,
+            attempt="move a space from the prompt's end to the answer's beginning, or look at the tokenizer",
+        )
+    )
+
+
 def nothing_to_score(flag: str, path: str) -> MeasuringError:
     return MeasuringError(
         said(
@@ -430,8 +509,8 @@ def nothing_to_score(flag: str, path: str) -> MeasuringError:
     )
 
 
-def hub_no_repo(repo_id: str) -> HubError:
-    return HubError(
+def hub_no_repo(repo_id: str) -> HubNameError:
+    return HubNameError(
         said(
             f"the Hub has no repository {shown(repo_id)}, or not for you",
             expected="a public repository, or one that your token (HF_TOKEN, hf auth login) can read",
@@ -452,8 +531,8 @@ def hub_gated(repo_id: str) -> HubError:
     )
 
 
-def hub_no_revision(repo_id: str, revision: str) -> HubError:
-    return HubError(
+def hub_no_revision(repo_id: str, revision: str) -> HubNameError:
+    return HubNameError(
         said(
             f"the repository {shown(repo_id)} has no revision {shown(revision)!r}",
             expected="a branch, a tag or a commit",
@@ -474,8 +553,30 @@ def hub_no_file(source: str, path: str) -> HubError:
     )
 
 
-def hub_busy(repo_id: str, problem: str) -> HubBusyError:
-    return HubBusyError(
+def hub_unsafe_path(source: str, path: str) -> HubError:
+    return HubError(
+        said(
+            f"{shown(source)} names a file that would lie outside of it: {shown(path)}",
+            expected="paths inside the repository",
+            got=shown(path),
+            attempt="another release: this one means harm",
+        )
+    )
+
+
+def hub_too_large(source: str, path: str, n_bytes: int, n_most: int) -> HubError:
+    return HubError(
+        said(
+            f"{shown(path)} of {shown(source)} has {n_bytes} bytes and is not fetched",
+            expected=f"at most {n_most} bytes",
+            got=str(n_bytes),
+            attempt="look at that file on the Hub",
+        )
+    )
+
+
+def hub_busy(repo_id: str, problem: str, *, wait_s: float = 0.0) -> HubBusyError:
+    raised = HubBusyError(
         said(
             f"the Hub does not answer for {shown(repo_id)}; nothing old is used in its place",
             expected="an answer from the Hub (HF_ENDPOINT)",
@@ -483,6 +584,8 @@ def hub_busy(repo_id: str, problem: str) -> HubBusyError:
             attempt="again later, or --sae-offline to use exactly the commit that is cached",
         )
     )
+    raised.wait_s = wait_s
+    return raised
 
 
 def hub_too_slow(source: str, path: str, limit_s: float) -> HubBusyError:
@@ -491,7 +594,7 @@ def hub_too_slow(source: str, path: str, limit_s: float) -> HubBusyError:
             f"{shown(path)} of {shown(source)} did not arrive",
             expected=f"within {limit_s:.0f} s",
             got="less than that",
-            attempt="again later; what arrived is resumed",
+            attempt="again later",
         )
     )
 
@@ -500,8 +603,8 @@ def hub_wrong_hash(source: str, path: str, expected: str, got: str) -> HubError:
     return HubError(
         said(
             f"{shown(path)} of {shown(source)} is not what the Hub says it is; it was removed from the cache",
-            expected=f"sha256 {expected}",
-            got=f"sha256 {got}",
+            expected=f"hash {expected}",
+            got=f"hash {got}",
             attempt="again; if it stays so, something between you and the Hub changes files",
         )
     )

@@ -67,6 +67,11 @@ class Hook:
         return self.layer + _ORDER[self.place]
 
     @property
+    def is_centred(self) -> bool:
+        """Whether `center_writing_weights` takes the mean over d_model away from what it carries."""
+        return self.place not in ("z", "normalized_mlp_in", "mlp_module_in")
+
+    @property
     def boundary(self) -> int | None:
         """Blocks before this point of the residual stream between blocks; None for hooks within one."""
         return int(self.depth) if self.place in ("resid_pre", "resid_post") else None

@@ -3,7 +3,10 @@ The Hugging Face Hub, pinned: a repository is resolved to a commit once, and eve
 
 `SAE.from_pretrained` cannot pin, and serves stale weights in silence when the Hub is down. Here the Hub is asked first,
 and if it does not answer that is an error, unless the run was asked to be offline: then exactly the cached commit is
-used. Every fetched file is checked against the hash that the Hub keeps of it.
+used. Every file is checked against the hash that the Hub keeps of it, and offline against its name in the cache, which
+is that hash.
+
+What it may take: a question 40 s with its repetitions (`patience`), a file then a minute and its size at 100 kB/s.
 """
 
 from __future__ import annotations
@@ -11,27 +14,22 @@ from __future__ import annotations
 import hashlib
 import re
 import threading
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Literal, TypeVar
+from pathlib import Path, PurePosixPath
+from typing import Any, Literal
 
-from sae_checks import errors
+from sae_checks import errors, patience
 from sae_checks.safetensors_header import HeaderError, read_shapes
 
 Kind = Literal["model", "dataset"]
 
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _REPO_ID = re.compile(r"[\w.-]{1,96}(/[\w.-]{1,96})?")
-_N_TRIES = 3
-_BETWEEN_TRIES_S = (1.0, 2.0)
-_ANSWER_WITHIN_S = 10.0
+_HASH = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 _FETCH_WITHIN_S = 60.0
 _N_BYTES_PER_S_LEAST = 100_000
 """A file may take _FETCH_WITHIN_S plus its size at this rate; a Hub slower than that is an error, not a hang."""
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,8 +38,8 @@ class HubFile:
 
     path: str
     n_bytes: int | None
-    sha256: str | None
-    """None for small files, which git keeps: their size alone is checked."""
+    blob: str | None
+    """its hash, and its name in the cache: sha256 of a large file, Git's own (SHA-1) of a small one; None: not told."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,7 +60,8 @@ class HubRepo:
 
     def file(self, path: str) -> HubFile | None:
         """The file at *path*, if the commit has it."""
-        return next((file for file in self.files if file.path == path), None)
+        wanted = str(PurePosixPath(path))
+        return next((file for file in self.files if file.path == wanted), None)
 
 
 def is_repo_id(text: str) -> bool:
@@ -70,59 +69,80 @@ def is_repo_id(text: str) -> bool:
     return "/" in text and _REPO_ID.fullmatch(text) is not None
 
 
+def is_offline(*, asked: bool) -> bool:
+    """Whether the Hub is left alone: *asked* for (--sae-offline), or set for all its clients (HF_HUB_OFFLINE)."""
+    from huggingface_hub import constants
+
+    return asked or constants.is_offline_mode()
+
+
 def pin(repo_id: str, *, kind: Kind = "model", revision: str | None = None, offline: bool = False) -> HubRepo:
     """
     Resolve *repo_id* at *revision* (None: main) to a commit and its files.
 
     Raises:
-        HubError: no such repository or revision, no access, no answer within about 40 s; offline: not in the cache.
+        HubNameError: no such repository or revision.
+        HubError: no access, no answer in time; offline: not in the cache.
     """
-    from huggingface_hub import HfApi, constants
+    from huggingface_hub import HfApi
 
-    if offline or constants.is_offline_mode():
+    if is_offline(asked=offline):
         return _cached(repo_id, kind, revision)
     api = HfApi()
 
     def ask() -> HubRepo:
         look_up = api.model_info if kind == "model" else api.dataset_info
-        info = look_up(repo_id, revision=revision, files_metadata=True, timeout=_ANSWER_WITHIN_S)
+        info = look_up(repo_id, revision=revision, files_metadata=True, timeout=patience.ANSWER_WITHIN_S)
+        if _COMMIT.fullmatch(str(info.sha)) is None:
+            raise errors.hub_busy(repo_id, f"a commit called {info.sha!r}")
         files = tuple(
-            HubFile(path=s.rfilename, n_bytes=s.size, sha256=s.lfs.sha256 if s.lfs else None)
+            HubFile(path=s.rfilename, n_bytes=s.size, blob=s.lfs.sha256 if s.lfs else s.blob_id)
             for s in info.siblings or ()
         )
         return HubRepo(repo_id=repo_id, kind=kind, commit=str(info.sha), files=files, offline=False)
 
-    repo = _patiently(ask, repo_id, revision)
+    repo = patience.patiently(ask, repo_id, revision or "main")
     _remember(repo, revision)
     return repo
 
 
-def fetch(repo: HubRepo, path: str) -> Path:
+def fetch(repo: HubRepo, path: str, *, n_bytes_most: int | None = None) -> Path:
     """
     The file *path* of *repo* at its commit, on disk and checked.
 
     Raises:
-        HubError: the commit has no such file, it does not arrive in time or whole, or its hash is not the Hub's.
+        HubError: the commit has no such file, it has more than *n_bytes_most*, its path leads out of the repository, it
+            does not arrive in time or whole, or its hash is not the Hub's.
     """
-    from huggingface_hub import hf_hub_download
+    from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url
 
     known = repo.file(path)
     if known is None:
-        raise errors.hub_no_file(repo.source, path)
+        raise errors.hub_not_cached(repo.source, path) if repo.offline else errors.hub_no_file(repo.source, path)
+    if ".." in known.path.split("/") or "\0" in known.path or PurePosixPath(known.path).is_absolute():
+        raise errors.hub_unsafe_path(repo.source, known.path)
+    if n_bytes_most is not None and (known.n_bytes or 0) > n_bytes_most:
+        raise errors.hub_too_large(repo.source, known.path, known.n_bytes or 0, n_bytes_most)
+    if not repo.offline and not place_of(repo, known.path).exists():
+        # hf_hub_download would try for half a minute and then not say what the Hub answered
+        url = hf_hub_url(repo.repo_id, known.path, repo_type=repo.kind, revision=repo.commit)
+        patience.patiently(
+            lambda: get_hf_file_metadata(url, timeout=patience.ANSWER_WITHIN_S), repo.repo_id, repo.commit, known.path
+        )
 
-    def download() -> Path:
+    def download(progress: type[Any]) -> Path:
         found = hf_hub_download(
             repo.repo_id,
-            path,
+            known.path,
             repo_type=repo.kind,
             revision=repo.commit,
             local_files_only=repo.offline,
-            etag_timeout=_ANSWER_WITHIN_S,
+            etag_timeout=patience.ANSWER_WITHIN_S,
+            tqdm_class=progress,
         )
         return Path(found)
 
-    limit_s = _FETCH_WITHIN_S + (known.n_bytes or 0) / _N_BYTES_PER_S_LEAST
-    local = _within(limit_s, lambda: _translated(download, repo.repo_id, path), repo.source, path)
+    local = _in_time(download, repo, known)
     _check_hash(repo, known, local)
     return local
 
@@ -145,10 +165,10 @@ def tensor_shapes(repo: HubRepo, path: str) -> dict[str, list[int]]:  # a dict: 
 
     def ask() -> dict[str, list[int]]:
         found = HfApi().parse_safetensors_file_metadata(repo.repo_id, path, revision=repo.commit)
-        return {name: list(tensor.shape) for name, tensor in found.tensors.items()}
+        return {str(name): list(tensor.shape) for name, tensor in found.tensors.items()}
 
     try:
-        return _patiently(ask, repo.repo_id, repo.commit)
+        return patience.patiently(ask, repo.repo_id, repo.commit, path)
     except (NotASafetensorsRepoError, SafetensorsParsingError) as problem:
         raise HeaderError(str(problem)) from None
 
@@ -172,70 +192,64 @@ def fetch_folder(repo: HubRepo, keep: Callable[[str], bool]) -> Path:
     return local[0].parents[Path(paths[0]).as_posix().count("/")]
 
 
-def _patiently(ask: Callable[[], T], repo_id: str, revision: str | None) -> T:
-    """*ask*, again after a pause where the Hub says that it is busy or does not answer."""
-    for pause_s in (*_BETWEEN_TRIES_S, None):
-        try:
-            return _translated(ask, repo_id, revision or "main")
-        except errors.HubBusyError:
-            if pause_s is None:
-                raise
-            time.sleep(pause_s)
-    raise AssertionError  # the last pause is None
-
-
-def _translated(call: Callable[[], T], repo_id: str, what: str) -> T:
-    """*call*, its exceptions told in this package's words."""
-    import httpx2
-    from huggingface_hub import errors as hub
-
+def _in_time(download: Callable[[type[Any]], Path], repo: HubRepo, file: HubFile) -> Path:
+    """*download*, given up after its time with nothing left of it: huggingface_hub retries a silent Hub for minutes."""
+    limit_s = _FETCH_WITHIN_S + (file.n_bytes or 0) / _N_BYTES_PER_S_LEAST
+    given_up, others = threading.Event(), _parts(repo, file)
+    progress = _watched(given_up)
     try:
-        return call()
-    except hub.GatedRepoError:
-        raise errors.hub_gated(repo_id) from None
-    except hub.RepositoryNotFoundError:
-        raise errors.hub_no_repo(repo_id) from None
-    except hub.RevisionNotFoundError:
-        raise errors.hub_no_revision(repo_id, what) from None
-    except hub.RemoteEntryNotFoundError:
-        raise errors.hub_no_file(repo_id, what) from None
-    except hub.HfHubHTTPError as problem:
-        raise errors.hub_busy(repo_id, f"HTTP {problem.response.status_code}") from None
-    except (hub.LocalEntryNotFoundError, httpx2.HTTPError, OSError) as problem:
-        # a refused connection, a time-out, a body cut short; LocalEntryNotFoundError is also "the network is down"
-        raise errors.hub_busy(repo_id, f"{type(problem).__name__}: {problem}") from None
+        return patience.in_time(
+            lambda: patience.translated(lambda: download(progress), repo.repo_id, repo.commit, file.path), limit_s
+        )
+    except TimeoutError:
+        given_up.set()
+        for part in _parts(repo, file) - others:  # the thread does so itself, if the process lives long enough
+            part.unlink(missing_ok=True)
+        raise errors.hub_too_slow(repo.source, file.path, limit_s) from None
 
 
-def _within(limit_s: float, call: Callable[[], T], source: str, path: str) -> T:
-    """*call*, given up after *limit_s*: huggingface_hub retries a silent Hub for minutes."""
-    outcome: list[T | BaseException] = []
+def _parts(repo: HubRepo, file: HubFile) -> set[Path]:
+    """What lies in the cache of downloads of *file* that are under way; another process's among them."""
+    return set((_folder(repo.repo_id, repo.kind) / "blobs").glob(f"{file.blob}.*.incomplete"))
 
-    def run() -> None:
-        try:
-            outcome.append(call())
-        except BaseException as problem:  # noqa: BLE001 -- carried to the caller's thread as it is
-            outcome.append(problem)
 
-    thread = threading.Thread(target=run, daemon=True)
-    thread.start()
-    thread.join(limit_s)
-    if not outcome:
-        raise errors.hub_too_slow(source, path, limit_s)
-    (found,) = outcome
-    if isinstance(found, BaseException):
-        raise found
-    return found
+def _watched(given_up: threading.Event) -> type[Any]:
+    """A progress bar, all that huggingface_hub asks during a download: it ends one that nobody waits for any more."""
+    from huggingface_hub.utils.tqdm import tqdm
+
+    class Watched(tqdm):
+        def __init__(self, *args: Any, **kwargs: Any) -> None:
+            self._stop()
+            super().__init__(*args, **kwargs)  # type: ignore[no-untyped-call]  # tqdm has no types
+
+        def update(self, n: float | None = 1) -> Any:
+            self._stop()
+            return super().update(n)
+
+        def _stop(self) -> None:
+            if given_up.is_set():
+                raise InterruptedError
+
+    return Watched
 
 
 def _check_hash(repo: HubRepo, known: HubFile, local: Path) -> None:
-    if known.sha256 is None or repo.offline:
+    if known.blob is None:
         return
-    with local.open("rb") as file:
-        got = hashlib.file_digest(file, "sha256").hexdigest()
-    if got != known.sha256:
+    got = _hash_of(local, is_large=len(known.blob) == 64)
+    if got != known.blob:
         local.resolve().unlink(missing_ok=True)  # the blob that the snapshot's link points to: never served again
         local.unlink(missing_ok=True)
-        raise errors.hub_wrong_hash(repo.source, known.path, known.sha256, got)
+        raise errors.hub_wrong_hash(repo.source, known.path, known.blob, got)
+
+
+def _hash_of(path: Path, *, is_large: bool) -> str:
+    """What Git LFS calls a large file, and Git a small one."""
+    with path.open("rb") as file:
+        if is_large:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+        content = file.read()
+    return hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest()
 
 
 def _folder(repo_id: str, kind: Kind) -> Path:
@@ -268,7 +282,11 @@ def _cached(repo_id: str, kind: Kind, revision: str | None) -> HubRepo:
     if not snapshot.is_dir():
         raise errors.hub_not_cached(repo_id, name)
     files = tuple(
-        HubFile(path=path.relative_to(snapshot).as_posix(), n_bytes=path.stat().st_size, sha256=None)
+        HubFile(
+            path=path.relative_to(snapshot).as_posix(),
+            n_bytes=path.stat().st_size,
+            blob=name if _HASH.fullmatch(name := path.resolve().name) else None,
+        )
         for path in sorted(snapshot.rglob("*"))
         if path.is_file()
     )

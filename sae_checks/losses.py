@@ -36,18 +36,43 @@ class Reconstructions:
 
     n_tokens: Counts  # (n_sequences,)
     n_active: Counts  # (n_sequences,) latents != 0
+    n_active_most: Counts  # (n_sequences,) on any one token
     error_squared: Floats  # (n_sequences,) |x - x^|^2
     norm_squared: Floats  # (n_sequences,) |x|^2
-    sum: Floats  # (n_sequences, d_in) of x
+    sum: Floats  # (n_sequences, d_out) of x, what the SAE should have given
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class RatioSums:
+    """
+    What a ratio sum(top) / sum(bottom) and its interval need, over the sequences that have each position.
+
+    All (n_positions,). For a plain mean every bottom is 1.
+    """
+
+    n: Counts
+    """sequences that have the position."""
+    top: Floats
+    bottom: Floats
+    top_squared: Floats
+    top_times_bottom: Floats
+    bottom_squared: Floats
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class ByPosition:
-    """Sums over sequences at each position of the context. All (n_positions,)."""
+    """One SAE at every position of the context, within and beyond the training context."""
 
-    n_tokens: Counts
-    ce_increase_nats: Floats
-    ce_increase_nats_squared: Floats
+    ce_increase: RatioSums
+    """nats, where a prediction is scored."""
+    kl: RatioSums
+    """nats, where a prediction is scored."""
+    running_increase: RatioSums
+    """the increases of a sequence up to and with this position over how many there are."""
+    l0: RatioSums
+    """active latents, where the activation is replaced."""
+    unexplained: RatioSums
+    """|x - x^|^2 over |x - mean of x at this position|^2, where the activation is replaced."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -64,6 +89,8 @@ class TextLosses:
     ce_ablated_nats: Floats
     """(n_sequences,) within, zeros in place of the activation."""
     reconstructions: Reconstructions
+    seen_active: Flags | None
+    """(d_sae,) latents that were active at least once within the training context; None: the SAE does not tell."""
     by_position: ByPosition
 
 
@@ -79,3 +106,19 @@ class ItemLosses:
     """of the whole target, summed over its tokens."""
     spliced_logprob_nats: Floats
     n_target_tokens: Counts
+    n_context_tokens: Counts
+    """that the last token of the target is predicted from, BOS included."""
+    clean_rank: Counts
+    """of the target, see `stats.lambada`; 1 is the most probable."""
+    spliced_rank: Counts
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ItemText:
+    """What one item of an `ItemLosses` says, for those who want to see it."""
+
+    item: int
+    """its index in its file."""
+    passage_end: str
+    """what stands before the answer: the last characters of it."""
+    answer: str

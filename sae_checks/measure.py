@@ -17,8 +17,9 @@ from numpy.typing import NDArray
 
 from sae_checks import errors
 from sae_checks.corpora.sequences import Sequences
-from sae_checks.losses import ByPosition, Counts, Floats, ItemLosses, Reconstructions, Span, TextLosses
-from sae_checks.model.interface import CleanPass, LanguageModel
+from sae_checks.losses import Counts, Flags, Floats, ItemLosses, Reconstructions, Span, TextLosses
+from sae_checks.model.interface import CleanPass, LanguageModel, instead
+from sae_checks.position_sums import PositionSums
 from sae_checks.sae import Reconstructs
 from sae_checks.splice import Splice, ablate, splice
 
@@ -47,17 +48,16 @@ def measure_text(
     sums = [_TextSums(sae, sequences) for sae in saes]
     for batch in _batches(model, sequences, n_batch_tokens, progress):
         clean, splices = _spliced(model, saes, batch, sums)
-        ablated = _ablated(
-            model, {sae.hook for sae, s in zip(saes, sums, strict=True) if s.fault is None}, batch, clean, n_ablated
-        )
+        sound = [sae for sae, s in zip(saes, sums, strict=True) if s.fault is None]
+        ablated = _ablated(model, sound, batch, clean, n_ablated)
         hidden = [clean.hidden, *(s.hidden for s in splices if s is not None), *ablated.values()]
         scores = iter(_score(model, batch, hidden))
         clean_scores = next(scores)
         of_saes = [None if s is None else next(scores) for s in splices]
-        of_hooks = {hook: next(scores) for hook in ablated}
+        of_ablations = {where: next(scores) for where in ablated}
         for sae, into, spliced, score in zip(saes, sums, splices, of_saes, strict=True):
             if spliced is not None and score is not None:
-                into.add_scores(batch, clean_scores, score, of_hooks[sae.hook])
+                into.add_scores(batch, clean_scores, score, of_ablations[_where(sae)])
                 into.add_reconstruction(batch, spliced.splice)
     return tuple(s.losses() for s in sums)
 
@@ -105,6 +105,8 @@ class _Scores:
     """from the clean model; zeros for the clean model itself."""
     correct: NDArray[np.bool_]
     """the target is the most probable token."""
+    rank: Counts
+    """of the target: 1 and the number of tokens that are more probable."""
 
 
 def _batches(model: LanguageModel, sequences: Sequences, n_batch_tokens: int, progress: Progress) -> Iterator[_Batch]:
@@ -140,30 +142,41 @@ def _spliced(
 ) -> tuple[CleanPass, list[_Spliced | None]]:
     """The clean pass, and each SAE's; None for one that failed, now or before, with the reason kept in *sums*."""
     sound = [sae for sae, s in zip(saes, sums, strict=True) if s.fault is None]
-    clean = model.clean(batch.tokens, {sae.hook for sae in sound})
+    clean = model.clean(batch.tokens, {hook for sae in sound for hook in (sae.hook, sae.hook_out)})
     splices: list[_Spliced | None] = []
     for sae, into in zip(saes, sums, strict=True):
         if into.fault is not None:
             splices.append(None)
             continue
         try:
-            made = splice(clean.activations[sae.hook], batch.replaced, sae)
-            splices.append(_Spliced(splice=made, hidden=model.resume(batch.tokens, sae.hook, made.activation)))
+            made = splice(clean.activation(sae.hook), clean.activation(sae.hook_out), batch.replaced, sae)
+            hidden = model.resume(clean, {sae.hook_out: instead(made.activation)})
+            splices.append(_Spliced(splice=made, hidden=hidden))
         except (errors.SaeChecksError, RuntimeError) as problem:  # torch raises RuntimeError, out of memory included
             into.fault = str(problem)
             splices.append(None)
     return clean, splices
 
 
+_Where = tuple[str, int | None]
+"""A hook that is written, and where the part of it that is replaced begins."""
+
+
+def _where(sae: Reconstructs) -> _Where:
+    return sae.hook_out, sae.part.start
+
+
 def _ablated(
-    model: LanguageModel, hooks: set[str], batch: _Batch, clean: CleanPass, n_positions: int
-) -> dict[str, torch.Tensor]:  # a dict: one pass per hook, shared by its SAEs
-    """Final hidden states with zeros at each hook, over the first *n_positions*; zeros behind them, never scored."""
+    model: LanguageModel, saes: Sequence[Reconstructs], batch: _Batch, clean: CleanPass, n_positions: int
+) -> dict[_Where, torch.Tensor]:  # a dict: one pass for all SAEs that replace the same
+    """Final hidden states with zeros where *saes* write, over the first *n_positions*; zeros behind, never scored."""
     found = {}
-    for hook in sorted(hooks):
-        tokens, replaced = batch.tokens[:, :n_positions], batch.replaced[:, :n_positions]
-        hidden = model.resume(tokens, hook, ablate(clean.activations[hook][:, :n_positions], replaced))
-        found[hook] = torch.nn.functional.pad(hidden, (0, 0, 0, batch.tokens.shape[1] - tokens.shape[1]))
+    beginning, replaced = clean.first(n_positions), batch.replaced[:, :n_positions]
+    for sae in saes:
+        if _where(sae) not in found:
+            zeros = ablate(beginning.activation(sae.hook_out), replaced, sae.part)
+            hidden = model.resume(beginning, {sae.hook_out: instead(zeros)})
+            found[_where(sae)] = torch.nn.functional.pad(hidden, (0, 0, 0, batch.tokens.shape[1] - hidden.shape[1]))
     return found
 
 
@@ -174,6 +187,7 @@ def _score(model: LanguageModel, batch: _Batch, hidden: Sequence[torch.Tensor]) 
     n_rows = len(batch.targets)
     ce, kl = (torch.empty(len(rows), n_rows) for _ in range(2))
     correct = torch.empty(len(rows), n_rows, dtype=torch.bool)
+    rank = torch.empty(len(rows), n_rows, dtype=torch.int64)
     for start in range(0, n_rows, N_ROWS_PER_CHUNK):
         chunk = slice(start, min(start + N_ROWS_PER_CHUNK, n_rows))
         targets = batch.targets[chunk]
@@ -181,10 +195,15 @@ def _score(model: LanguageModel, batch: _Batch, hidden: Sequence[torch.Tensor]) 
         p_clean = clean.exp()
         for i, of_one in enumerate(rows):
             log_p = clean if i == 0 else torch.log_softmax(model.logits(of_one[chunk]), -1)
-            ce[i, chunk] = -log_p.gather(-1, targets[:, None])[:, 0].cpu()
+            of_target = log_p.gather(-1, targets[:, None])  # (chunk, 1)
+            ce[i, chunk] = -of_target[:, 0].cpu()
+            rank[i, chunk] = 1 + (log_p > of_target).sum(-1).cpu()
             kl[i, chunk] = (p_clean * (clean - log_p)).sum(-1).cpu()
             correct[i, chunk] = (log_p.argmax(-1) == targets).cpu()
-    return [_Scores(ce_nats=ce[i].numpy(), kl_nats=kl[i].numpy(), correct=correct[i].numpy()) for i in range(len(rows))]
+    return [
+        _Scores(ce_nats=ce[i].numpy(), kl_nats=kl[i].numpy(), correct=correct[i].numpy(), rank=rank[i].numpy())
+        for i in range(len(rows))
+    ]
 
 
 def _n_within(sae: Reconstructs, sequences: Sequences) -> int:
@@ -211,11 +230,12 @@ class _TextSums(_Sums):
         n, n_positions = sequences.tokens.shape
         self.spans = {is_within: _SpanSums(n) for is_within in (True, False)}
         self.ablated = np.zeros(n)
-        self.n_replaced, self.n_active = np.zeros(n, dtype=np.int64), np.zeros(n, dtype=np.int64)
+        self.n_replaced, self.n_active, self.n_active_most = (np.zeros(n, dtype=np.int64) for _ in range(3))
+        self.seen_active: Flags | None = None  # (d_sae,), known with the first batch, if at all
         self.error_squared, self.norm_squared = np.zeros(n), np.zeros(n)
-        self.sum: Floats | None = None  # (n, d_in), known with the first batch
-        self.n_at = np.zeros(n_positions, dtype=np.int64)
-        self.increase_at, self.increase_squared_at = np.zeros(n_positions), np.zeros(n_positions)
+        self.sum: Floats | None = None  # (n, d_out), known with the first batch
+        self.n_positions = n_positions
+        self.at = PositionSums(n_positions)
 
     def add_scores(self, batch: _Batch, clean: _Scores, spliced: _Scores, ablated: _Scores) -> None:
         is_within = batch.position < self.n_within
@@ -224,22 +244,26 @@ class _TextSums(_Sums):
             span.add(batch.row[chosen], clean.ce_nats[chosen], spliced.ce_nats[chosen], spliced.kl_nats[chosen])
         self.ablated += np.bincount(batch.row[is_within], ablated.ce_nats[is_within], len(self.ablated))
         increase = spliced.ce_nats.astype(np.float64) - clean.ce_nats
-        self.n_at += np.bincount(batch.position, minlength=len(self.n_at))
-        self.increase_at += np.bincount(batch.position, increase, len(self.n_at))
-        self.increase_squared_at += np.bincount(batch.position, increase**2, len(self.n_at))
+        self.at.add_scores(batch.scored.cpu().numpy(), increase, spliced.kl_nats)
 
     def add_reconstruction(self, batch: _Batch, made: Splice) -> None:
-        counted = batch.replaced.clone()
-        counted[:, self.n_within :] = False
-        read = made.read.cpu().double() * counted[..., None].cpu()  # (batch, seq, d_in), zero where not counted
-        rows = batch.sequences
+        replaced = batch.replaced.cpu()  # (batch, seq)
+        target = torch.where(replaced[..., None], made.target.cpu().double(), 0)  # (batch, seq, d_out)
+        n_active = torch.where(replaced, made.n_active.cpu(), 0)
+        error_squared = torch.where(replaced, made.error_squared.cpu().double(), 0)
+        rows, within = batch.sequences, slice(self.n_within)
         if self.sum is None:
-            self.sum = np.zeros((len(self.n_replaced), read.shape[-1]))
-        self.n_replaced[rows] = counted.sum(-1).cpu().numpy()
-        self.n_active[rows] = torch.where(counted, made.n_active, 0).sum(-1).cpu().numpy()
-        self.error_squared[rows] = torch.where(counted, made.error_squared, 0).cpu().double().sum(-1).numpy()
-        self.norm_squared[rows] = read.square().sum((-1, -2)).numpy()
-        self.sum[rows] = read.sum(-2).numpy()
+            self.sum = np.zeros((len(self.n_replaced), target.shape[-1]))
+        self.n_replaced[rows] = replaced[:, within].sum(-1).numpy()
+        self.n_active[rows] = n_active[:, within].sum(-1).numpy()
+        self.n_active_most[rows] = n_active[:, within].amax(-1).numpy()
+        if made.seen_active is not None:
+            seen = made.seen_active.cpu().numpy()
+            self.seen_active = seen if self.seen_active is None else self.seen_active | seen
+        self.error_squared[rows] = error_squared[:, within].sum(-1).numpy()
+        self.norm_squared[rows] = target[:, within].square().sum((-1, -2)).numpy()
+        self.sum[rows] = target[:, within].sum(-2).numpy()
+        self.at.add_reconstruction(replaced, target, n_active, error_squared)
 
     def losses(self) -> TextLosses | Fault:
         if self.fault is not None or self.sum is None:
@@ -247,22 +271,20 @@ class _TextSums(_Sums):
         return TextLosses(
             documents=self.documents,
             n_training_context_tokens=self.n_training,
-            n_context_tokens=len(self.n_at),
+            n_context_tokens=self.n_positions,
             within=self.spans[True].span(),
             beyond=self.spans[False].span(),
             ce_ablated_nats=self.ablated,
             reconstructions=Reconstructions(
                 n_tokens=self.n_replaced,
                 n_active=self.n_active,
+                n_active_most=self.n_active_most,
                 error_squared=self.error_squared,
                 norm_squared=self.norm_squared,
                 sum=self.sum,
             ),
-            by_position=ByPosition(
-                n_tokens=self.n_at,
-                ce_increase_nats=self.increase_at,
-                ce_increase_nats_squared=self.increase_squared_at,
-            ),
+            seen_active=self.seen_active,
+            by_position=self.at.by_position(),
         )
 
 
@@ -296,13 +318,17 @@ class _ItemSums(_Sums):
         self.n_target = np.zeros(n, dtype=np.int64)
         self.n_correct = np.zeros((2, n), dtype=np.int64)  # clean, spliced
         self.ce_nats = np.zeros((2, n))
+        self.rank = np.ones((2, n), dtype=np.int64)
+        self.n_context = np.zeros(n, dtype=np.int64)
 
     def add_scores(self, batch: _Batch, clean: _Scores, spliced: _Scores) -> None:
         n = len(self.items)
         self.n_target += np.bincount(batch.row, minlength=n)
+        np.maximum.at(self.n_context, batch.row, batch.position + 1)
         for i, scores in enumerate((clean, spliced)):
             self.n_correct[i] += np.bincount(batch.row, scores.correct, n).astype(np.int64)
             self.ce_nats[i] += np.bincount(batch.row, scores.ce_nats, n)
+            np.maximum.at(self.rank[i], batch.row, scores.rank)
 
     def losses(self) -> ItemLosses | Fault:
         if self.fault is not None:
@@ -314,4 +340,7 @@ class _ItemSums(_Sums):
             clean_logprob_nats=-self.ce_nats[0],
             spliced_logprob_nats=-self.ce_nats[1],
             n_target_tokens=self.n_target,
+            n_context_tokens=self.n_context,
+            clean_rank=self.rank[0],
+            spliced_rank=self.rank[1],
         )

@@ -14,6 +14,7 @@ Bos = Literal["auto", "on", "off"]
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
 DTYPES = ("float32", "bfloat16", "float16")
+BACKENDS = ("auto", "transformers", "transformer_lens")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,6 +59,13 @@ SPECS: tuple[OptionSpec, ...] = (
         "the one that the release names",
     ),
     OptionSpec(
+        flag="--sae-backend",
+        metavar="B",
+        default="auto",
+        help="what runs the model: transformers, transformer_lens, or auto (transformers wherever it has the SAE's "
+        "hooks)",
+    ),
+    OptionSpec(
         flag="--sae-corpus",
         metavar="TEXT",
         help="held-out text: .jsonl (key text), .txt, or a Hub dataset org/name[@revision][:config][:split]; default "
@@ -99,6 +107,11 @@ SPECS: tuple[OptionSpec, ...] = (
     ),
     OptionSpec(flag="--sae-thresholds", metavar="FILE", help="limits that lie over the shipped thresholds.toml"),
     OptionSpec(flag="--sae-record", metavar="FILE", help="write the run record (JSON) there"),
+    OptionSpec(
+        flag="--sae-calibrate",
+        metavar="FILE",
+        help="write limits made from what is measured there, for a person to review; never over a file that exists",
+    ),
 )
 
 
@@ -113,6 +126,7 @@ class Options:
     sae_ids: tuple[str, ...] = ()
     """fnmatch patterns; empty means every SAE."""
     model: str | None = None
+    backend: str = "auto"
     corpus: str | None = None
     lambada: str | None = None
     n_sequences: int = 256
@@ -128,6 +142,7 @@ class Options:
     bos: Bos = "auto"
     thresholds: Path | None = None
     record: Path | None = None
+    calibrate: Path | None = None
 
 
 def parse(raw: Mapping[str, str | list[str] | None]) -> Options:
@@ -167,6 +182,10 @@ def parse(raw: Mapping[str, str | list[str] | None]) -> Options:
     record = path("sae_record")
     if record is not None and (record.is_dir() or not record.absolute().parent.is_dir()):
         raise errors.bad_option("--sae-record", str(record), "a file in a folder that exists")
+    calibrate = path("sae_calibrate")
+    if calibrate is not None and (calibrate == record or not _is_new(calibrate)):
+        expected = "a new file in a folder that exists: no file is overwritten"
+        raise errors.bad_option("--sae-calibrate", str(calibrate), expected)
     return Options(
         release=text("sae_release") or "",
         revision=text("sae_revision"),
@@ -174,6 +193,7 @@ def parse(raw: Mapping[str, str | list[str] | None]) -> Options:
         allow_pickle=text("sae_allow_pickle") is not None,
         sae_ids=tuple([patterns] if isinstance(patterns, str) else patterns),
         model=path_or_name("sae_model"),
+        backend=choice("sae_backend", BACKENDS),
         corpus=path_or_name("sae_corpus"),
         lambada=path_or_name("sae_lambada"),
         n_sequences=count("sae_sequences"),
@@ -187,6 +207,7 @@ def parse(raw: Mapping[str, str | list[str] | None]) -> Options:
         bos=_bos(choice("sae_bos", ("auto", "on", "off"))),
         thresholds=path("sae_thresholds"),
         record=record,
+        calibrate=calibrate,
     )
 
 
@@ -218,6 +239,10 @@ def gather(given: Callable[[str], object], ini: Callable[[str], object]) -> dict
 
 def _flag(key: str) -> str:
     return "--" + key.replace("_", "-")
+
+
+def _is_new(path: Path) -> bool:
+    return not path.exists() and not path.is_symlink() and path.absolute().parent.is_dir()
 
 
 def _bos(value: str) -> Bos:

@@ -180,7 +180,7 @@ def _context_of(model: ModelPlace) -> int | None:
         path = hub.fetch(model.repo, "config.json") if model.repo else Path(model.source) / "config.json"
         config = json.loads(path.read_text(encoding="utf-8"))
         config = {**config, **config.get("text_config", {})}
-    except (OSError, ValueError, TypeError, AttributeError) as problem:
+    except (OSError, ValueError, TypeError, AttributeError, RecursionError) as problem:
         raise errors.no_model(model.source, f"its config.json cannot be read ({errors.shown(problem)})") from None
     found = (config.get(key) for key in ("max_position_embeddings", "n_positions", "n_ctx"))
     return next((n for n in found if isinstance(n, int) and n > 0), None)

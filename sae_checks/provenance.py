@@ -21,6 +21,8 @@ class ModelFacts:
     architecture: str
     """its transformers class."""
     backend: str
+    processing: tuple[str, ...]
+    """what TransformerLens did to the weights, by its own keywords."""
     dtype: str
     device: str
     n_layers: int
@@ -34,7 +36,7 @@ class CorpusFacts:
     """A corpus as it was tokenised and masked."""
 
     kind: str
-    """'text' or 'lambada'."""
+    """'text', 'lambada' or 'golden'."""
     source: str
     sha256: str
     """of the file; of a dataset, of the texts that were read from it."""
@@ -54,6 +56,10 @@ class SaeFacts:
 
     sae_id: str
     hook: str
+    hook_out: str
+    """where it writes; *hook* but for transcoders."""
+    head: int | None
+    """the one attention head that it reads and writes."""
     architecture: str
     d_in: int
     d_sae: int

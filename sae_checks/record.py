@@ -18,9 +18,11 @@ from typing import Any, Literal, TypeVar, cast
 
 import jsonschema
 
-from sae_checks import errors
+from sae_checks import checks, errors
+from sae_checks.curves import Curve
+from sae_checks.estimates import Estimate
 from sae_checks.provenance import CorpusFacts, FileHash, ModelFacts, Package, Provenance, SaeFacts
-from sae_checks.stats import CurvePoint, Estimate
+from sae_checks.stats import Flip
 from sae_checks.thresholds import Limit
 from sae_checks.verdict import Outcome
 
@@ -52,8 +54,10 @@ class Result:
     limit: Limit | None
     """None only where none was looked up."""
     estimates: tuple[Estimate, ...] = ()
-    curve: tuple[CurvePoint, ...] = ()
-    """the increase by position; long_context only."""
+    curves: tuple[Curve, ...] = ()
+    """measures by position; long_context only. Six significant digits of them are kept."""
+    flips: tuple[Flip, ...] = ()
+    """examples of answers lost and won; lambada only."""
     provenance: Provenance | None = None
     """None for what was never measured."""
 
@@ -115,10 +119,11 @@ def to_json(record: Record) -> Json:
         "platform": record.platform,
         "results": [_row(result, models, corpora) for result in record.results],
         "curves": {
-            result.sae_id: {"ce_increase": [asdict(point) for point in result.curve]}
+            result.sae_id: {curve.measure: _columns(curve) for curve in result.curves}
             for result in record.results
-            if result.curve
+            if result.curves
         },
+        "flips": {result.sae_id: [asdict(flip) for flip in result.flips] for result in record.results if result.flips},
     }
     document = cast(Json, json.loads(dumps(document)))
     _validator().validate(document)
@@ -152,16 +157,15 @@ def from_json(document: Json, *, path: str = "record") -> Record:
         options=tuple(document["options"].items()),
         software=tuple(Package(name=name, version=version) for name, version in document["software"].items()),
         platform=document["platform"],
-        results=tuple(
-            _result(row, document["curves"].get(row["sae_id"], {}), saes, models, corpora)
-            for row in document["results"]
-        ),
+        results=tuple(_result(row, document, saes, models, corpora) for row in document["results"]),
     )
 
 
 def write(record: Record, path: Path) -> None:
     """*record* to *path*, whole or not at all."""
-    text = dumps(to_json(record), indent=1)
+    # curves on one line each: they are most of the file, and nobody reads a number per line
+    rows = (f'"{key}": {dumps(rows, indent=None if key == "curves" else 1)}' for key, rows in to_json(record).items())
+    text = "{\n" + ",\n".join(rows) + "\n}"
     part = path.with_name(f".{path.name}.{os.getpid()}.part")  # beside it: a rename does not cross file systems
     try:
         part.write_text(text + "\n", encoding="utf-8")
@@ -248,7 +252,7 @@ def _row(result: Result, models: list[ModelFacts], corpora: list[CorpusFacts]) -
 
 
 def _result(
-    row: Json, curves: Json, saes: Mapping[str, SaeFacts], models: list[ModelFacts], corpora: list[CorpusFacts]
+    row: Json, document: Json, saes: Mapping[str, SaeFacts], models: list[ModelFacts], corpora: list[CorpusFacts]
 ) -> Result:
     provenance = None
     if row["model"] is not None:
@@ -257,7 +261,9 @@ def _result(
         except (KeyError, IndexError, TypeError):
             raise errors.bad_record("record", f"a result of {row['sae_id']} points at nothing") from None
     limit = row["limit"]
-    curve = curves.get("ce_increase", []) if row["check"] == "long_context" else []
+    # beside the results, not in them: the one is most of the file, the other is for people
+    drawn = document["curves"].get(row["sae_id"], {}) if row["check"] == checks.LONG_CONTEXT.name else {}
+    flips = document["flips"].get(row["sae_id"], ()) if row["check"] == checks.LAMBADA.name else ()
     return Result(
         sae_id=row["sae_id"],
         check=row["check"],
@@ -265,9 +271,24 @@ def _result(
         reason=row["reason"],
         limit=None if limit is None else _limit(row["check"], limit),
         estimates=tuple(Estimate(measure=name, **values) for name, values in row["measures"].items()),
-        curve=tuple(CurvePoint(**point) for point in curve),
+        curves=tuple(_curve(measure, columns) for measure, columns in drawn.items()),
+        flips=tuple(Flip(**flip) for flip in flips),
         provenance=provenance,
     )
+
+
+def _columns(curve: Curve) -> Json:
+    """*curve* as columns, its values to six significant digits."""
+    of_values = {name: [float(f"{x:.6g}") for x in getattr(curve, name)] for name in ("value", "low", "high")}
+    return {"unit": curve.unit, "position": curve.position, **of_values, "n": curve.n}
+
+
+def _curve(measure: str, columns: Json) -> Curve:
+    lengths = {len(column) for name, column in columns.items() if name != "unit"}
+    if len(lengths) != 1:
+        raise errors.bad_record("record", f"the columns of the curve {measure} are not of one length")
+    of_numbers = {name: tuple(columns[name]) for name in ("position", "value", "low", "high", "n")}
+    return Curve(measure=measure, unit=columns["unit"], **of_numbers)
 
 
 def _limit(check: str, limit: Json) -> Limit:
@@ -281,4 +302,5 @@ def _sae_facts(sae: Json) -> SaeFacts:
 
 
 def _model_facts(model: Json) -> ModelFacts:
-    return ModelFacts(**{**model, "weights": tuple(FileHash(**file) for file in model["weights"])})
+    weights = tuple(FileHash(**file) for file in model["weights"])
+    return ModelFacts(**{**model, "processing": tuple(model["processing"]), "weights": weights})

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol, cast
 
 import torch
 
@@ -16,55 +16,80 @@ class Reconstruction:
     """What the SAE makes of its input."""
 
     output: torch.Tensor
-    """float32, the input's shape."""
+    """float32 (batch, seq, d_out)."""
     n_active: torch.Tensor
     """(batch, seq) latents that are not zero."""
+    active: torch.Tensor | None = None
+    """(batch, seq, d_sae) which ones; None for what has no latents of its own."""
 
 
 class Reconstructs(Protocol):
-    """An SAE ready to run."""
+    """An SAE or transcoder ready to run."""
 
     sae_id: str
     hook: str
+    """read."""
+    hook_out: str
+    """written; *hook* but for transcoders."""
+    part: slice
+    """of the last dimension of what both hooks carry: one head's, or all."""
     n_training_context_tokens: int | None
     center: bool
-    """its input is the residual less its mean over d_model."""
+    """it was trained on activations less their mean over d_model, which the model's own still have."""
 
     def reconstruct(self, x: torch.Tensor) -> Reconstruction:
-        """Encode and decode float32 *x* (batch, seq, d_in)."""
+        """What float32 *x* (batch, seq, d_in), a whole sequence from its beginning, becomes."""
 
 
 class LoadedSae:
     """An SAE that SAE Lens loaded, in float32 whatever the model's dtype."""
 
-    def __init__(self, described: release.Sae, sae: torch.nn.Module, *, files: loading.Files, center: bool) -> None:
+    def __init__(
+        self, described: release.Sae, sae: torch.nn.Module, *, files: loading.Files, center: bool, part: slice
+    ) -> None:
         self.sae_id = described.sae_id
         self.hook = described.hook
+        self.hook_out = described.hook_out
+        self.part = part
         self.n_training_context_tokens = described.n_training_context_tokens
         self.center = center
         self.files = files
-        self._sae = sae.eval().requires_grad_(False)
+        self._sae = cast(Any, sae.eval().requires_grad_(False))  # Any: the methods of an nn.Module are untyped
+        if sae.hook_z_reshaping_mode:  # heads lie side by side here
+            self._sae.turn_off_forward_pass_hook_z_reshaping()
+        self._forward_is_decode_of_encode = _forward_is_decode_of_encode(sae)
 
     @torch.inference_mode()
     def reconstruct(self, x: torch.Tensor) -> Reconstruction:
         # Always decode(encode(x)): some architectures keep the input's norm between the two calls.
-        latents = self._sae.encode(x)  # type: ignore[operator]  # (batch, seq, d_sae); nn.Module's methods are untyped
-        output = self._sae.decode(latents).float()  # type: ignore[operator]  # (batch, seq, d_in)
-        if output.shape != x.shape:
+        latents = self._sae.encode(x)  # (batch, seq, d_sae)
+        # A skip transcoder adds what its latents do not hold, a temporal SAE what it predicted: only the call knows.
+        output = self._sae.decode(latents) if self._forward_is_decode_of_encode else self._sae(x)
+        if output.shape[:-1] != x.shape[:-1]:
             raise errors.wrong_shape(self.sae_id, str(tuple(x.shape)), str(tuple(output.shape)))
         dense = latents.to_dense() if latents.is_sparse else latents
-        return Reconstruction(output=output, n_active=(dense != 0).sum(-1))
+        active = dense != 0
+        return Reconstruction(output=output.float(), n_active=active.sum(-1), active=active)
 
 
-def load(described: release.Sae, *, device: torch.device, center: bool) -> LoadedSae:
+def _forward_is_decode_of_encode(sae: torch.nn.Module) -> bool:
+    """Whether *sae* leaves forward as SAE Lens's base classes have it."""
+    from sae_lens.saes.sae import SAE
+    from sae_lens.saes.transcoder import Transcoder
+
+    forward: object = type(sae).forward
+    return forward in (SAE.forward, Transcoder.forward)
+
+
+def load(described: release.Sae, *, device: torch.device, center: bool, part: slice) -> LoadedSae:
     """
-    Load *described* through SAE Lens, in float32.
+    Load *described* through SAE Lens, in float32, for *part* of what its hooks carry.
 
     Raises:
         SaeError: SAE Lens cannot load it, or a weight is not finite.
     """
     sae, files = loading.load(described, device)
-    return LoadedSae(described, sae, files=files, center=center)
+    return LoadedSae(described, sae, files=files, center=center, part=part)
 
 
 def facts(described: release.Sae, loaded: LoadedSae) -> SaeFacts:
@@ -72,6 +97,8 @@ def facts(described: release.Sae, loaded: LoadedSae) -> SaeFacts:
     return SaeFacts(
         sae_id=described.sae_id,
         hook=described.hook,
+        hook_out=described.hook_out,
+        head=described.head,
         architecture=described.architecture,
         d_in=described.d_in,
         d_sae=described.d_sae,

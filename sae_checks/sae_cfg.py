@@ -15,7 +15,7 @@ from sae_checks import errors, hooks, hub
 Format = Literal["sae_lens", "checkpoint", "sparsify", "registered"]
 """How its files are read: as SAE Lens, its trainer or sparsify saved it, or by the converter registered for it."""
 
-_N_CFG_BYTES_MOST = 1_000_000
+N_CFG_BYTES_MOST = 1_000_000
 _TO_BE_FOLDED = "expected_average_only_in"
 _NORMS = ("none", "layer_norm", "constant_norm_rescale", "constant_scalar_rescale")  # those it applies while it runs
 _WEIGHT_PROCESSING = ("center_writing_weights", "fold_ln", "fold_value_biases", "refactor_factored_attn_matrices")
@@ -169,8 +169,8 @@ def read_cfg(sae_id: str, path: Path) -> dict[str, object]:  # a dict: JSON's ow
     Raises:
         SaeError: it is none, or too long to be a configuration.
     """
-    if path.stat().st_size > _N_CFG_BYTES_MOST:
-        raise errors.bad_cfg(sae_id, f"more than {_N_CFG_BYTES_MOST} bytes")
+    if path.stat().st_size > N_CFG_BYTES_MOST:
+        raise errors.bad_cfg(sae_id, f"more than {N_CFG_BYTES_MOST} bytes")
     try:
         cfg = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, OSError, RecursionError) as problem:

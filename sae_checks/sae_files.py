@@ -44,7 +44,7 @@ def read_remote_sae(
         SaeError: as `read_sae`, or the Hub does not give the file.
     """
     try:
-        folder = _fetched(remote, CFG_FILE).parent
+        folder = _fetched(remote, CFG_FILE, n_bytes_most=sae_cfg.N_CFG_BYTES_MOST).parent
         cfg = sae_cfg.read_cfg(sae_id, folder / CFG_FILE)
         weights = SPARSIFY_WEIGHTS_FILE if conversion.is_sparsify(cfg) else WEIGHTS_FILE
         if weights not in remote.names:
@@ -78,8 +78,8 @@ def make_local(sae: Sae) -> None:
     check_weights(sae)
 
 
-def _fetched(remote: HubFolder, name: str) -> Path:
-    return hub.fetch(remote.repo, remote.file(name))
+def _fetched(remote: HubFolder, name: str, *, n_bytes_most: int | None = None) -> Path:
+    return hub.fetch(remote.repo, remote.file(name), n_bytes_most=n_bytes_most)
 
 
 def _described(

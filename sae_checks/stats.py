@@ -1,71 +1,69 @@
 """
-Losses -> estimates with intervals, or a reason why there is none.
+Losses -> the readings of each check: every measure of the catalogue, in its order.
 
-Every mean is a ratio of sums over sequences (never a mean of ratios), and its interval takes the sequence, not the
-token, as the unit that was sampled: tokens of one document are not independent. Intervals are two-sided, nominally 95 %
-(Student's t on the linearised ratio; Cochran 1977, section 6); with skewed increases and 64 sequences they were seen to
-cover 93 % at a coefficient of variation of 0.66 and 89 % at 1.3, missing mostly at the upper end. All is float64.
+What is per position stands in `curves`.
 """
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
-from scipy.special import bdtri, stdtrit
 
 from sae_checks import checks
-from sae_checks.losses import Counts, Flags, Floats, ItemLosses, Span, TextLosses
+from sae_checks.errors import shown
+from sae_checks.estimates import (
+    Estimate,
+    NotFinite,
+    NotMeasured,
+    Reading,
+    all_not_finite,
+    all_not_measured,
+    counted,
+    estimated,
+    exp_of_mean,
+    influence_on_ratio,
+    mean_fraction,
+    mean_of,
+    paired_drop,
+    ratio_of,
+    share_of,
+)
+from sae_checks.losses import Counts, Flags, Floats, ItemLosses, ItemText, Span, TextLosses
 
-ALPHA = 0.05
+__all__ = [
+    "Estimate",
+    "Flip",
+    "NotFinite",
+    "NotMeasured",
+    "Reading",
+    "ce_loss",
+    "flips",
+    "lambada",
+    "long_context",
+    "sparsity",
+]
+
+
+N_FLIPS_MOST = 10
+"""Examples each way."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Estimate:
-    """One measured value."""
+class Flip:
+    """A passage whose answer is right with or without the splice, and wrong the other way."""
 
-    measure: str
-    value: float
-    low: float
-    high: float
-    """low <= value <= high; the interval misses the true value with probability ALPHA, nominally."""
-    unit: str
-    n: int
-    """sequences or items behind it."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NotMeasured:
-    """Why there is no value."""
-
-    measure: str
-    reason: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NotFinite:
-    """A NaN or an infinity among what was measured: never averaged away, never compared."""
-
-    measure: str
-    where: str
-    """which number of which sequence or item."""
-
-
-Reading = Estimate | NotMeasured | NotFinite
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CurvePoint:
-    """The mean increase at one position."""
-
-    position: int
-    value: float
-    """nats/token."""
-    low: float
-    high: float
-    n: int
-    """sequences that have this position."""
+    item: int
+    """index in its file."""
+    way: Literal["lost", "won"]
+    passage_end: str
+    """the last characters before the answer, what cannot be printed escaped."""
+    answer: str
+    probability_clean: float
+    """of the whole answer."""
+    probability_spliced: float
 
 
 def ce_loss(losses: TextLosses) -> tuple[Reading, ...]:
@@ -77,17 +75,17 @@ def ce_loss(losses: TextLosses) -> tuple[Reading, ...]:
     spliced).
     """
     span, check = losses.within, checks.CE_LOSS
-    if fault := _first_not_finite(losses):
-        return tuple(NotFinite(measure=m.name, where=fault) for m in check.measures)
+    if fault := first_not_finite(losses):
+        return all_not_finite(check, fault)
     n = span.n_tokens
     clean, spliced, ablated = span.ce_clean_nats, span.ce_spliced_nats, losses.ce_ablated_nats
     return (
-        _mean("ce_clean", check, clean, n),
-        _mean("ce_spliced", check, spliced, n),
-        _mean("ce_ablated", check, ablated, n),
-        _mean("ce_increase", check, spliced - clean, n),
+        mean_of("ce_clean", check, clean, n),
+        mean_of("ce_spliced", check, spliced, n),
+        mean_of("ce_ablated", check, ablated, n),
+        mean_of("ce_increase", check, spliced - clean, n),
         _recovered(ablated - spliced, ablated - clean, n),
-        _mean("kl", check, span.kl_nats, n),
+        mean_of("kl", check, span.kl_nats, n),
     )
 
 
@@ -98,37 +96,42 @@ def long_context(losses: TextLosses) -> tuple[Reading, ...]:
     `degradation` is the increase beyond minus the increase within, over the sequences that reach beyond.
     """
     check = checks.LONG_CONTEXT
-    if losses.n_training_context_tokens is None:
-        return _all_not_measured(check, "the SAE's training context is unknown (no context_size in its cfg.json)")
-    if losses.n_context_tokens <= losses.n_training_context_tokens:
-        reason = (
-            f"there is no room beyond the training context: sequences have {losses.n_context_tokens} tokens, the SAE "
-            f"was trained on {losses.n_training_context_tokens}"
-        )
-        return _all_not_measured(check, reason)
-    if fault := _first_not_finite(losses):
-        return tuple(NotFinite(measure=m.name, where=fault) for m in check.measures)
+    if reason := why_nothing_beyond(losses):
+        return all_not_measured(check, reason)
+    if fault := first_not_finite(losses):
+        return all_not_finite(check, fault)
     reaches = (losses.beyond.n_tokens > 0) & (losses.within.n_tokens > 0)
     if not reaches.any():
-        return _all_not_measured(
+        return all_not_measured(
             check, f"no document is longer than the training context of {losses.n_training_context_tokens} tokens"
         )
     within, beyond = _increase(losses.within)[reaches], _increase(losses.beyond)[reaches]
     n_within, n_beyond = losses.within.n_tokens[reaches], losses.beyond.n_tokens[reaches]
-    influence = _influence(beyond, n_beyond) - _influence(within, n_within)
+    influence = influence_on_ratio(beyond, n_beyond) - influence_on_ratio(within, n_within)
     value = float(beyond.sum() / n_beyond.sum() - within.sum() / n_within.sum())
     return (
-        _mean("ce_increase_within", check, within, n_within),
-        _mean("ce_increase_beyond", check, beyond, n_beyond),
-        _estimate("degradation", check, value, influence),
+        mean_of("ce_increase_within", check, within, n_within),
+        mean_of("ce_increase_beyond", check, beyond, n_beyond),
+        estimated("degradation", check, value, influence),
     )
 
 
-def sparsity(losses: TextLosses) -> tuple[Reading, ...]:
+def sparsity(losses: TextLosses, *, recorded_l0: float | None = None, k: int | None = None) -> tuple[Reading, ...]:
     """
     Active latents per token, and explained variance 1 - E|x - x^|^2 / (E|x|^2 - |E x|^2), within the training context.
 
     Predicting the mean gives 0, a perfect reconstruction 1, and scaling x and x^ together changes nothing.
+
+    `l0_max` is the most latents that were active on any token: counted, not estimated, so its bounds are itself.
+    `dead_latents` is the share of latents that no token made active. More text can only make it smaller, by much (a
+    quarter to a half at 16,000 tokens), so it is an upper bound: low is 0, and `replaced_tokens` says how many were
+    looked at.
+
+    Args:
+        losses: of the text pass.
+        recorded_l0: what the release says its L0 is; None or 0: it does not say.
+        k: the k of a TopK SAE, which no token may exceed; None for every other architecture. A BatchTopK SAE has its k
+            on average alone.
     """
     check, sums = checks.SPARSITY, losses.reconstructions
     n = sums.n_tokens
@@ -136,9 +139,9 @@ def sparsity(losses: TextLosses) -> tuple[Reading, ...]:
     for name, values in (("|x - x^|^2", sums.error_squared), ("|x|^2", sums.norm_squared), ("x", of_x)):
         if (row := _first_bad_row(values)) is not None:
             where = f"{name} is {values[row]} in {_sequence(losses, row)}"
-            return tuple(NotFinite(measure=m.name, where=where) for m in check.measures)
+            return all_not_finite(check, where)
     if not n.any():
-        return _all_not_measured(check, "no token was replaced")
+        return all_not_measured(check, "no token was replaced")
     mean = sums.sum.sum(axis=0) / n.sum()  # (d_in,)
     # |x - mean|^2 summed over a sequence's tokens, from its sums alone
     spread = sums.norm_squared - 2 * sums.sum @ mean + n * float(mean @ mean)  # (n_sequences,)
@@ -146,155 +149,142 @@ def sparsity(losses: TextLosses) -> tuple[Reading, ...]:
         explained: Reading = NotMeasured(measure="explained_variance", reason="the activations do not vary")
     else:
         has = n > 0
-        explained = _ratio("explained_variance", check, (spread - sums.error_squared)[has], spread[has])
-    return (_mean("l0", check, sums.n_active.astype(np.float64), n), explained)
+        explained = ratio_of("explained_variance", check, (spread - sums.error_squared)[has], spread[has])
+    n_sequences = int((n > 0).sum())
+    l0 = mean_of("l0", check, sums.n_active.astype(np.float64), n)
+    most = int(sums.n_active_most.max())
+    return (
+        l0,
+        _over("l0_ratio", l0, recorded_l0, "the release does not say what its L0 is"),
+        counted("l0_max", check, most, n_sequences),
+        NotMeasured(measure="l0_max_of_k", reason="not a TopK SAE whose k is known")
+        if k is None
+        else counted("l0_max_of_k", check, most / k, n_sequences),
+        _dead(losses.seen_active, n_sequences),
+        counted("replaced_tokens", check, int(n.sum()), n_sequences),
+        explained,
+    )
 
 
-def lambada(losses: ItemLosses) -> tuple[Reading, ...]:
+def lambada(losses: ItemLosses, *, n_training_context_tokens: int | None = None) -> tuple[Reading, ...]:
     """
     The share of passages whose last word is predicted, clean and spliced, on the same passages.
 
     Correct: every token of the word is the most probable one given the true tokens before it. Perplexity: exp of minus
     the mean over passages of the word's summed log-probability. Both as in lm-evaluation-harness.
+
+    Probability: of the whole word, exp of its summed log-probability; the mean over passages. Rank: 1 and the number of
+    tokens that are more probable than the right one; of a word of several tokens the largest of their ranks, each given
+    the true tokens before it, so that a word is right where its rank is 1 (but for ties). Ranks have no mean worth
+    having, so what is given is the mean of 1 / rank. Within and beyond: passages whose word is predicted from at most,
+    and from more than, *n_training_context_tokens* (None: unknown). Lost and won: shares of all passages.
     """
     check = checks.LAMBADA
     clean, spliced = losses.clean_logprob_nats, losses.spliced_logprob_nats
     for name, values in (("clean log-probability", clean), ("spliced log-probability", spliced)):
         if (row := _first_bad_row(values)) is not None:
             where = f"the {name} of item {losses.items[row]} is {values[row]}"
-            return tuple(NotFinite(measure=m.name, where=where) for m in check.measures)
+            return all_not_finite(check, where)
     return (
-        _share("accuracy_clean", losses.clean_correct),
-        _share("accuracy_spliced", losses.spliced_correct),
-        _paired_drop(losses.clean_correct, losses.spliced_correct),
-        _exp_of_mean("perplexity_clean", -clean),
-        _exp_of_mean("perplexity_spliced", -spliced),
-        _exp_of_mean("perplexity_ratio", clean - spliced),
+        share_of("accuracy_clean", losses.clean_correct),
+        share_of("accuracy_spliced", losses.spliced_correct),
+        paired_drop("accuracy_drop", losses.clean_correct, losses.spliced_correct),
+        exp_of_mean("perplexity_clean", check, -clean),
+        exp_of_mean("perplexity_spliced", check, -spliced),
+        exp_of_mean("perplexity_ratio", check, clean - spliced),
+        mean_fraction("probability_clean", check, np.exp(clean)),
+        mean_fraction("probability_spliced", check, np.exp(spliced)),
+        mean_fraction("reciprocal_rank_clean", check, 1 / losses.clean_rank),
+        mean_fraction("reciprocal_rank_spliced", check, 1 / losses.spliced_rank),
+        *_by_length(losses, n_training_context_tokens),
+        share_of("answers_lost", losses.clean_correct & ~losses.spliced_correct),
+        share_of("answers_won", ~losses.clean_correct & losses.spliced_correct),
     )
 
 
-def curve(losses: TextLosses) -> tuple[CurvePoint, ...]:
-    """The increase at every position that at least two sequences have, with pointwise intervals."""
-    sums = losses.by_position
-    points = []
-    for position in np.flatnonzero(sums.n_tokens >= 2):
-        n = int(sums.n_tokens[position])
-        mean = float(sums.ce_increase_nats[position]) / n
-        variance = max(0.0, float(sums.ce_increase_nats_squared[position]) - n * mean * mean) / (n - 1)
-        margin = _t(n) * math.sqrt(variance / n)
-        if math.isfinite(mean) and math.isfinite(margin):
-            points.append(CurvePoint(position=int(position), value=mean, low=mean - margin, high=mean + margin, n=n))
-    return tuple(points)
+def _by_length(losses: ItemLosses, n_training: int | None) -> Iterator[Reading]:
+    """Clean accuracy and its drop, over the passages within the training context and over those beyond."""
+    for place in ("within", "beyond"):
+        measures = (f"accuracy_clean_{place}", f"accuracy_drop_{place}")
+        if n_training is None:
+            yield from (NotMeasured(measure=m, reason="the SAE's training context is unknown") for m in measures)
+            continue
+        chosen = (losses.n_context_tokens <= n_training) == (place == "within")
+        if not chosen.any():
+            reason = f"no passage is {place} the training context of {n_training} tokens"
+            yield from (NotMeasured(measure=m, reason=reason) for m in measures)
+            continue
+        clean, spliced = losses.clean_correct[chosen], losses.spliced_correct[chosen]
+        yield share_of(measures[0], clean)
+        yield paired_drop(measures[1], clean, spliced)
+
+
+def flips(losses: ItemLosses, texts: Iterable[ItemText]) -> tuple[Flip, ...]:
+    """Passages whose answer the splice lost, then those it won: of each those whose probability moved most."""
+    text_of = {text.item: text for text in texts}
+    moved = np.exp(losses.clean_logprob_nats) - np.exp(losses.spliced_logprob_nats)
+    found = []
+    for lost in (True, False):
+        rows = np.flatnonzero((losses.clean_correct == lost) & (losses.spliced_correct != lost))
+        known = [row for row in rows[np.argsort(-abs(moved[rows]), kind="stable")] if losses.items[row] in text_of]
+        found += [_flip(losses, row, text_of[int(losses.items[row])], lost=lost) for row in known[:N_FLIPS_MOST]]
+    return tuple(found)
+
+
+def _flip(losses: ItemLosses, row: int, text: ItemText, *, lost: bool) -> Flip:
+    return Flip(
+        item=text.item,
+        way="lost" if lost else "won",
+        passage_end=shown(text.passage_end, n_most=2000),
+        answer=shown(text.answer),
+        probability_clean=min(1.0, float(np.exp(losses.clean_logprob_nats[row]))),
+        probability_spliced=min(1.0, float(np.exp(losses.spliced_logprob_nats[row]))),
+    )
 
 
 def _increase(span: Span) -> Floats:
     return span.ce_spliced_nats - span.ce_clean_nats
 
 
-def _t(n: int) -> float:
-    """Student's t quantile for a two-sided interval from *n* units."""
-    return float(stdtrit(n - 1, 1 - ALPHA / 2))
-
-
-def _influence(sums: Floats, n_tokens: Counts) -> Floats:
-    """
-    Each sequence's pull on the ratio sum(sums) / sum(n_tokens): what the linearised ratio averages.
-
-    Source: Cochran, Sampling Techniques, 3rd ed., equation 6.10 (the residuals y_i - R x_i).
-    """
-    ratio = sums.sum() / n_tokens.sum()
-    return np.asarray((sums - ratio * n_tokens) / n_tokens.mean(), dtype=np.float64)
-
-
-def _estimate(measure: str, check: checks.Check, value: float, influence: Floats) -> Reading:
-    n = len(influence)
-    if n < 2:
-        return NotMeasured(measure=measure, reason=f"{n} sequence: an interval needs two")
-    margin = _t(n) * math.sqrt(float(influence @ influence) / (n - 1) / n)
-    unit = check.unit_of(measure)
+def _over(measure: str, of: Reading, recorded: float | None, reason: str) -> Reading:
+    """*of* in units of what is *recorded*."""
+    if not isinstance(of, Estimate):
+        return replace(of, measure=measure)
+    if not recorded:  # TRAP: SAE Lens's registry has 0.0 where it does not know
+        return NotMeasured(measure=measure, reason=reason)
+    unit = checks.SPARSITY.unit_of(measure)
     assert unit is not None, measure
-    return Estimate(measure=measure, value=value, low=value - margin, high=value + margin, unit=unit, n=n)
+    value, low, high = (x / recorded for x in (of.value, of.low, of.high))
+    return Estimate(measure=measure, value=value, low=low, high=high, unit=unit, n=of.n)
 
 
-def _mean(measure: str, check: checks.Check, sums: Floats, n_tokens: Counts) -> Reading:
-    """Mean per token of what *sums* holds per sequence; sequences without tokens do not count."""
-    has = n_tokens > 0
-    if not has.any():
-        return NotMeasured(measure=measure, reason="no token was scored")
-    sums, n_tokens = sums[has], n_tokens[has]
-    return _estimate(measure, check, float(sums.sum() / n_tokens.sum()), _influence(sums, n_tokens))
-
-
-def _ratio(measure: str, check: checks.Check, numerator: Floats, denominator: Floats) -> Reading:
-    """Ratio of means, linearised. The caller has seen to it that the denominator is positive."""
-    value = float(numerator.sum() / denominator.sum())
-    return _estimate(measure, check, value, (numerator - value * denominator) / denominator.mean())
+def _dead(seen_active: Flags | None, n: int) -> Reading:
+    if seen_active is None:
+        return NotMeasured(measure="dead_latents", reason="the SAE does not tell which latents are active")
+    share = 1 - float(seen_active.mean())
+    return replace(counted("dead_latents", checks.SPARSITY, share, n), low=0.0)
 
 
 def _recovered(regained: Floats, lost: Floats, n_tokens: Counts) -> Reading:
-    loss = _mean("ce_recovered", checks.CE_LOSS, lost, n_tokens)
+    loss = mean_of("ce_recovered", checks.CE_LOSS, lost, n_tokens)
     if not isinstance(loss, Estimate):
         return loss
     if loss.low <= 0:
         return NotMeasured(measure="ce_recovered", reason="the ablation costs nothing measurable to compare with")
     has = n_tokens > 0
-    return _ratio("ce_recovered", checks.CE_LOSS, regained[has], lost[has])
+    return ratio_of("ce_recovered", checks.CE_LOSS, regained[has], lost[has])
 
 
-def _share_bounds(n_true: int, n: int, alpha: float) -> tuple[float, float]:
-    """Clopper and Pearson's exact interval of a share, two-sided at *alpha*."""
-    low = 0.0 if n_true == 0 else 1 - float(bdtri(n - n_true, n, alpha / 2))
-    high = 1.0 if n_true == n else float(bdtri(n_true, n, alpha / 2))
-    return low, high
-
-
-def _share(measure: str, flags: Flags) -> Reading:
-    n, n_true = len(flags), int(flags.sum())
-    if n == 0:
-        return NotMeasured(measure=measure, reason="no item")
-    low, high = _share_bounds(n_true, n, ALPHA)
-    return Estimate(measure=measure, value=n_true / n, low=low, high=high, unit="fraction", n=n)
-
-
-def _paired_drop(clean: Flags, spliced: Flags) -> Reading:
-    """
-    P(clean right) - P(spliced right) on the same items.
-
-    The difference of two discordant shares, each with its exact interval at half the error: never a plug-in variance,
-    which is zero when no answer flips and so would promise certainty from silence.
-    """
-    n = len(clean)
-    if n == 0:
-        return NotMeasured(measure="accuracy_drop", reason="no item")
-    lost, won = int((clean & ~spliced).sum()), int((~clean & spliced).sum())
-    lost_low, lost_high = _share_bounds(lost, n, ALPHA / 2)
-    won_low, won_high = _share_bounds(won, n, ALPHA / 2)
-    return Estimate(
-        measure="accuracy_drop",
-        value=(lost - won) / n,
-        low=lost_low - won_high,
-        high=lost_high - won_low,
-        unit="fraction",
-        n=n,
+def why_nothing_beyond(losses: TextLosses) -> str | None:
+    """Why no sequence could reach beyond the training context, whatever the documents; None: it could."""
+    if losses.n_training_context_tokens is None:
+        return "the SAE's training context is unknown (no context_size in its cfg.json)"
+    if losses.n_context_tokens > losses.n_training_context_tokens:
+        return None
+    return (
+        f"there is no room beyond the training context: sequences have {losses.n_context_tokens} tokens, the SAE was "
+        f"trained on {losses.n_training_context_tokens}"
     )
-
-
-def _exp_of_mean(measure: str, nats: Floats) -> Reading:
-    n = len(nats)
-    if n < 2:
-        return NotMeasured(measure=measure, reason=f"{n} item: an interval needs two")
-    mean = math.fsum(nats) / n
-    margin = _t(n) * float(nats.std(ddof=1)) / math.sqrt(n)
-    if mean + margin > 700:  # exp overflows float64: such a perplexity is no number anyone compares
-        return NotMeasured(measure=measure, reason=f"too large to print: exp({mean:.0f})")
-    unit = checks.LAMBADA.unit_of(measure)
-    assert unit is not None, measure
-    low, value, high = (math.exp(x) for x in (mean - margin, mean, mean + margin))
-    return Estimate(measure=measure, value=value, low=low, high=high, unit=unit, n=n)
-
-
-def _all_not_measured(check: checks.Check, reason: str) -> tuple[Reading, ...]:
-    return tuple(NotMeasured(measure=m.name, reason=reason) for m in check.measures)
 
 
 def _first_bad_row(values: Floats) -> int | None:
@@ -302,7 +292,7 @@ def _first_bad_row(values: Floats) -> int | None:
     return int(bad[0]) if len(bad) else None
 
 
-def _first_not_finite(losses: TextLosses) -> str | None:
+def first_not_finite(losses: TextLosses) -> str | None:
     """The first number of the text pass that is not finite, in words."""
     spans = ((losses.within, "within"), (losses.beyond, "beyond"))
     named = [

@@ -17,9 +17,12 @@ from pathlib import Path
 from typing import Literal
 
 from sae_checks import checks, errors
+from sae_checks.golden import Golden, GoldenPrompt
 
-_CHECKS = tuple(check.name for check in checks.CHECKS)
+_CHECKS = tuple(check.name for check in checks.CHECKS if not check.is_exact)
 _LIMIT_KEYS = ("measure", "max", "min", "unit", "source")
+_GOLDEN_TEXTS = ("prompt", "answer", "source")
+_GOLDEN_NUMBERS = ("probability_clean", "probability_spliced", "tolerance")
 _HEAD = 'schema = 1, then tables [default.CHECK], [release."NAME".CHECK], [release."NAME".sae."GLOB".CHECK]'
 
 Toml = dict[str, object]
@@ -56,6 +59,7 @@ class _Layer:
     release: str | None
     sae: str | None
     limits: tuple[Limit, ...]
+    golden: Golden | None = None
 
     def applies(self, release: str, sae_id: str) -> bool:
         return (self.release is None or fnmatch.fnmatchcase(release, self.release)) and (
@@ -89,6 +93,24 @@ class Thresholds:
                         if limit.check == check:
                             return limit
         raise errors.no_limit(check, sae_id, self.paths)
+
+    def golden(self, release: str, sae_id: str) -> Golden | None:
+        """The golden prompts that apply, found like a limit; most SAEs have none."""
+        having = (layer for layers in self.files for layer in layers if layer.golden is not None)
+        return next((layer.golden for layer in having if layer.applies(release, sae_id)), None)
+
+
+def limit_of(golden: Golden) -> Limit:
+    """That no golden prompt is further off than its tolerance."""
+    return Limit(
+        check=checks.GOLDEN.name,
+        measure="probability_error",
+        kind="max",
+        value=1.0,
+        unit="tolerance",
+        source="; ".join(dict.fromkeys(prompt.source for prompt in golden.prompts)),
+        where=golden.where,
+    )
 
 
 def shipped_path() -> Path:
@@ -135,8 +157,11 @@ class _Reader:
             place = f'release."{release}"'
             of_release = {key: value for key, value in table.items() if key != "sae"}
             yield _Layer(release=release, sae=None, limits=self.limits(of_release, place))
-            for sae, limits in self.tables(table, "sae", place):
-                yield _Layer(release=release, sae=sae, limits=self.limits(limits, f'{place}.sae."{sae}"'))
+            for sae, of_sae in self.tables(table, "sae", place):
+                where = f'{place}.sae."{sae}"'
+                limits = {key: value for key, value in of_sae.items() if key != "golden"}
+                golden = self.golden(of_sae["golden"], f"{where}.golden") if "golden" in of_sae else None
+                yield _Layer(release=release, sae=sae, limits=self.limits(limits, where), golden=golden)
 
     def limits(self, table: Toml, place: str) -> tuple[Limit, ...]:
         self.only(table, _CHECKS, place)
@@ -164,6 +189,40 @@ class _Reader:
             where=f"{self.path.name} [{place}]",
         )
 
+    def golden(self, tables: object, place: str) -> Golden:
+        if not isinstance(tables, list) or not tables or not all(isinstance(table, dict) for table in tables):
+            raise self.complaint(place, "not tables", f"[[{place}]], one for each prompt")
+        prompts = tuple(self.golden_prompt(table, place) for table in tables)
+        rules = {(table["bos"], table["special_tokens"]) for table in tables}
+        if len(rules) > 1:
+            raise self.complaint(place, "several rules", "one bos and one special_tokens for all prompts of an SAE")
+        ((bos, special_tokens),) = rules
+        return Golden(
+            prompts=prompts, prepend_bos=bos, special_tokens=special_tokens, where=f"{self.path.name} [[{place}]]"
+        )
+
+    def golden_prompt(self, table: Toml, place: str) -> GoldenPrompt:
+        self.only(table, (*_GOLDEN_TEXTS, *_GOLDEN_NUMBERS, "bos", "special_tokens"), place)
+        prompt, answer, source = (self.text(table, key, place) for key in _GOLDEN_TEXTS)
+        clean, spliced, tolerance = (self.number(table, key, place) for key in _GOLDEN_NUMBERS)
+        if not (0 <= clean <= 1 and 0 <= spliced <= 1):
+            raise self.complaint(place, f"probabilities {clean:g} and {spliced:g}", "probabilities from 0 to 1")
+        if not 0 < tolerance < 0.5:  # from 0.5 on there are probabilities from which nothing is too far off
+            raise self.complaint(place, f"tolerance {tolerance:g}", "a tolerance above 0 and below 0.5")
+        if not isinstance(table.get("bos"), bool):
+            raise self.complaint(place, f"bos is {table.get('bos')!r}", "bos = true or false")
+        if table.get("special_tokens") not in ("keep", "replace"):
+            got = f"special_tokens is {table.get('special_tokens')!r}"
+            raise self.complaint(place, got, 'special_tokens = "keep" or "replace"')
+        return GoldenPrompt(
+            prompt=prompt,
+            answer=answer,
+            probability_clean=clean,
+            probability_spliced=spliced,
+            tolerance=tolerance,
+            source=source,
+        )
+
     def only(self, table: Toml, known: Sequence[str], place: str) -> None:
         for key in table:
             if key not in known:
@@ -187,7 +246,7 @@ class _Reader:
         return value
 
     def number(self, table: Toml, key: str, place: str) -> float:
-        value = table[key]
+        value = table.get(key)
         try:
             number = math.nan if isinstance(value, bool) or not isinstance(value, int | float) else float(value)
         except OverflowError:

@@ -9,7 +9,7 @@ import numpy as np
 from safetensors.numpy import save_file
 
 from sae_checks import checks
-from sae_checks.losses import ByPosition, ItemLosses, Reconstructions, Span, TextLosses
+from sae_checks.losses import ByPosition, ItemLosses, RatioSums, Reconstructions, Span, TextLosses
 from sae_checks.stats import Estimate
 from sae_checks.thresholds import Limit
 
@@ -130,19 +130,44 @@ def reconstructions(
     return Reconstructions(
         n_tokens=counts([len(of_sequence) for of_sequence in x]),
         n_active=counts([0] * len(x) if n_active is None else n_active),
+        n_active_most=counts([0] * len(x) if n_active is None else n_active),
         error_squared=floats([float(((a - b) ** 2).sum()) for a, b in zip(x, x_hat, strict=True)]),
         norm_squared=floats([float((a**2).sum()) for a in x]),
         sum=np.stack([a.sum(axis=0) for a in x]) if x else np.zeros((0, 1)),
     )
 
 
-def by_position(increases: Sequence[Sequence[float]] = ()) -> ByPosition:
-    """*increases* holds, per position, the increase of every sequence that has it."""
-    return ByPosition(
-        n_tokens=counts([len(here) for here in increases]),
-        ce_increase_nats=floats([sum(here) for here in increases]),
-        ce_increase_nats_squared=floats([sum(x * x for x in here) for here in increases]),
+def ratio_sums(pairs: Sequence[Sequence[tuple[float, float]]]) -> RatioSums:
+    """*pairs* holds, per position, (top, bottom) of every sequence that has it."""
+    top, bottom = ([floats([pair[i] for pair in here]) for here in pairs] for i in (0, 1))
+
+    def summed(rows):
+        return floats([row.sum() for row in rows])
+
+    return RatioSums(
+        n=counts([len(here) for here in pairs]),
+        top=summed(top),
+        bottom=summed(bottom),
+        top_squared=summed([t * t for t in top]),
+        top_times_bottom=summed([t * b for t, b in zip(top, bottom, strict=True)]),
+        bottom_squared=summed([b * b for b in bottom]),
     )
+
+
+def by_position(increases: Sequence[Sequence[float]] = (), running: RatioSums | None = None) -> ByPosition:
+    """*increases* holds, per position, a number of every sequence that has it; it is KL and L0, too."""
+    plain = ratio_sums([[(x, 1) for x in here] for here in increases])
+    return ByPosition(
+        ce_increase=plain, kl=plain, l0=plain, unexplained=plain, running_increase=running or ratio_sums([])
+    )
+
+
+def of_sequences(increases: Sequence[Sequence[float]]) -> ByPosition:
+    """*increases* holds, per sequence, the increase at each of its positions from 0 on."""
+    n_positions = max(map(len, increases), default=0)
+    running = [[(sum(s[: p + 1]), p + 1) for s in increases if len(s) > p] for p in range(n_positions)]
+    at = [[s[p] for s in increases if len(s) > p] for p in range(n_positions)]
+    return by_position(at, ratio_sums(running))
 
 
 def text_losses(
@@ -152,6 +177,7 @@ def text_losses(
     ablated: Sequence[float] | None = None,
     of_reconstructing: Reconstructions | None = None,
     of_positions: ByPosition | None = None,
+    seen_active: np.ndarray | None = None,
     n_training_context_tokens: int | None = 16,
     n_context_tokens: int = 32,
 ) -> TextLosses:
@@ -165,6 +191,7 @@ def text_losses(
         beyond=span([0] * n) if beyond is None else beyond,
         ce_ablated_nats=np.zeros(n) if ablated is None else floats(ablated),
         reconstructions=reconstructions(nothing, nothing) if of_reconstructing is None else of_reconstructing,
+        seen_active=seen_active,
         by_position=by_position() if of_positions is None else of_positions,
     )
 
@@ -174,8 +201,12 @@ def item_losses(
     spliced_correct: Sequence[bool],
     clean_logprob: Sequence[float] | None = None,
     spliced_logprob: Sequence[float] | None = None,
+    *,
+    n_context_tokens: Sequence[int] | None = None,
+    ranks: tuple[Sequence[int], Sequence[int]] | None = None,
 ) -> ItemLosses:
     n = len(clean_correct)
+    clean_rank, spliced_rank = ranks or (np.where(right, 1, 2) for right in (clean_correct, spliced_correct))
     return ItemLosses(
         items=100 + np.arange(n),
         clean_correct=np.asarray(clean_correct, dtype=np.bool_),
@@ -183,6 +214,9 @@ def item_losses(
         clean_logprob_nats=np.full(n, -1.0) if clean_logprob is None else floats(clean_logprob),
         spliced_logprob_nats=np.full(n, -1.0) if spliced_logprob is None else floats(spliced_logprob),
         n_target_tokens=np.ones(n, dtype=np.int64),
+        n_context_tokens=counts([10] * n if n_context_tokens is None else n_context_tokens),
+        clean_rank=counts(clean_rank),
+        spliced_rank=counts(spliced_rank),
     )
 
 

@@ -9,3 +9,11 @@ def tiny_models():
     import tiny
 
     return {family: tiny.model(family) for family in tiny.FAMILIES}
+
+
+@pytest.fixture(scope="session")
+def hooked_models():
+    """The same models in TransformerLens."""
+    import tiny
+
+    return {family: tiny.hooked(family) for family in tiny.FAMILIES}

@@ -1,5 +1,6 @@
 """Hypothesis strategies shared by the tests: losses, estimates, limits, results, records, hostile names, documents."""
 
+import math
 import os
 import string
 
@@ -9,9 +10,10 @@ from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 
 from sae_checks import checks
+from sae_checks.curves import Curve
 from sae_checks.provenance import CorpusFacts, FileHash, ModelFacts, Package, Provenance, SaeFacts
 from sae_checks.record import Record, ReleaseFacts, Result
-from sae_checks.stats import CurvePoint, Estimate
+from sae_checks.stats import Estimate, Flip
 from sae_checks.thresholds import Limit
 
 # No deadline: shared cores stall, and a slow example is no defect. The same examples every time, so that nobody's
@@ -97,7 +99,10 @@ def item_losses(draw, *, n_least=0, n_most=40):
     n = draw(st.integers(n_least, n_most))
     right = st.lists(st.booleans(), min_size=n, max_size=n)
     logprobs = st.lists(rates.map(lambda nats: -nats), min_size=n, max_size=n)
-    return builders.item_losses(draw(right), draw(right), draw(logprobs), draw(logprobs))
+    lengths = st.lists(st.integers(1, 40), min_size=n, max_size=n)
+    return builders.item_losses(
+        draw(right), draw(right), draw(logprobs), draw(logprobs), n_context_tokens=draw(lengths)
+    )
 
 
 @st.composite
@@ -137,6 +142,8 @@ def provenances(sae_id):
         SaeFacts,
         sae_id=st.just(sae_id),
         hook=texts,
+        hook_out=texts,
+        head=st.none() | small,
         architecture=texts,
         d_in=small,
         d_sae=small,
@@ -148,6 +155,7 @@ def provenances(sae_id):
         source=texts,
         architecture=texts,
         backend=texts,
+        processing=st.lists(texts, max_size=2).map(tuple),
         dtype=texts,
         device=texts,
         n_layers=small,
@@ -170,10 +178,38 @@ def provenances(sae_id):
     return st.builds(Provenance, sae=sae, model=model, corpus=corpus)
 
 
+six_digits = finite.map(lambda x: float(f"{x:.6g}")).filter(math.isfinite)
+
+
 @st.composite
-def curve_points(draw):
-    low, value, high = sorted(draw(finite) for _ in range(3))
-    return CurvePoint(position=draw(small), value=value, low=low, high=high, n=draw(small))
+def curves(draw, check):
+    n = draw(st.integers(0, 3))
+
+    def column(numbers):
+        return tuple(draw(st.lists(numbers, min_size=n, max_size=n)))
+
+    measure = draw(st.sampled_from(check.measures))
+    return Curve(
+        measure=measure.name,
+        unit=measure.unit,
+        position=column(small),
+        value=column(six_digits),
+        low=column(six_digits),
+        high=column(six_digits),
+        n=column(small),
+    )
+
+
+fractions = st.floats(0, 1)
+flips = st.builds(
+    Flip,
+    item=small,
+    way=st.sampled_from(["lost", "won"]),
+    passage_end=texts,
+    answer=texts,
+    probability_clean=fractions,
+    probability_spliced=fractions,
+)
 
 
 @st.composite
@@ -182,7 +218,7 @@ def results(draw, sae_id=None, check=None, provenance=None):
     check = draw(st.sampled_from(checks.CHECKS)) if check is None else check
     sae_id = draw(hostile_names) if sae_id is None else sae_id
     measures = draw(st.lists(st.sampled_from(check.measures), unique=True))
-    curves = st.lists(curve_points(), max_size=3) if check is checks.LONG_CONTEXT else st.just([])
+    drawn = st.lists(curves(checks.CE_LOSS), max_size=2, unique_by=lambda curve: curve.measure)
     return Result(
         sae_id=sae_id,
         check=check.name,
@@ -190,7 +226,8 @@ def results(draw, sae_id=None, check=None, provenance=None):
         reason=draw(hostile_names),
         limit=draw(st.none() | limits(check)),
         estimates=tuple(draw(estimates(measure)) for measure in measures),
-        curve=tuple(draw(curves)),
+        curves=tuple(draw(drawn)) if check is checks.LONG_CONTEXT else (),
+        flips=tuple(draw(st.lists(flips, max_size=2))) if check is checks.LAMBADA else (),
         provenance=draw(st.none() | provenances(sae_id) if provenance is None else provenance),
     )
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from peers import lm_eval_lambada
 
-from sae_checks import measure, release, sae, stats
+from sae_checks import curves, measure, release, sae, stats
 from sae_checks.corpora import files, lambada, text
 from sae_checks.corpora.sequences import Convention
 from sae_checks.model import hugging_face
@@ -29,7 +29,9 @@ def model():
 
 @pytest.fixture(scope="module")
 def saes():
-    return [sae.load(described, device=torch.device("cpu"), center=False) for described in DEMO.saes]
+    return [
+        sae.load(described, device=torch.device("cpu"), center=False, part=slice(0, None)) for described in DEMO.saes
+    ]
 
 
 def sequences(model, n_context, n=24):
@@ -101,7 +103,7 @@ def test_centring_agrees_with_transformer_lens(model, hook):
     tokens = torch.from_numpy(sequences(model, 64, n=4).tokens)
     with torch.no_grad():
         _, cache = hooked_transformer(model, center=True).run_with_cache(tokens, prepend_bos=False)
-    x = model.clean(tokens, [hook]).activations[hook]
+    x = model.clean(tokens, [hook]).activation(hook)
     assert torch.allclose(x - x.mean(-1, keepdim=True), cache[hook], atol=1e-3)
     assert not torch.allclose(x, cache[hook], atol=1e-2)
 
@@ -156,11 +158,23 @@ def test_agrees_with_plain_transformers(model, saes, hook):
     def change(x):
         return torch.cat([x[:, :1], ready.reconstruct(x).output[:, 1:]], 1)
 
-    ours = readings(model, saes, 128)[hook]
+    (losses,) = measure.measure_text(model, [ready], made, n_batch_tokens=2048, progress=lambda *_: None)
+    ours = {r.measure: r.value for r in stats.ce_loss(losses)}
+    ce = {}
     for name, how in (("ce_clean", ()), ("ce_spliced", (hook, change))):
         log_p = torch.log_softmax(tiny.plain_logits(model._model, ids, *how), -1)
-        ce = -log_p[:, 1:64].gather(-1, ids[:, 2:65, None]).double().mean()
-        assert ours[name] == pytest.approx(float(ce), rel=1e-5)
+        ce[name] = -log_p[:, 1:-1].gather(-1, ids[:, 2:, None])[..., 0].double()  # (sequences, positions from 1 on)
+        assert ours[name] == pytest.approx(float(ce[name][:, :63].mean()), rel=1e-5)
+    increase = (ce["ce_spliced"] - ce["ce_clean"]).numpy()
+    drawn = {curve.measure: curve for curve in curves.curves(losses)}
+    assert drawn["ce_increase"].value == pytest.approx(increase.mean(0), abs=1e-5)
+    x = model.clean(ids, [hook]).activations[hook][:, 1:]
+    error, spread = (x - ready.reconstruct(x).output).square().sum((0, 2)), (x - x.mean(0)).square().sum((0, 2))
+    assert drawn["explained_variance"].value == pytest.approx((1 - error / spread).double().numpy(), rel=1e-4)
+    running = (increase.cumsum(1) / np.arange(1, increase.shape[1] + 1)).mean(0)
+    longest = next((p for p in range(63, len(running)) if running[p - 1] > 0.1), len(running) + 1)
+    usable = {r.measure: r.value for r in curves.usable_context(losses, 0.1)}
+    assert usable["usable_context_tokens"] == longest
 
 
 def spliced_by_a_hook(model, ready):
@@ -169,6 +183,46 @@ def spliced_by_a_hook(model, ready):
     if ready.hook.endswith("pre"):
         return blocks[layer].register_forward_pre_hook(lambda _, args: (ready.reconstruct(args[0]).output, *args[1:]))
     return blocks[layer].register_forward_hook(lambda _, __, output: ready.reconstruct(output).output)
+
+
+@pytest.mark.parametrize("hook", [HOOKS[0], HOOKS[-1]])
+def test_lambada_in_depth_agrees_with_plain_transformers(model, saes, hook):
+    """Probability and rank of the word and the drop by length, from whole passes over one passage at a time."""
+    import tiny
+
+    ready = next(s for s in saes if s.hook == hook)
+    convention = Convention(prepend_bos=True, special_tokens_kept=True, n_context_tokens=256)
+    passages = files.read_passages(DEMO.lambada)
+    bos = model.tokenizer.bos_token_id
+    items = lambada.tokenise(passages, model.tokenizer, convention, bos=bos, n_most=100, seed=0)
+    (losses,) = measure.measure_items(model, [ready], items, n_batch_tokens=1024, progress=lambda *_: None)
+    ours = {r.measure: r.value for r in stats.lambada(losses, n_training_context_tokens=64) if hasattr(r, "value")}
+
+    def change(x):
+        return torch.cat([x[:, :1], ready.reconstruct(x).output[:, 1:]], 1)
+
+    rows = []
+    for row, length in zip(items.rows, items.lengths, strict=True):
+        words = passages[row].split(" ")
+        ids = torch.tensor([[bos, *model.tokenizer(passages[row], add_special_tokens=False)["input_ids"]]])
+        n_target = ids.shape[1] - 1 - len(model.tokenizer(" ".join(words[:-1]), add_special_tokens=False)["input_ids"])
+        found = [length - 1 <= 64]
+        for how in ((), (hook, change)):
+            log_p = torch.log_softmax(tiny.plain_logits(model._model, ids, *how)[0, -1 - n_target : -1], -1)
+            of_word = [float(p[t]) for p, t in zip(log_p, ids[0, -n_target:], strict=True)]
+            worst = max(int((p > x).sum()) + 1 for p, x in zip(log_p, of_word, strict=True))
+            found += [math.exp(sum(of_word)), worst]
+        rows.append(found)
+    within, p_clean, rank_clean, p_spliced, rank_spliced = np.array(rows, dtype=float).T
+    assert ours["probability_clean"] == pytest.approx(p_clean.mean(), rel=1e-4)
+    assert ours["probability_spliced"] == pytest.approx(p_spliced.mean(), rel=1e-4)
+    assert ours["reciprocal_rank_clean"] == pytest.approx((1 / rank_clean).mean(), rel=1e-6)
+    assert ours["reciprocal_rank_spliced"] == pytest.approx((1 / rank_spliced).mean(), rel=1e-6)
+    drop = (rank_clean == 1).astype(float) - (rank_spliced == 1)
+    for place, chosen in (("within", within == 1), ("beyond", within == 0)):
+        if chosen.any():
+            assert ours[f"accuracy_drop_{place}"] == pytest.approx(drop[chosen].mean(), abs=1e-9)
+    assert ours["answers_lost"] == (drop > 0).mean()
 
 
 @pytest.mark.parametrize("hook", [HOOKS[1], HOOKS[-1]])

@@ -8,7 +8,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from sae_checks import checks, measure, release, stats, verdict
+from sae_checks import checks, curves, measure, release, stats, verdict
 from sae_checks.executors.local import LocalExecutor
 from sae_checks.options import Options
 from sae_checks.plugin.asking import settle
@@ -19,6 +19,7 @@ pytestmark = pytest.mark.slow
 
 DEMO = release.resolve("demo")
 HOOKS = [sae.hook for sae in DEMO.saes]
+SAMPLED = [check for check in checks.CHECKS if not check.is_exact]  # of golden prompts: tests/test_golden.py
 OTHER = {hook: HOOKS[(i + 2) % len(HOOKS)] for i, hook in enumerate(HOOKS)}
 
 
@@ -74,9 +75,7 @@ def results(tmp_path_factory):
     executor = LocalExecutor(asked.plan, lambda *_: None)
     sae_ids = asked.plan.release.sae_ids
     return {
-        (sae_id, check.name): judge(executor, asked, sae_id, check, sae_ids)
-        for sae_id in sae_ids
-        for check in checks.CHECKS
+        (sae_id, check.name): judge(executor, asked, sae_id, check, sae_ids) for sae_id in sae_ids for check in SAMPLED
     }
 
 
@@ -86,8 +85,8 @@ def value(result, measure_name):
 
 @pytest.mark.parametrize("hook", HOOKS)
 def test_an_exact_reconstruction_is_green_everywhere(results, hook):
-    """The identity SAE passes all four checks, and its increase is within 1e-5 nats of nothing."""
-    of_sae = {check.name: results[f"{hook}/identity", check.name] for check in checks.CHECKS}
+    """The identity SAE passes all checks, and its increase is within 1e-5 nats of nothing."""
+    of_sae = {check.name: results[f"{hook}/identity", check.name] for check in SAMPLED}
     assert {name: r.outcome for name, r in of_sae.items()} == dict.fromkeys(of_sae, "passed")
     assert abs(value(of_sae["ce_loss"], "ce_increase")) <= 1e-5
     assert value(of_sae["lambada"], "accuracy_drop") == 0
@@ -114,39 +113,79 @@ def test_a_broken_sae_explains_too_little(results, hook, broken):
 @pytest.mark.parametrize("hook", HOOKS)
 def test_an_sae_as_trained_is_green(results, hook):
     """The demo's own SAEs pass by the demo's own limits."""
-    for check in checks.CHECKS:
+    for check in SAMPLED:
         result = results[f"{hook}/as trained", check.name]
         assert result.outcome == "passed", result.reason
 
 
 @pytest.mark.parametrize("hook", HOOKS)
 def test_a_zero_decoder_loses_the_answers(results, hook):
-    """The Lambada check is red when every reconstruction is the bias alone."""
-    result = results[f"{hook}/zero decoder", "lambada"]
+    """The Lambada check is red when every reconstruction is the bias alone: probability, rank and flips say so, too."""
+    result, exact = (results[f"{hook}/{variant}", "lambada"] for variant in ("zero decoder", "identity"))
     assert result.outcome == "failed", result.reason
+    for measure_name in ("probability", "reciprocal_rank"):
+        assert value(result, f"{measure_name}_spliced") < value(result, f"{measure_name}_clean") - 0.2
+        assert value(exact, f"{measure_name}_spliced") == pytest.approx(value(exact, f"{measure_name}_clean"), abs=1e-6)
+    assert [flip.way for flip in result.flips].count("lost") == 10
+    assert exact.flips == ()
 
 
-def test_an_sae_that_breaks_beyond_its_context_fails_long_context_alone():
-    """Exact within the training context and nothing beyond: the loss check is green, the long-context check red."""
+class BreaksFrom:
+    """Exact up to some position, nothing from there on."""
 
-    class BreaksBeyond:
-        sae_id = hook = HOOKS[1]
-        n_training_context_tokens = 64
-        center = False
+    sae_id = hook = hook_out = HOOKS[1]
+    part = slice(0, None)
+    n_training_context_tokens = 64
+    center = False
 
-        def reconstruct(self, x):
-            kept = (torch.arange(x.shape[1]) < 64)[:, None]
-            return Reconstruction(output=x * kept, n_active=torch.ones(x.shape[:2], dtype=torch.long))
+    def __init__(self, position):
+        self.position = position
 
+    def reconstruct(self, x):
+        kept = (torch.arange(x.shape[1]) < self.position)[:, None]
+        return Reconstruction(output=x * kept, n_active=torch.ones(x.shape[:2], dtype=torch.long))
+
+
+@pytest.fixture(scope="module")
+def broken_from():
+    """By the position an SAE breaks at: verdicts on loss, long and usable context, by the demo's limits."""
     asked = settle(Options(release="demo", n_sequences=16, device="cpu"))
     executor = LocalExecutor(asked.plan, lambda *_: None)
-    corpus = executor._corpus("text", True).sequences
-    (losses,) = measure.measure_text(
-        executor.model, [BreaksBeyond()], corpus, n_batch_tokens=2048, progress=lambda *_: None
+    model = executor._ready(HOOKS[1]).model
+    corpus = executor._corpus("text", True, model).sequences
+    positions = (32, 64, 256)
+    measured = measure.measure_text(
+        model, [BreaksFrom(p) for p in positions], corpus, n_batch_tokens=2048, progress=lambda *_: None
     )
-    limits = {check: asked.limits[HOOKS[1], check] for check in ("ce_loss", "long_context")}
-    assert verdict.judge(stats.ce_loss(losses), limits["ce_loss"]).outcome == "passed"
-    assert verdict.judge(stats.long_context(losses), limits["long_context"]).outcome == "failed"
+    found = {}
+    for position, losses in zip(positions, measured, strict=True):
+        readings = {
+            "ce_loss": stats.ce_loss(losses),
+            "long_context": stats.long_context(losses),
+            "usable_context": curves.usable_context(losses, asked.limits[HOOKS[1], "ce_loss"].value),
+        }
+        found[position] = {n: verdict.judge(rows, asked.limits[HOOKS[1], n]) for n, rows in readings.items()}
+    return found
+
+
+def test_an_sae_that_breaks_beyond_its_context_fails_long_context_alone(broken_from):
+    """Exact within the training context and nothing beyond: the long-context check is red, the others are green."""
+    outcomes = {name: found.outcome for name, found in broken_from[64].items()}
+    assert outcomes == {"ce_loss": "passed", "long_context": "failed", "usable_context": "passed"}
+    assert 64 <= value(broken_from[64]["usable_context"], "usable_context_tokens") < 70
+
+
+def test_an_sae_that_breaks_in_the_middle_of_its_context_is_not_usable_up_to_its_end(broken_from):
+    """Exact over half of the training context: usable for little more than that half, and red."""
+    assert broken_from[32]["usable_context"].outcome == "failed"
+    assert 32 <= value(broken_from[32]["usable_context"], "usable_context_tokens") < 40
+
+
+def test_an_exact_sae_is_usable_to_the_end(broken_from):
+    """It never breaks: as many tokens as were looked at."""
+    found = broken_from[256]["usable_context"]
+    assert found.outcome == "passed"
+    assert value(found, "usable_context_tokens") == value(found, "measured_context_tokens") == 255
 
 
 def test_the_damaged_release_is_red_where_it_was_damaged_and_only_there():

@@ -11,10 +11,10 @@ import sae_checks
 
 PACKAGE = Path(sae_checks.__file__).parent
 FLOORS = {
-    "ground": "errors options checks hooks safetensors_header sae_cfg sae_files conversion hub registry release "
-    "corpus_place plan losses provenance",
-    "measuring": "corpora model loading sae splice measure executors",
-    "judging": "thresholds stats verdict record report",
+    "ground": "errors options checks golden hooks safetensors_header sae_cfg sae_files conversion patience hub "
+    "registry release corpus_place plan losses provenance",
+    "measuring": "corpora model loading sae splice position_sums measure executors",
+    "judging": "thresholds estimates stats curves comparison verdict record calibrate report",
     "roof": "plugin gate demo cli __main__",
 }
 FLOOR_OF = {room: floor for floor, rooms in FLOORS.items() for room in rooms.split()}

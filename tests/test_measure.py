@@ -9,8 +9,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sae_checks import measure, stats
+from sae_checks import curves, measure, stats
 from sae_checks.corpora.sequences import Convention, TokenRow, build
+from sae_checks.position_sums import _Spread
 
 
 def quiet(*_):
@@ -77,7 +78,7 @@ def test_reconstruction_sums_equal_a_direct_computation(tiny_models):
     (losses,) = text_losses(model, [sae], sequences)
     x = torch.cat(
         [
-            model.clean(torch.from_numpy(t[:n])[None], [sae.hook]).activations[sae.hook][0, 1:8]
+            model.clean(torch.from_numpy(t[:n])[None], [sae.hook]).activation(sae.hook)[0, 1:8]
             for t, n in zip(sequences.tokens, sequences.lengths, strict=True)
         ]
     )
@@ -86,6 +87,34 @@ def test_reconstruction_sums_equal_a_direct_computation(tiny_models):
     readings = stats.sparsity(losses)
     assert of(readings, "explained_variance").value == pytest.approx(float(expected), rel=1e-4)
     assert of(readings, "l0").value == pytest.approx(float(made.n_active.float().mean()), rel=1e-6)
+    assert of(readings, "l0_max").value == int(made.n_active.max())
+    assert of(readings, "replaced_tokens").value == len(x)
+
+
+@pytest.mark.parametrize("n_batch_tokens", [1, 60, 400])
+def test_dead_latents_are_those_no_counted_token_wakes(tiny_models, n_batch_tokens):
+    """Special tokens, padding and positions beyond the training context wake nobody; batches change nothing."""
+    sequences, model = tiny.sequences(), tiny_models["gpt2"]
+
+    class Wakes(tiny.LinearSae):
+        """Latent p is active at position p alone, and latent 30 wherever the input is padding or BOS."""
+
+        def reconstruct(self, x):
+            made = super().reconstruct(x)
+            active = torch.zeros(*x.shape[:2], 31, dtype=torch.bool)
+            at = torch.arange(x.shape[1])
+            active[:, at, at] = True
+            active[:, 0, 30] = True
+            return dataclasses.replace(made, active=active)
+
+    good = tiny.identity_sae(tiny.HOOKS[1])
+    sae = Wakes(tiny.HOOKS[1], encoder=good.encoder, decoder=good.decoder)
+    (losses,) = text_losses(model, [sae], sequences, n_batch_tokens=n_batch_tokens)
+    assert np.flatnonzero(losses.seen_active).tolist() == [1, 2, 3, 4, 5, 6, 7]  # 8 is beyond the training context
+    assert of(stats.sparsity(losses), "dead_latents").value == pytest.approx(24 / 31)
+    sae.n_training_context_tokens = None
+    (losses,) = text_losses(model, [sae], sequences, n_batch_tokens=n_batch_tokens)
+    assert np.flatnonzero(losses.seen_active).tolist() == list(range(1, 24))
 
 
 @pytest.mark.parametrize("family", list(tiny.FAMILIES))
@@ -116,6 +145,10 @@ def test_numbers_do_not_depend_on_batches_or_company(tiny_models, n_batch_tokens
         np.testing.assert_allclose(
             losses.reconstructions.error_squared, expected[i].reconstructions.error_squared, rtol=1e-4
         )
+        for a, b in zip(curves.curves(losses), curves.curves(expected[i]), strict=True):
+            assert (a.measure, a.position, a.n) == (b.measure, b.position, b.n)
+            for column in ("value", "low", "high"):
+                np.testing.assert_allclose(getattr(a, column), getattr(b, column), rtol=1e-3, atol=1e-4)
 
 
 def test_positions_add_up_to_sequences(tiny_models):
@@ -123,9 +156,61 @@ def test_positions_add_up_to_sequences(tiny_models):
     (losses,) = text_losses(tiny_models["gpt2"], [tiny.random_sae(tiny.HOOKS[0])], tiny.sequences())
     spans = (losses.within, losses.beyond)
     total = sum((s.ce_spliced_nats - s.ce_clean_nats).sum() for s in spans)
-    assert losses.by_position.ce_increase_nats.sum() == pytest.approx(total, rel=1e-9)
-    assert losses.by_position.n_tokens.sum() == sum(s.n_tokens.sum() for s in spans)
-    assert losses.by_position.n_tokens[0] == 0  # the prediction made from BOS is not scored
+    assert losses.by_position.ce_increase.top.sum() == pytest.approx(total, rel=1e-9)
+    assert losses.by_position.kl.top.sum() == pytest.approx(sum(s.kl_nats.sum() for s in spans), rel=1e-9)
+    assert losses.by_position.ce_increase.n.sum() == sum(s.n_tokens.sum() for s in spans)
+    assert losses.by_position.ce_increase.n[0] == 0  # the prediction made from BOS is not scored
+
+
+def test_every_position_equals_a_direct_computation(tiny_models):
+    """KL, L0 and explained variance at each position, and the running increase, from plain passes one by one."""
+    model, sequences, sae = tiny_models["gpt2"], tiny.sequences(), tiny.random_sae(tiny.HOOKS[1])
+    at = {p: [] for p in range(tiny.N_CONTEXT)}
+    increases, kls = [], []
+    for row, length in zip(sequences.tokens, sequences.lengths, strict=True):
+        ids = torch.from_numpy(row[:length])[None]
+        x = model.clean(ids, [sae.hook]).activations[sae.hook][0]
+        made = sae.reconstruct(x)
+        for p in range(1, length):
+            at[p].append((x[p].double(), made.output[p].double(), int(made.n_active[p])))
+        clean, spliced = (
+            torch.log_softmax(tiny.plain_logits(model._model, ids, *how)[0, 1:-1], -1).double()
+            for how in ((), (sae.hook, lambda x: torch.cat([x[:, :1], sae.reconstruct(x).output[:, 1:]], 1)))
+        )
+        increases.append((clean - spliced).gather(-1, ids[0, 2:, None])[:, 0].numpy())
+        kls.append((clean.exp() * (clean - spliced)).sum(-1).numpy())
+    (losses,) = text_losses(model, [sae], sequences)
+    found = {curve.measure: dict(zip(curve.position, curve.value, strict=True)) for curve in curves.curves(losses)}
+    running = losses.by_position.running_increase
+    for p in range(1, tiny.N_CONTEXT - 1):
+        reach = [(i[:p].mean(), kl[p - 1], i[p - 1]) for i, kl in zip(increases, kls, strict=True) if len(i) >= p]
+        mean_so_far, kl, increase = np.mean(reach, axis=0)
+        assert running.top[p] / running.bottom[p] == pytest.approx(mean_so_far, abs=1e-5)
+        x, x_hat = (torch.stack([row[i] for row in at[p]]) for i in (0, 1))
+        explained = 1 - (x - x_hat).square().sum() / (x - x.mean(0)).square().sum()
+        assert found["ce_increase"][p] == pytest.approx(increase, abs=1e-5)
+        assert found["kl"][p] == pytest.approx(kl, abs=1e-5)
+        assert found["l0"][p] == pytest.approx(np.mean([row[2] for row in at[p]]))
+        assert found["explained_variance"][p] == pytest.approx(float(explained), rel=1e-4)
+
+
+@settings(max_examples=10, deadline=None)
+@given(cuts=st.sets(st.integers(1, 8)), seed=st.integers(0, 2**32))
+def test_shares_of_the_spread_add_up_however_the_batches_fall(cuts, seed):
+    """At every position the shares come to the sum of squares about the final mean, and batches do not change one."""
+    rng = np.random.default_rng(seed)
+    x = torch.from_numpy(rng.normal(100, 1, (9, 5, 3)))  # far from zero: nothing may cancel
+    counted = torch.from_numpy(rng.random((9, 5)) < 0.7)
+    x = torch.where(counted[..., None], x, 0)
+    whole = _Spread(5).shares(x, counted)
+    in_batches = _Spread(5)
+    batches = np.split(np.arange(9), sorted(cuts))
+    shares = torch.cat([in_batches.shares(x[rows], counted[rows]) for rows in batches])
+    assert torch.allclose(shares[counted], whole[counted])
+    for p in range(5):
+        there = x[counted[:, p], p]
+        direct = (there - there.mean(0)).square().sum()
+        assert float(whole[counted[:, p], p].sum()) == pytest.approx(float(direct), rel=1e-9, abs=1e-9)
 
 
 def test_special_tokens_are_kept_or_replaced_as_asked(tiny_models):
@@ -144,7 +229,7 @@ def test_special_tokens_are_kept_or_replaced_as_asked(tiny_models):
     (replaced,) = text_losses(model, [sae], tiny.sequences(keep=False))
     assert abs(of(stats.ce_loss(kept), "ce_increase").value) < 1e-5
     assert of(stats.ce_loss(replaced), "ce_increase").value > 0.01
-    assert replaced.by_position.n_tokens[0] == 6
+    assert replaced.by_position.ce_increase.n[0] == 6
 
 
 def test_centred_saes_read_centred_residuals(tiny_models):
@@ -164,11 +249,7 @@ def test_centred_saes_read_centred_residuals(tiny_models):
     assert abs(of(stats.ce_loss(losses), "ce_increase").value) < 1e-4
     assert (
         float(
-            model.clean(torch.from_numpy(tiny.sequences().tokens), [sae.hook])
-            .activations[sae.hook]
-            .mean(-1)
-            .abs()
-            .max()
+            model.clean(torch.from_numpy(tiny.sequences().tokens), [sae.hook]).activation(sae.hook).mean(-1).abs().max()
         )
         > 0.05
     )
@@ -187,7 +268,7 @@ def test_a_nan_is_kept_and_named(tiny_models):
 
     model, hook = tiny_models["gpt2"], tiny.HOOKS[1]
     sums = [
-        float(model.clean(torch.from_numpy(t[:n])[None], [hook]).activations[hook][0, 1:].sum(-1).max())
+        float(model.clean(torch.from_numpy(t[:n])[None], [hook]).activation(hook)[0, 1:].sum(-1).max())
         for t, n in zip(sequences.tokens, sequences.lengths, strict=True)
     ]
     worst = int(np.argmax(sums))
@@ -242,9 +323,9 @@ def test_item_losses_equal_plain_transformers(tiny_models):
         def change(x):
             return torch.cat([x[:, :1], sae.reconstruct(x).output[:, 1:]], 1)
 
-        for how, correct, logprob in (
-            ((), losses.clean_correct, losses.clean_logprob_nats),
-            ((sae.hook, change), losses.spliced_correct, losses.spliced_logprob_nats),
+        for how, correct, logprob, rank in (
+            ((), losses.clean_correct, losses.clean_logprob_nats, losses.clean_rank),
+            ((sae.hook, change), losses.spliced_correct, losses.spliced_logprob_nats, losses.spliced_rank),
         ):
             logits = tiny.plain_logits(model._model, ids, *how)[0]
             targets = ids[0, given_tokens:]
@@ -252,7 +333,11 @@ def test_item_losses_equal_plain_transformers(tiny_models):
             assert bool(correct[row]) == bool((predicted.argmax(-1) == targets).all())
             expected = float(torch.log_softmax(predicted, -1).gather(-1, targets[:, None]).sum())
             assert float(logprob[row]) == pytest.approx(expected, abs=1e-4)
+            places = [row.tolist().index(t) for row, t in zip(predicted.argsort(-1, True), targets, strict=True)]
+            assert rank[row] == 1 + max(places)
+            assert (rank[row] == 1) == bool(correct[row])
         assert losses.n_target_tokens[row] == len(targets)
+        assert losses.n_context_tokens[row] == ids.shape[1] - 1  # all but the last token predict
     assert list(losses.clean_correct[[0, 2]]) == [True, True]
 
 
@@ -266,6 +351,8 @@ def test_items_do_not_depend_on_batches(tiny_models, n_batch_tokens):
     (got,) = measure.measure_items(model, [sae], made, n_batch_tokens=n_batch_tokens, progress=quiet)
     np.testing.assert_allclose(got.spliced_logprob_nats, alone.spliced_logprob_nats, rtol=2e-5, atol=2e-5)
     assert np.array_equal(got.spliced_correct, alone.spliced_correct)
+    assert np.array_equal(got.spliced_rank, alone.spliced_rank)
+    assert np.array_equal(got.n_context_tokens, alone.n_context_tokens)
 
 
 def test_progress_counts_every_token(tiny_models):

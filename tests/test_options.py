@@ -17,7 +17,13 @@ COUNTS = {
     "sae_seed": ("seed", 0),
     "sae_batch_tokens": ("n_batch_tokens", 1),
 }
-PATHS = {"sae_corpus": "corpus", "sae_lambada": "lambada", "sae_thresholds": "thresholds", "sae_record": "record"}
+PATHS = {
+    "sae_corpus": "corpus",
+    "sae_lambada": "lambada",
+    "sae_thresholds": "thresholds",
+    "sae_record": "record",
+    "sae_calibrate": "calibrate",
+}
 
 
 def parsed(**raw):
@@ -50,11 +56,13 @@ def test_every_option_is_parsed():
         "sae_seed": "11",
         "sae_device": "cpu",
         "sae_dtype": "bfloat16",
+        "sae_backend": "transformer_lens",
         "sae_batch_tokens": "13",
         "sae_special_tokens": "replace",
         "sae_bos": "off",
         "sae_thresholds": "t.toml",
         "sae_record": "record.json",
+        "sae_calibrate": "limits.toml",
     }
     assert set(asked) == {spec.key for spec in options.SPECS}
     assert parsed(**asked) == options.Options(
@@ -72,11 +80,13 @@ def test_every_option_is_parsed():
         seed=11,
         device="cpu",
         dtype="bfloat16",
+        backend="transformer_lens",
         n_batch_tokens=13,
         special_tokens="replace",
         bos="off",
         thresholds=Path("t.toml"),
         record=Path("record.json"),
+        calibrate=Path("limits.toml"),
     )
 
 
@@ -165,6 +175,7 @@ def test_numbers_in_other_forms_are_refused(text):
         ("sae_device", ""),
         ("sae_dtype", "float64"),
         ("sae_dtype", "int8"),
+        ("sae_backend", "nnsight"),
         ("sae_special_tokens", "drop"),
         ("sae_bos", "yes"),
         ("sae_bos", "True"),
@@ -179,10 +190,11 @@ def test_a_value_outside_its_choices_is_refused(key, value):
 
 @pytest.mark.parametrize("device", options.DEVICES)
 @pytest.mark.parametrize("dtype", options.DTYPES)
-def test_every_choice_is_taken(device, dtype):
-    """Every device goes with every dtype as far as options are concerned."""
-    asked = parsed(sae_device=device, sae_dtype=dtype)
-    assert (asked.device, asked.dtype) == (device, dtype)
+@pytest.mark.parametrize("backend", options.BACKENDS)
+def test_every_choice_is_taken(device, dtype, backend):
+    """Every device goes with every dtype and backend as far as options are concerned."""
+    asked = parsed(sae_device=device, sae_dtype=dtype, sae_backend=backend)
+    assert (asked.device, asked.dtype, asked.backend) == (device, dtype, backend)
 
 
 @pytest.mark.parametrize("bos", ["auto", "on", "off"])
@@ -199,6 +211,19 @@ def test_a_record_that_could_not_be_written_is_refused_before_measuring(tmp_path
     for path in (tmp_path, tmp_path / "none" / "record.json"):
         with pytest.raises(errors.UsageError, match="--sae-record "):
             parsed(sae_record=str(path))
+
+
+def test_a_calibration_never_overwrites(tmp_path):
+    """Limits go to a new file in a folder that exists, and not to the record's; anything else is refused at once."""
+    new, old, link = tmp_path / "new.toml", tmp_path / "old.toml", tmp_path / "link.toml"
+    old.touch()
+    link.symlink_to(tmp_path / "nowhere")
+    assert parsed(sae_calibrate=str(new), sae_record=str(old)).calibrate == new
+    for path in (old, link, tmp_path, tmp_path / "none" / "new.toml"):
+        with pytest.raises(errors.UsageError, match="--sae-calibrate "):
+            parsed(sae_calibrate=str(path))
+    with pytest.raises(errors.UsageError, match="--sae-calibrate "):
+        parsed(sae_calibrate=str(new), sae_record=str(new))
 
 
 @pytest.mark.parametrize(("key", "field"), PATHS.items())

@@ -4,12 +4,18 @@ A release no one here wrote: stories260K, a Llama-architecture model, and six SA
 The data is not part of the project. `SAE_CHECKS_DATA` names the folder that holds it; without it these are skipped.
 """
 
+import itertools
+import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
+from hub_server import LoopbackHub, environment
+from stand_in import files_in, parquet
 
-from sae_checks import checks
+from sae_checks import checks, record
 from sae_checks.options import Options
 
 pytestmark = [
@@ -35,7 +41,7 @@ def options(**kwargs):
     )
 
 
-def judged(asked_options, names=("ce_loss", "lambada", "long_context", "sparsity")):
+def judged(asked_options, names=("ce_loss", "lambada", "long_context", "usable_context", "sparsity")):
     from sae_checks.executors.local import LocalExecutor
     from sae_checks.plugin.asking import settle
     from sae_checks.plugin.judging import judge
@@ -46,10 +52,10 @@ def judged(asked_options, names=("ce_loss", "lambada", "long_context", "sparsity
     return {(s, name): judge(executor, asked, s, checks.named(name), sae_ids) for s in sae_ids for name in names}
 
 
-def test_six_saes_times_four_checks_without_an_error():
+def test_six_saes_times_five_checks_without_an_error():
     """Every check has a verdict for every SAE, and the numbers are in the range known for this release."""
     results = judged(options())
-    assert len(results) == 24
+    assert len(results) == 30
     assert {r.outcome for r in results.values()} <= {"passed", "failed"}
     for (_, name), result in results.items():
         values = {e.measure: e.value for e in result.estimates}
@@ -72,8 +78,6 @@ def test_the_real_lambada_is_beyond_this_model():
 
 def test_lambada_with_bos_agrees_with_lm_evaluation_harness(tmp_path, monkeypatch):
     """stories260K's tokenizer prepends BOS for lm-evaluation-harness too: accuracy and perplexity are the same."""
-    import json
-
     import torch
     from peers import lm_eval_lambada
 
@@ -99,3 +103,64 @@ def test_wikitext_is_read_as_paragraphs():
     values = {e.measure: e.value for e in result.estimates}
     assert values["ce_clean"] > 2
     assert values["ce_increase"] > 0
+
+
+CARD = b"---\nconfigs:\n- config_name: default\n  data_files:\n  - split: test\n    path: data/test*\n---\n"
+
+
+def test_the_same_release_on_a_hub_gives_the_same_numbers(tmp_path):
+    """SAEs, model, text and passages as repositories, fetched by commit: what is scored and found is the same."""
+    n, asked_ids = 24, ("blocks.0.hook_resid_pre", "blocks.4.hook_resid_post")
+    lines = {}
+    for name in ("eval", "cloze"):
+        with (DATA / f"stories/{name}.jsonl").open() as file:
+            lines[name] = list(itertools.islice(file, n))
+        (tmp_path / f"{name}.jsonl").write_text("".join(lines[name]))
+    with LoopbackHub() as hub:
+        passages = parquet([json.loads(line)["text"] for line in lines["cloze"]])
+        repos = {
+            "release": hub.model("org/stories260K-res-saes", files_in(DATA / "stories260K-res-saes")),
+            "model": hub.model("org/stories260K", files_in(DATA / "stories260K")),
+            "corpus": hub.dataset(
+                "org/stories", {"README.md": CARD, "data/test.jsonl": "".join(lines["eval"]).encode()}
+            ),
+            "lambada": hub.dataset("org/cloze", {"README.md": CARD, "data/test-00000-of-00001.parquet": passages}),
+        }
+        asked = [f"--sae-{option}={repo.repo_id}" for option, repo in repos.items()]
+        asked[2] += "::test"  # text is the split train of a dataset, unless it is told
+        asked += [f"--sae-id={sae_id}" for sae_id in asked_ids] + [f"--sae-sequences={n}", f"--sae-items={n}"]
+        wanted = tmp_path / "record.json"
+        done = subprocess.run(
+            [sys.executable, "-m", "pytest", "--sae-device=cpu", f"--sae-record={wanted}", *asked],
+            cwd=Path(__file__).parent.parent,
+            env={**environment(hub, tmp_path / "home"), "OMP_NUM_THREADS": "1"},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert wanted.exists(), done.stdout + done.stderr
+        assert hub.unserved == []
+    folder = options(
+        corpus=str(tmp_path / "eval.jsonl"),
+        lambada=str(tmp_path / "cloze.jsonl"),
+        n_sequences=n,
+        n_items=n,
+        sae_ids=asked_ids,
+    )
+    of_folder = judged(folder)
+    found = record.read(wanted)
+    assert found.release.revision == repos["release"].sha
+    of_hub = {(r.sae_id, r.check): r for r in found.results if r.sae_id in asked_ids}
+    assert of_hub.keys() == of_folder.keys()
+    for cell, here in of_folder.items():
+        there = of_hub[cell]
+        assert there.outcome == here.outcome in {"passed", "failed"}
+        assert there.provenance.corpus.fingerprint == here.provenance.corpus.fingerprint
+        assert there.provenance.sae.weights == here.provenance.sae.weights
+        assert there.provenance.model.weights == here.provenance.model.weights
+        assert there.provenance.model.source == f"org/stories260K@{repos['model'].sha}"
+        kind = "lambada" if cell[1] == "lambada" else "corpus"
+        assert repos[kind].sha in there.provenance.corpus.source
+        for ours, theirs in zip(here.estimates, there.estimates, strict=True):
+            assert (ours.measure, ours.n) == (theirs.measure, theirs.n)
+            assert theirs.value == pytest.approx(ours.value, abs=1e-9)

@@ -21,7 +21,9 @@ MEASURES = {
     "ce_loss": {"ce_clean", "ce_spliced", "ce_increase", "ce_recovered", "kl"},
     "lambada": {"accuracy_clean", "accuracy_spliced", "accuracy_drop", "perplexity_clean", "perplexity_spliced"},
     "long_context": {"ce_increase_within", "ce_increase_beyond", "degradation"},
+    "usable_context": {"usable_context", "usable_context_tokens"},
     "sparsity": {"l0", "explained_variance"},
+    "golden": {"probability_clean", "probability_spliced", "probability_error"},
 }
 """What the contract promises to those who read records."""
 
@@ -33,6 +35,8 @@ def run():
         sae=SaeFacts(
             sae_id="a",
             hook="blocks.2.hook_resid_pre",
+            hook_out="blocks.2.hook_resid_pre",
+            head=None,
             architecture="standard",
             d_in=4,
             d_sae=8,
@@ -42,7 +46,8 @@ def run():
         model=ModelFacts(
             source="model",
             architecture="GPT2LMHeadModel",
-            backend="hugging_face",
+            backend="transformers",
+            processing=("center_writing_weights",),
             dtype="float32",
             device="cpu",
             n_layers=4,
@@ -242,7 +247,7 @@ def _spoil(document, *keys, value):
         (("results", 0, "measures", "ce_increase", "n"), 1.5),
         (("results", 0, "limit", "min"), 0),
         (("corpora", 0, "fingerprint"), "abc"),
-        (("curves", "a"), {}),
+        (("curves", "a"), {"kl": {}}),
     ],
     ids=lambda value: ".".join(map(str, value)) if isinstance(value, tuple) else str(value),
 )

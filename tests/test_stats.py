@@ -7,15 +7,16 @@ from fractions import Fraction
 import builders
 import numpy as np
 import pytest
-from builders import by_position, item_losses, reconstructions, sequences_of, span, text_losses
+from builders import item_losses, reconstructions, sequences_of, span, text_losses
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import binomtest, t
+from strategies import HOSTILE
 from strategies import item_losses as any_item_losses
-from strategies import rates
 from strategies import text_losses as any_text_losses
 
 from sae_checks import checks, stats
+from sae_checks.losses import ItemText
 from sae_checks.stats import Estimate, NotFinite, NotMeasured
 
 OF_TEXT = (
@@ -23,6 +24,9 @@ OF_TEXT = (
     pytest.param(stats.long_context, checks.LONG_CONTEXT, id="long_context"),
     pytest.param(stats.sparsity, checks.SPARSITY, id="sparsity"),
 )
+COUNTED = {"l0_max", "l0_max_of_k", "dead_latents", "replaced_tokens"}
+"""Counts over what was measured: they have no interval to need two sequences for."""
+
 every_check_of_text = pytest.mark.parametrize(("estimator", "check"), OF_TEXT)
 
 
@@ -61,7 +65,7 @@ def test_every_measure_of_the_catalogue_is_read(estimator, check, losses):
             assert math.isfinite(r.low)
             assert math.isfinite(r.high)
             assert r.unit == check.unit_of(r.measure)
-            assert 2 <= r.n <= len(losses.documents)
+            assert (1 if r.measure in COUNTED else 2) <= r.n <= len(losses.documents)
         else:
             assert r.reason
 
@@ -154,7 +158,7 @@ def test_scaling_losses_scales_nats_and_leaves_fractions(losses, c):
 @every_check_of_text
 @pytest.mark.parametrize("n", [0, 1])
 def test_no_interval_from_fewer_than_two_sequences(estimator, check, n):
-    """Without at least two sequences nothing is measured, and no arithmetic warning is raised."""
+    """Without at least two sequences nothing is estimated, and no arithmetic warning is raised."""
     x = [np.arange(6.0).reshape(3, 2)] * n
     losses = text_losses(
         span([5] * n, [3] * n, [4] * n, [1] * n),
@@ -162,7 +166,9 @@ def test_no_interval_from_fewer_than_two_sequences(estimator, check, n):
         ablated=[9] * n,
         of_reconstructing=reconstructions(x, x),
     )
-    assert [type(r) for r in estimator(losses)] == [NotMeasured] * len(check.measures)
+    readings = named(estimator(losses))
+    assert len(readings) == len(check.measures)
+    assert all(isinstance(r, NotMeasured) or (n and measure in COUNTED) for measure, r in readings.items())
 
 
 @every_check_of_text
@@ -346,6 +352,40 @@ def test_l0_is_active_latents_per_token():
     assert (found.value, found.unit, found.n) == (13, "latents/token", 2)
 
 
+@given(st.lists(st.integers(0, 200), min_size=2, max_size=6), st.integers(1, 300), st.floats(0.5, 400))
+def test_l0_is_compared_with_the_record_and_with_k(n_active, k, recorded):
+    """L0 over what is recorded, interval and all; the most on any token over k; what is not known is not measured."""
+    x, x_hat = _arrays(0, lengths=[4] * len(n_active))
+    losses = text_losses(span([1] * len(x)), of_reconstructing=reconstructions(x, x_hat, n_active))
+    told, silent = (
+        named(stats.sparsity(losses, **known)) for known in ({"recorded_l0": recorded, "k": k}, {"recorded_l0": 0.0})
+    )
+    assert told["l0_ratio"].value * recorded == pytest.approx(told["l0"].value)
+    assert told["l0_ratio"].high * recorded == pytest.approx(told["l0"].high)
+    assert (told["l0_max"].value, told["l0_max_of_k"].value) == (max(n_active), max(n_active) / k)
+    assert told["replaced_tokens"].value == 4 * len(x)
+    for measure in ("l0_ratio", "l0_max_of_k"):
+        assert isinstance(silent[measure], NotMeasured)
+
+
+@given(st.lists(st.booleans(), min_size=1, max_size=40))
+def test_dead_latents_are_an_upper_bound(seen):
+    """The share that was never active, with 0 below it: more text can only wake latents."""
+    x, x_hat = _arrays(0)
+    losses = text_losses(
+        span([1] * len(x)), of_reconstructing=reconstructions(x, x_hat), seen_active=np.array(seen, dtype=np.bool_)
+    )
+    found = reading(stats.sparsity(losses), "dead_latents")
+    assert found.value == found.high == pytest.approx(seen.count(False) / len(seen))
+    assert found.low == 0
+
+
+def test_an_sae_that_does_not_tell_has_no_dead_latents():
+    """Not measured, never 0."""
+    x, x_hat = _arrays(0)
+    assert isinstance(_sparsity(x, x_hat)["dead_latents"], NotMeasured)
+
+
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
 @pytest.mark.parametrize("row", [0, 2])
 @pytest.mark.parametrize("of_span", ["within", "beyond"])
@@ -462,38 +502,80 @@ def test_an_enormous_perplexity_is_not_measured():
 
 def test_no_item_and_one_item():
     """No item: nothing measured. One item: shares have exact intervals, perplexities have none."""
-    assert [type(r) for r in stats.lambada(item_losses([], []))] == [NotMeasured] * 6
+    assert [type(r) for r in stats.lambada(item_losses([], []))] == [NotMeasured] * 16
     one = named(stats.lambada(item_losses([True], [False])))
     measured = {m for m, r in one.items() if isinstance(r, Estimate)}
-    assert measured == {"accuracy_clean", "accuracy_spliced", "accuracy_drop"}
+    assert measured == {"accuracy_clean", "accuracy_spliced", "accuracy_drop", "answers_lost", "answers_won"}
     assert one["accuracy_drop"].low < 0 < one["accuracy_drop"].value == one["accuracy_drop"].high == 1
 
 
-def test_a_curve_by_hand():
-    """Mean and Student's t at every position that at least two sequences have."""
-    increases = [[1.0, 2.0, 6.0], [0.5, 0.5], [4.0], []]
-    losses = text_losses(span([3] * 3), of_positions=by_position(increases))
-    first, second = stats.curve(losses)
-    assert (first.position, first.value, first.n) == (0, 3, 3)
-    margin = t.ppf(0.975, 2) * np.std(increases[0], ddof=1) / math.sqrt(3)
-    assert (first.low, first.high) == pytest.approx((3 - margin, 3 + margin))
-    assert (second.position, second.value, second.low, second.high, second.n) == (1, 0.5, 0.5, 0.5, 2)
+def test_probability_and_rank_by_hand():
+    """Means over passages of the word's probability and of 1 / rank."""
+    clean, spliced = np.log([0.5, 0.25, 0.75]), np.log([0.25, 0.25, 0.1])
+    losses = item_losses([True] * 3, [True] * 3, clean, spliced, ranks=([1, 2, 4], [1, 1, 10]))
+    readings = named(stats.lambada(losses))
+    assert readings["probability_clean"].value == pytest.approx(0.5)
+    assert readings["probability_spliced"].value == pytest.approx(0.2)
+    assert readings["reciprocal_rank_clean"].value == pytest.approx((1 + 0.5 + 0.25) / 3)
+    assert readings["reciprocal_rank_spliced"].value == pytest.approx(0.7)
+    margin = t.ppf(0.975, 2) * np.std([0.25, 0.25, 0.1], ddof=1) / math.sqrt(3)
+    found = readings["probability_spliced"]
+    assert (found.low, found.high) == pytest.approx((max(0, 0.2 - margin), 0.2 + margin))
 
 
-@given(st.lists(st.lists(rates, max_size=6), max_size=6))
-def test_a_curve_is_ordered(increases):
-    """Positions rise, bounds hold the value, nobody counts alone."""
-    points = stats.curve(text_losses(span([]), of_positions=by_position(increases)))
-    assert [p.position for p in points] == [i for i, here in enumerate(increases) if len(here) >= 2]
-    for point in points:
-        assert point.low <= point.value <= point.high
-        assert point.n == len(increases[point.position])
+@given(losses=any_item_losses(n_least=1), n_training=st.integers(1, 40))
+def test_lengths_and_flips_add_up_to_the_drop(losses, n_training):
+    """Within and beyond, weighted by their passages, and lost less won are all the drop; fractions stay fractions."""
+    readings = named(stats.lambada(losses, n_training_context_tokens=n_training))
+    drop = readings["accuracy_drop"].value
+    assert readings["answers_lost"].value - readings["answers_won"].value == pytest.approx(drop)
+    parts = [readings[f"accuracy_drop_{place}"] for place in ("within", "beyond")]
+    measured = [r for r in parts if isinstance(r, Estimate)]
+    assert sum(r.n for r in measured) == len(losses.items)
+    assert sum(r.n * r.value for r in measured) == pytest.approx(drop * len(losses.items))
+    assert all("passage is" in r.reason for r in parts if isinstance(r, NotMeasured))
+    for measure in ("probability_clean", "probability_spliced", "reciprocal_rank_clean", "reciprocal_rank_spliced"):
+        if isinstance(readings[measure], Estimate):
+            assert 0 <= readings[measure].low <= readings[measure].value <= readings[measure].high <= 1
 
 
-def test_a_position_that_is_not_finite_is_left_out():
-    """The checks fail by name; the curve shows the rest."""
-    losses = text_losses(span([2] * 2), of_positions=by_position([[1.0, math.nan], [1.0, 2.0]]))
-    assert [p.position for p in stats.curve(losses)] == [1]
+def test_a_passage_as_long_as_the_training_context_is_within_it():
+    """Its last prediction is made at the last position that the SAE was trained on."""
+    losses = item_losses([True] * 4, [True, True, False, False], n_context_tokens=[15, 16, 16, 17])
+    readings = named(stats.lambada(losses, n_training_context_tokens=16))
+    within, beyond = (readings[f"accuracy_drop_{place}"] for place in ("within", "beyond"))
+    assert (within.value, within.n, beyond.value, beyond.n) == (pytest.approx(1 / 3), 3, 1, 1)
+    unknown = named(stats.lambada(losses))["accuracy_drop_within"]
+    assert isinstance(unknown, NotMeasured)
+
+
+def texts_of(losses, passage_end="then he went to the"):
+    return [ItemText(item=int(i), passage_end=passage_end, answer=f"word{i}") for i in losses.items]
+
+
+@given(any_item_losses())
+def test_flips_are_the_answers_that_changed(losses):
+    """Each is right one way and wrong the other; lost before won, the most moved first, at most ten each way."""
+    found = stats.flips(losses, texts_of(losses))
+    lost, won = losses.clean_correct & ~losses.spliced_correct, ~losses.clean_correct & losses.spliced_correct
+    for way, rows in (("lost", lost), ("won", won)):
+        of_way = [flip for flip in found if flip.way == way]
+        assert len(of_way) == min(10, rows.sum())
+        assert {flip.item for flip in of_way} <= set(losses.items[rows].tolist())
+        moved = [abs(flip.probability_clean - flip.probability_spliced) for flip in of_way]
+        assert moved == sorted(moved, reverse=True)
+        assert all(flip.answer == f"word{flip.item}" for flip in of_way)
+    assert [flip.way for flip in found] == sorted(flip.way for flip in found)
+
+
+@pytest.mark.parametrize("hostile", HOSTILE)
+def test_the_text_of_a_flip_is_fit_to_be_shown(hostile):
+    """Passages are strangers' texts: one printable line, and not a long one."""
+    losses = item_losses([True], [False])
+    (flip,) = stats.flips(losses, [ItemText(item=100, passage_end=hostile, answer=hostile)])
+    for text, n_most in ((flip.passage_end, 2000), (flip.answer, 120)):
+        assert text.isprintable()
+        assert len(text) <= n_most
 
 
 N_RUNS = 2000

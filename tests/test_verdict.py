@@ -16,9 +16,9 @@ INCREASE = checks.CE_LOSS.measures[3]
 DROP = limit("lambada", "accuracy_drop", value=0.1)
 
 
-def judged(value, bound, *, kind="max", n=64, width=0.01):
+def judged(value, bound, *, kind="max", n=64, width=0.01, measure="ce_increase"):
     return verdict.judge(
-        (estimate("ce_increase", value, value - width, value + width, n),), limit(kind=kind, value=bound)
+        (estimate(measure, value, value - width, value + width, n),), limit(measure=measure, kind=kind, value=bound)
     )
 
 
@@ -33,15 +33,16 @@ def lambada(drop=0.02, *, clean_low=0.5, n=64):
 @given(moderate, st.sampled_from(["max", "min"]))
 def test_a_value_on_the_limit_passes(value, kind):
     """Exactly on the limit is within it."""
-    assert judged(value, value, kind=kind).outcome == "passed"
+    assert judged(value, value, kind=kind, measure="kl").outcome == "passed"
 
 
 @given(moderate, moderate)
 def test_the_value_decides(value, bound):
     """max passes what is not above it, min what is not below it, whatever the interval."""
     for width in (0.0, 1.0):
-        assert judged(value, bound, width=width).outcome == ("passed" if value <= bound else "failed")
-        assert judged(value, bound, kind="min", width=width).outcome == ("passed" if value >= bound else "failed")
+        most, least = (judged(value, bound, kind=kind, width=width, measure="kl") for kind in ("max", "min"))
+        assert most.outcome == ("passed" if value <= bound else "failed")
+        assert least.outcome == ("passed" if value >= bound else "failed")
 
 
 @given(estimates(INCREASE), finite, finite, st.sampled_from(["max", "min"]))
@@ -56,7 +57,7 @@ def test_a_more_generous_limit_never_turns_a_pass_into_a_failure(measured, one, 
 @given(moderate, moderate, st.floats(0, 10))
 def test_an_interval_that_holds_the_limit_is_said(value, bound, width):
     """The reason says so exactly where low <= limit <= high, and the outcome is not changed by it."""
-    found = judged(value, bound, width=width)
+    found = judged(value, bound, width=width, measure="kl")
     assert ("the interval holds the limit" in found.reason) == (value - width <= bound <= value + width)
 
 
@@ -119,6 +120,51 @@ def test_a_failure_that_is_not_finite_can_be_recorded():
     assert record.unpack(record.pack(result)) == result
 
 
+@pytest.mark.parametrize(
+    ("value", "width", "n", "outcome"),
+    [
+        (-0.05, 0.01, 64, "failed"),
+        (-0.05, 0.045, 64, "passed"),  # the interval reaches into the tolerance
+        (-0.05, 0.01, 7, "inconclusive"),
+        (-1e-5, 1e-6, 64, "passed"),  # an exact reconstruction, rounding and all
+        (-0.009, 0.0, 64, "passed"),
+        (-0.011, 0.0, 64, "failed"),
+    ],
+)
+def test_a_splice_that_helps_is_no_pass(value, width, n, outcome):
+    """In aggregate CE(spliced) >= CE(clean): an interval wholly below it, by more than a tolerance, fails."""
+    found = judged(value, 0.3, width=width, n=n)
+    assert found.outcome == outcome
+    assert ("predicts better with the splice" in found.reason) == (outcome == "failed")
+
+
+SPARSE = limit("sparsity", "explained_variance", "min", 0.5)
+
+
+@pytest.mark.parametrize(
+    ("measure", "numbers", "outcome"),
+    [
+        ("l0_max_of_k", (1.0, 1.0, 1.0, 1), "inconclusive"),
+        ("l0_max_of_k", (1.0, 1.0, 1.0), "passed"),
+        ("l0_max_of_k", (1.01, 1.01, 1.01), "failed"),
+        ("l0_max_of_k", (1.01, 1.01, 1.01, 1), "failed"),  # counted: one token is enough
+        ("l0_ratio", (1.1, 1.0, 1.2), "passed"),
+        ("l0_ratio", (2.1, 1.9, 2.3), "passed"),
+        ("l0_ratio", (2.5, 2.1, 2.9), "failed"),
+        ("l0_ratio", (0.4, 0.3, 0.49), "failed"),
+        ("l0_ratio", (2.5, 2.1, 2.9, 7), "inconclusive"),
+    ],
+)
+def test_an_sae_that_is_run_as_something_else_is_no_pass(measure, numbers, outcome):
+    """More active latents than k, or an L0 far from the recorded one, fails however much variance is explained."""
+    suspicious = estimate(measure, *numbers)
+    explained = estimate("explained_variance", 0.99, n=suspicious.n)
+    found = verdict.judge((suspicious, explained), SPARSE)
+    assert found.outcome == outcome
+    if outcome == "failed":
+        assert measure in found.reason
+
+
 def test_what_was_not_measured_is_not_judged():
     """The reason is that of the reading."""
     found = verdict.judge((NotMeasured(measure="ce_increase", reason="no token was scored"),), limit())
@@ -145,6 +191,17 @@ def test_a_drop_is_judged_only_where_it_could_exceed_the_limit(clean_low, outcom
     found = verdict.judge(lambada(clean_low=clean_low), DROP)
     assert found.outcome == outcome
     assert ("clean accuracy too low" in found.reason) == (outcome == "not_measured")
+
+
+@pytest.mark.parametrize(("clean_low", "outcome"), [(0.2, "passed"), (0.1, "not_measured")])
+def test_a_drop_over_some_passages_needs_room_on_those(clean_low, outcome):
+    """The clean accuracy that counts is that of the same passages."""
+    readings = (
+        estimate("accuracy_clean", 0.9),
+        estimate("accuracy_clean_beyond", clean_low + 0.05, clean_low, clean_low + 0.1),
+        estimate("accuracy_drop_beyond", 0.02),
+    )
+    assert verdict.judge(readings, limit("lambada", "accuracy_drop_beyond", value=0.1)).outcome == outcome
 
 
 def test_no_room_to_fail_comes_before_too_few():

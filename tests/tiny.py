@@ -10,6 +10,7 @@ import transformers as hf
 
 from sae_checks.corpora.sequences import Convention, TokenRow, build
 from sae_checks.model.hugging_face import HuggingFaceModel
+from sae_checks.model.transformer_lens import HookedModel, _hooked
 from sae_checks.sae import Reconstruction
 
 N_LAYERS, D_MODEL, N_VOCABULARY, N_CONTEXT, BOS = 3, 16, 40, 24, 1
@@ -36,7 +37,24 @@ FAMILIES = {
     "qwen3": lambda: hf.Qwen3Config(**_SHARED, head_dim=8),
     "gemma2": lambda: hf.Gemma2Config(**_SHARED, head_dim=8, query_pre_attn_scalar=8, sliding_window=8),
 }
+LAYER_NORM = ("gpt2", "gpt_neox")
 HOOKS = (*(f"blocks.{layer}.hook_resid_pre" for layer in range(N_LAYERS)), f"blocks.{N_LAYERS - 1}.hook_resid_post")
+
+
+INNER = (
+    "blocks.1.attn.hook_z",
+    "blocks.1.hook_attn_out",
+    "blocks.1.hook_resid_mid",
+    "blocks.1.hook_mlp_in",
+    "blocks.1.ln2.hook_normalized",
+    "blocks.1.mlp.hook_in",
+    "blocks.1.hook_mlp_out",
+)
+"""Hooks within a block; GPT-NeoX, whose attention and MLP run side by side, has no resid_mid."""
+
+
+def hooks_of(family: str) -> tuple[str, ...]:
+    return tuple(h for h in (*HOOKS, *INNER) if not (family == "gpt_neox" and h.endswith("resid_mid")))
 
 
 @dataclass
@@ -62,6 +80,18 @@ def model(family: str) -> HuggingFaceModel:
     return HuggingFaceModel(raw_model(family), NoTokenizer(), source=family)
 
 
+def hooked(family: str, *processing: str) -> HookedModel:
+    """The same model in TransformerLens."""
+    raw = raw_model(family)
+    return HookedModel(
+        _hooked(raw, processing),
+        NoTokenizer(),
+        source=family,
+        architecture=type(raw).__name__,
+        processing=processing,
+    )
+
+
 def sequences(lengths=(24, 5, 17, 24, 9, 12), *, keep=True, n_context=N_CONTEXT, seed=0):
     """Random tokens of the given lengths, BOS first."""
     rng = np.random.default_rng(seed)
@@ -76,9 +106,11 @@ def sequences(lengths=(24, 5, 17, 24, 9, 12), *, keep=True, n_context=N_CONTEXT,
 class LinearSae:
     """x -> relu(x E) D, with *center* as asked; exact when E D is [I, -I] [I; -I]."""
 
-    def __init__(self, hook, *, encoder, decoder, sae_id=None, context=8, center=False):
+    def __init__(self, hook, *, encoder, decoder, sae_id=None, context=8, center=False, hook_out=None, part=None):
         self.sae_id = sae_id or hook
         self.hook = hook
+        self.hook_out = hook_out or hook
+        self.part = part or slice(0, None)
         self.n_training_context_tokens = context
         self.center = center
         self.encoder, self.decoder = encoder, decoder
@@ -88,8 +120,8 @@ class LinearSae:
         return Reconstruction(output=latents @ self.decoder, n_active=(latents != 0).sum(-1))
 
 
-def identity_sae(hook, **kwargs):
-    eye = torch.eye(D_MODEL)
+def identity_sae(hook, d=D_MODEL, **kwargs):
+    eye = torch.eye(d)
     return LinearSae(hook, encoder=torch.cat([eye, -eye], 1), decoder=torch.cat([eye, -eye], 0), **kwargs)
 
 
@@ -107,22 +139,49 @@ def plain_hidden_states(model: torch.nn.Module, tokens: torch.Tensor) -> tuple[t
         return model(input_ids=tokens, output_hidden_states=True, use_cache=False).hidden_states
 
 
+_ENDS = {
+    "hook_attn_out": {"gpt2": ("attn", 1), "gpt_neox": ("attention", 1), "gemma2": ("post_attention_layernorm", 1)},
+    "attn.hook_z": {"gpt2": ("attn.c_proj", 0), "gpt_neox": ("attention.dense", 0)},
+    "hook_mlp_in": {"gpt2": ("ln_2", 0), "gemma2": ("pre_feedforward_layernorm", 0)},
+    "mlp.hook_in": {},
+    "hook_mlp_out": {"gemma2": ("post_feedforward_layernorm", 1)},
+    "hook_resid_pre": {},
+    "hook_resid_post": {},
+}
+_LLAMA = {
+    "hook_attn_out": ("self_attn", 1),
+    "attn.hook_z": ("self_attn.o_proj", 0),
+    "hook_mlp_in": ("post_attention_layernorm", 0),
+    "mlp.hook_in": ("mlp", 0),
+    "hook_mlp_out": ("mlp", 1),
+    "hook_resid_pre": ("", 0),
+    "hook_resid_post": ("", 1),
+}
+"""Where a hook lies by the names of each family's modules: the module, and whether its input or its output."""
+
+
 def plain_logits(model: torch.nn.Module, tokens: torch.Tensor, hook=None, change=None) -> torch.Tensor:
     """A whole forward pass of plain transformers, with *change* applied to what *hook* carries by a PyTorch hook."""
-    blocks = next(m for m in model.base_model.children() if isinstance(m, torch.nn.ModuleList))
     handle = None
     if hook is not None:
-        layer = int(hook.split(".")[1])
-        if hook.endswith("pre"):
+        _, layer, name = hook.split(".", 2)
+        path, is_output = _ENDS[name].get(model.config.model_type, _LLAMA[name])
+        blocks = next(m for m in model.base_model.children() if isinstance(m, torch.nn.ModuleList))
+        module = blocks[int(layer)].get_submodule(path)
 
-            def before(_, args, kwargs):
-                if args:
-                    return (change(args[0]), *args[1:]), kwargs
-                return args, {**kwargs, "hidden_states": change(kwargs["hidden_states"])}
+        def before(_, args, kwargs):
+            if args:
+                return (change(args[0]), *args[1:]), kwargs
+            return args, {**kwargs, "hidden_states": change(kwargs["hidden_states"])}
 
-            handle = blocks[layer].register_forward_pre_hook(before, with_kwargs=True)
-        else:
-            handle = blocks[layer].register_forward_hook(lambda _, __, output: change(output))
+        def after(_, __, output):
+            return (change(output[0]), *output[1:]) if isinstance(output, tuple) else change(output)
+
+        handle = (
+            module.register_forward_hook(after)
+            if is_output
+            else module.register_forward_pre_hook(before, with_kwargs=True)
+        )
     try:
         with torch.no_grad():
             return model(input_ids=tokens, use_cache=False).logits.float()

@@ -6,11 +6,13 @@ import warnings
 from itertools import islice
 from typing import Any
 
-from sae_checks import errors
+from sae_checks import errors, patience
 from sae_checks.corpus_place import CorpusPlace
 
 _N_SHUFFLED = 1000
 """Rows among which the stream is shuffled: a longer buffer fetches more before the first row comes out."""
+_READ_WITHIN_S = 300.0
+"""datasets by itself was seen to retry a Hub that is busy (429) for more than eight minutes."""
 
 
 def read_texts(place: CorpusPlace, *, n_most: int, seed: int | None, flag: str) -> tuple[str, ...]:
@@ -25,11 +27,14 @@ def read_texts(place: CorpusPlace, *, n_most: int, seed: int | None, flag: str) 
         warnings.simplefilter("ignore")  # the caller's `-W error` is for the caller's code
         import datasets
 
-        try:
+        def read() -> list[Any]:
             stream = datasets.load_dataset(**_arguments(place), streaming=True)
             if seed is not None:
                 stream = stream.shuffle(seed=seed, buffer_size=_N_SHUFFLED)
-            rows = [row["text"] for row in islice(stream, n_most)]
+            return [row["text"] for row in islice(stream, n_most)]
+
+        try:
+            rows = patience.in_time(read, _READ_WITHIN_S)
         except Exception as problem:  # datasets raises whatever a bad repository makes of it
             raise errors.dataset_not_read(flag, place.source, f"{type(problem).__name__}: {problem}") from problem
     if not all(isinstance(text, str) for text in rows):

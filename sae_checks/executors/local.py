@@ -5,23 +5,26 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Generic, TypeVar
 
 import torch
 
 from sae_checks import errors, measure, sae
-from sae_checks.corpora import datasets, files, lambada, text
+from sae_checks.corpora import datasets, files, golden, lambada, text
 from sae_checks.corpora.sequences import Convention, Sequences
 from sae_checks.corpus_place import CorpusPlace
-from sae_checks.losses import ItemLosses, TextLosses
-from sae_checks.model import hugging_face
-from sae_checks.model.interface import LanguageModel
+from sae_checks.golden import Golden
+from sae_checks.losses import ItemLosses, ItemText, TextLosses
+from sae_checks.model.interface import LanguageModel, instead
+from sae_checks.model.loading import Models
 from sae_checks.plan import Plan
 from sae_checks.provenance import CorpusFacts, Provenance
 from sae_checks.release import BrokenSae, Sae, sha256_of
 from sae_checks.splice import splice
+
+N_CHARACTERS_SHOWN = 200
+"""of a passage: enough to see what the answer follows from."""
 
 Losses = TypeVar("Losses", TextLosses, ItemLosses)
 Progress = Callable[[str, int, int], None]
@@ -34,12 +37,24 @@ class Measured(Generic[Losses]):
 
     losses: Losses
     provenance: Provenance
+    texts: tuple[ItemText, ...] = ()
+    """of the items whose answer the splice lost or won."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class _Corpus:
     sequences: Sequences
     facts: CorpusFacts
+    texts: tuple[str, ...]
+    """by the index of an item in its file."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Ready:
+    """An SAE, and the model that it was trained on."""
+
+    sae: sae.LoadedSae
+    model: LanguageModel
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,11 +84,11 @@ class LocalExecutor:
         self._plan = plan
         self._progress = progress
         self._described = {s.sae_id: s for s in plan.release.saes}
-        self._loaded: dict[str, sae.LoadedSae | errors.SaeError] = {}
-        self._corpora: dict[tuple[str, bool], _Corpus] = {}
+        self._loaded: dict[str, _Ready | errors.SaeChecksError] = {}
+        self._corpora: dict[tuple[str, bool, str], _Corpus] = {}
         self._text: dict[str, Measured[TextLosses] | errors.SaeChecksError] = {}
         self._items: dict[str, Measured[ItemLosses] | errors.SaeChecksError] = {}
-        self._model_problem: errors.MeasuringError | None = None
+        self._models = Models(plan)
 
     def text(self, sae_id: str, together: Collection[str]) -> Measured[TextLosses]:
         """
@@ -91,42 +106,41 @@ class LocalExecutor:
         self._measure("lambada", self._items, measure.measure_items, sae_id, together)
         return _found(self._items[sae_id])
 
+    def golden(self, sae_id: str, known: Golden) -> Measured[ItemLosses]:
+        """*sae_id* on its golden prompts, by their own rule for BOS and special tokens; raises like `text`."""
+        ready = self._ready(sae_id)
+        model, one = ready.model, ready.sae
+        n_context, bos = model.facts.n_context_tokens, _bos(model) if known.prepend_bos else None
+        sequences = golden.tokenise(known, model.tokenizer, bos=bos, n_context_tokens=n_context)
+        n_batch = self._plan.options.n_batch_tokens
+        try:  # without progress: it is a moment
+            (losses,) = measure.measure_items(model, [one], sequences, n_batch_tokens=n_batch, progress=_silent)
+        except RuntimeError as problem:
+            raise errors.MeasuringError(str(problem)) from None
+        if isinstance(losses, measure.Fault):
+            raise errors.SaeError(losses.problem)
+        facts = golden.facts(known, sequences, n_context_tokens=n_context)
+        made_of = Provenance(sae=sae.facts(self._sound(sae_id), one), model=model.facts, corpus=facts)
+        return Measured(losses=losses, provenance=made_of)
+
     def spliced_forward(self, sae_id: str) -> Callable[[], None]:
         """What a benchmark times: encode, decode and resume the model, on the first sequences of the plan."""
-        model, ready = self.model, self._ready(sae_id)
-        corpus = self._corpus("text", self._prepends_bos(sae_id)).sequences
+        ready = self._ready(sae_id)
+        model = ready.model
+        corpus = self._corpus("text", self._prepends_bos(sae_id), model).sequences
         n = max(1, self._plan.options.n_batch_tokens // corpus.tokens.shape[1])
         tokens = torch.from_numpy(corpus.tokens[:n]).to(model.device)
         replaced = torch.from_numpy(corpus.replaced[:n]).to(model.device)
-        activation = model.clean(tokens, [ready.hook]).activations[ready.hook]
+        one = ready.sae
+        clean = model.clean(tokens, {one.hook, one.hook_out})
 
         def forward() -> None:
-            model.resume(tokens, ready.hook, splice(activation, replaced, ready).activation)
+            made = splice(clean.activation(one.hook), clean.activation(one.hook_out), replaced, one)
+            model.resume(clean, {one.hook_out: instead(made.activation)})
             if model.device.type == "cuda":
                 torch.cuda.synchronize()  # kernels run behind the call
 
         return forward
-
-    @property
-    def model(self) -> LanguageModel:
-        """The plan's model, loaded at first use."""
-        if self._model_problem is not None:
-            raise self._model_problem
-        try:
-            return self._loaded_model
-        except errors.MeasuringError as problem:
-            self._model_problem = problem
-            raise
-
-    @cached_property
-    def _loaded_model(self) -> LanguageModel:
-        options = self._plan.options
-        device = hugging_face.pick_device(options.device)
-        try:
-            folder = self._plan.model.fetched()
-        except errors.HubError as problem:
-            raise errors.MeasuringError(str(problem)) from None
-        return hugging_face.load(folder, source=self._plan.model.source, dtype=options.dtype, device=device)
 
     def _measure(
         self,
@@ -138,44 +152,45 @@ class LocalExecutor:
     ) -> None:
         if sae_id in into:
             return
-        groups: dict[bool, list[Sae]] = {}
+        groups: dict[tuple[LanguageModel, bool], list[str]] = {}
         for each in dict.fromkeys([*together, sae_id]):
             if each not in into:
                 try:
-                    self._ready(each)
-                    groups.setdefault(self._prepends_bos(each), []).append(self._sound(each))
-                except errors.SaeError as problem:
+                    groups.setdefault((self._ready(each).model, self._prepends_bos(each)), []).append(each)
+                except (errors.SaeError, errors.MeasuringError) as problem:
                     into[each] = problem
-        for prepends_bos, group in groups.items():
+        for (model, prepends_bos), group in groups.items():
             try:
-                into.update(self._measure_group(kind, run, group, prepends_bos))
+                into.update(self._measure_group(kind, run, group, model, prepends_bos=prepends_bos))
             except (errors.MeasuringError, RuntimeError) as problem:  # torch's errors, out of memory included
-                into.update(dict.fromkeys((s.sae_id for s in group), errors.MeasuringError(str(problem))))
+                into.update(dict.fromkeys(group, errors.MeasuringError(str(problem))))
 
     def _measure_group(
         self,
         kind: str,
         run: Callable[..., tuple[Losses | measure.Fault, ...]],
-        group: list[Sae],
+        group: list[str],
+        model: LanguageModel,
+        *,
         prepends_bos: bool,
     ) -> dict[str, Measured[Losses] | errors.SaeChecksError]:  # a dict: rows of one of this class's own
-        corpus = self._corpus(kind, prepends_bos)
+        corpus = self._corpus(kind, prepends_bos, model)
         measured = run(
-            self.model,
-            [self._ready(s.sae_id) for s in group],
+            model,
+            [self._ready(sae_id).sae for sae_id in group],
             corpus.sequences,
             n_batch_tokens=self._plan.options.n_batch_tokens,
             progress=lambda done, total: self._progress(kind, done, total),
         )
         found: dict[str, Measured[Losses] | errors.SaeChecksError] = {}
-        for described, losses in zip(group, measured, strict=True):
+        for sae_id, losses in zip(group, measured, strict=True):
             if isinstance(losses, measure.Fault):
-                found[described.sae_id] = errors.SaeError(losses.problem)
+                found[sae_id] = errors.SaeError(losses.problem)
                 continue
-            made_of = Provenance(
-                sae=sae.facts(described, self._ready(described.sae_id)), model=self.model.facts, corpus=corpus.facts
-            )
-            found[described.sae_id] = Measured(losses=losses, provenance=made_of)
+            ready = self._ready(sae_id)
+            made_of = Provenance(sae=sae.facts(self._sound(sae_id), ready.sae), model=model.facts, corpus=corpus.facts)
+            texts = _texts_of_flips(losses, corpus.texts) if isinstance(losses, ItemLosses) else ()
+            found[sae_id] = Measured(losses=losses, provenance=made_of, texts=texts)
         return found
 
     def _sound(self, sae_id: str) -> Sae:
@@ -184,19 +199,31 @@ class LocalExecutor:
             raise errors.SaeError(described.problem)
         return described
 
-    def _ready(self, sae_id: str) -> sae.LoadedSae:
+    def _ready(self, sae_id: str) -> _Ready:
         if sae_id not in self._loaded:
-            described = self._sound(sae_id)
             try:
-                self.model.check_hook(sae_id, described.hook, described.d_in)
-                center = described.center_writing_weights and self.model.uses_layer_norm
-                self._loaded[sae_id] = sae.load(described, device=self.model.device, center=center)
-            except errors.SaeError as problem:
+                self._loaded[sae_id] = self._load(self._sound(sae_id))
+            except (errors.SaeError, errors.MeasuringError) as problem:
                 self._loaded[sae_id] = problem
         found = self._loaded[sae_id]
-        if isinstance(found, errors.SaeError):
+        if isinstance(found, errors.SaeChecksError):
             raise found
         return found
+
+    def _load(self, described: Sae) -> _Ready:
+        model = self._models.of(described)
+        part = _part(model, described)
+        special = model.tokenizer.all_special_ids
+        excluded = described.exclude_special_tokens
+        if excluded and self._plan.options.special_tokens == "replace":
+            raise errors.trained_without_special_tokens(described.sae_id)
+        if not isinstance(excluded, bool) and (others := sorted(set(excluded) - set(special))):
+            supported = f"special tokens of the tokenizer ({special})"
+            raise errors.not_supported(described.sae_id, "exclude_special_tokens", str(others), supported)
+        # TransformerLens's backend has centred the weights themselves
+        center = described.center_writing_weights and model.uses_layer_norm and not model.facts.processing
+        loaded = sae.load(described, device=model.device, center=center, part=part)
+        return _Ready(sae=loaded, model=model)
 
     def _prepends_bos(self, sae_id: str) -> bool:
         asked = self._plan.options.bos
@@ -207,26 +234,23 @@ class LocalExecutor:
             raise errors.bos_unknown(sae_id)
         return trained
 
-    def _corpus(self, kind: str, prepends_bos: bool) -> _Corpus:
-        if (kind, prepends_bos) not in self._corpora:
-            self._corpora[kind, prepends_bos] = self._tokenise(kind, prepends_bos)
-        return self._corpora[kind, prepends_bos]
+    def _corpus(self, kind: str, prepends_bos: bool, model: LanguageModel) -> _Corpus:
+        key = (kind, prepends_bos, model.facts.source)
+        if key not in self._corpora:
+            self._corpora[key] = self._tokenise(kind, prepends_bos, model)
+        return self._corpora[key]
 
-    def _tokenise(self, kind: str, prepends_bos: bool) -> _Corpus:
-        options, tokenizer = self._plan.options, self.model.tokenizer
+    def _tokenise(self, kind: str, prepends_bos: bool, model: LanguageModel) -> _Corpus:
+        options, tokenizer = self._plan.options, model.tokenizer
         source = self._source(kind)
-        bos = tokenizer.bos_token_id if tokenizer.bos_token_id is not None else tokenizer.eos_token_id
-        if prepends_bos and bos is None:
-            raise errors.no_bos(self._plan.model.source)
+        bos = _bos(model) if prepends_bos else None
         convention = Convention(
             prepend_bos=prepends_bos,
             special_tokens_kept=options.special_tokens == "keep",
             n_context_tokens=source.n_context_tokens,
         )
         texts = self._texts(source)
-        sequences = source.tokenise(
-            texts, tokenizer, convention, bos=bos if prepends_bos else None, n_most=source.n_most, seed=options.seed
-        )
+        sequences = source.tokenise(texts, tokenizer, convention, bos=bos, n_most=source.n_most, seed=options.seed)
         if not sequences.scored.any():
             raise errors.nothing_to_score(source.flag, source.place.source)
         facts = CorpusFacts(
@@ -240,7 +264,7 @@ class LocalExecutor:
             n_context_tokens=source.n_context_tokens,
             n_cut=sequences.n_cut,
         )
-        return _Corpus(sequences=sequences, facts=facts)
+        return _Corpus(sequences=sequences, facts=facts, texts=texts if kind == "lambada" else ())
 
     def _texts(self, source: _Source) -> tuple[str, ...]:
         if source.place.path is not None:
@@ -272,6 +296,51 @@ class LocalExecutor:
             n_read=options.n_items,
             n_context_tokens=plan.n_model_context_tokens or plan.n_context_tokens,
         )
+
+
+def _part(model: LanguageModel, described: Sae) -> slice:
+    """
+    What *described* reads and writes of its hooks' last dimension, all of it or one head's.
+
+    Raises:
+        SaeError: its widths are not the model's, or there is no such head.
+    """
+    widths = [model.width(described.sae_id, hook) for hook in (described.hook, described.hook_out)]
+    part = slice(0, None)
+    if described.head is not None:
+        if described.head >= model.n_heads:
+            raise errors.no_such_head(described.sae_id, described.head, model.n_heads)
+        d_head = widths[0] // model.n_heads
+        part = slice(described.head * d_head, (described.head + 1) * d_head)
+        widths = [d_head, d_head]
+    for hook, width, d in zip(
+        (described.hook, described.hook_out), widths, (described.d_in, described.d_out), strict=True
+    ):
+        if d != width:
+            raise errors.wrong_width(described.sae_id, hook, d, width)
+    return part
+
+
+def _bos(model: LanguageModel) -> int:
+    """The token that stands before every sequence."""
+    tokenizer = model.tokenizer
+    bos = tokenizer.bos_token_id if tokenizer.bos_token_id is not None else tokenizer.eos_token_id
+    if bos is None:
+        raise errors.no_bos(model.facts.source)
+    return bos
+
+
+def _silent(_n_done: int, _n_all: int) -> None:
+    """No progress is told."""
+
+
+def _texts_of_flips(losses: ItemLosses, texts: tuple[str, ...]) -> tuple[ItemText, ...]:
+    """The passages whose answer is right one way and wrong the other."""
+    found = []
+    for item in losses.items[losses.clean_correct != losses.spliced_correct].tolist():
+        passage, _, answer = texts[item].rpartition(" ")
+        found.append(ItemText(item=item, passage_end=passage[-N_CHARACTERS_SHOWN:], answer=answer))
+    return tuple(found)
 
 
 def _hash_of(place: CorpusPlace, texts: tuple[str, ...]) -> str:

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, cast
 
 import torch
 from torch import nn
+from torch.utils.hooks import RemovableHandle
 
 from sae_checks import errors, hooks
 from sae_checks.corpora.sequences import Tokenizer
-from sae_checks.model.interface import CleanPass
+from sae_checks.model import blocks
+from sae_checks.model.interface import CleanPass, Edit
 from sae_checks.provenance import FileHash, ModelFacts
 from sae_checks.release import sha256_of
 
@@ -29,6 +33,15 @@ def pick_device(asked: str) -> torch.device:
     return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
 
 
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Read:
+    """What transformers made of a folder."""
+
+    model: nn.Module
+    tokenizer: Tokenizer
+    weights: tuple[FileHash, ...]
+
+
 def load(folder: Path, *, source: str | None = None, dtype: str, device: torch.device) -> HuggingFaceModel:
     """
     The causal language model and tokenizer in *folder*; safetensors only, no remote code, no network.
@@ -37,6 +50,17 @@ def load(folder: Path, *, source: str | None = None, dtype: str, device: torch.d
 
     Raises:
         MeasuringError: transformers cannot load it, or its layers cannot be spliced.
+    """
+    read_ = read(folder, dtype=dtype, device=device)
+    return HuggingFaceModel(read_.model, read_.tokenizer, source=source or str(folder), weights=read_.weights)
+
+
+def read(folder: Path, *, dtype: str, device: torch.device) -> Read:
+    """
+    Model and tokenizer as transformers reads them, with everything that it would pass over in silence refused.
+
+    Raises:
+        MeasuringError: transformers cannot load it, weights are missing, or there is no tokenizer.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the caller's `-W error` is for the caller's code
@@ -61,7 +85,7 @@ def load(folder: Path, *, source: str | None = None, dtype: str, device: torch.d
     if not tokenizer.vocab_size:  # what transformers makes of a folder without tokenizer files
         raise errors.model_not_loaded(str(folder), "its tokenizer has no vocabulary (no tokenizer files?)")
     weights = tuple(FileHash(name=f.name, sha256=sha256_of(f)) for f in sorted(folder.glob("*.safetensors")))
-    return HuggingFaceModel(model.to(device), tokenizer, source=source or str(folder), weights=weights)
+    return Read(model=model.to(device), tokenizer=tokenizer, weights=weights)
 
 
 class HuggingFaceModel:
@@ -77,12 +101,15 @@ class HuggingFaceModel:
         self._softcap: float | None = getattr(config, "final_logit_softcapping", None)
         self._blocks = _blocks_of(self._base, config.num_hidden_layers, source)
         self.uses_layer_norm = any(isinstance(module, nn.LayerNorm) for module in self._blocks.modules())
+        self.n_heads: int = config.num_attention_heads
+        self._n_vocabulary: int = config.vocab_size
         self.tokenizer = tokenizer
         self.device: torch.device = self._model.device
         self.facts = ModelFacts(
             source=source,
             architecture=type(model).__name__,
             backend="transformers",
+            processing=(),
             dtype=str(self._model.dtype).removeprefix("torch."),
             device=self.device.type,
             n_layers=len(self._blocks),
@@ -90,36 +117,64 @@ class HuggingFaceModel:
             n_context_tokens=config.max_position_embeddings,
             weights=weights,
         )
-        self._check_head(config.vocab_size)
+        self._check_head()
 
-    def check_hook(self, sae_id: str, hook: str, d_in: int) -> None:
+    def width(self, sae_id: str, hook: str) -> int:
         parsed = hooks.parse(hook)
-        boundary = parsed.boundary if parsed else None
-        if boundary is None:
+        if parsed is None:
             raise errors.unknown_hook(sae_id, hook, hooks.KNOWN)
-        n_layers = self.facts.n_layers
-        if boundary > n_layers or (boundary == n_layers and not hook.endswith("post")):
-            raise errors.hook_beyond_model(sae_id, hook, n_layers)
-        if d_in != self.facts.d_model:
-            raise errors.wrong_width(sae_id, d_in, self.facts.d_model)
+        if parsed.layer >= self.facts.n_layers:
+            raise errors.hook_beyond_model(sae_id, hook, self.facts.n_layers)
+        if parsed.boundary is not None:
+            return self.facts.d_model
+        try:
+            parts = self._parts[parsed.layer]
+        except blocks.NotUnderstoodError as problem:
+            raise errors.hook_not_here(sae_id, hook, self.facts.architecture, str(problem)) from None
+        if parts.is_parallel and parsed.place == "resid_mid":
+            problem_here = "attention and MLP run side by side, there is nothing between them"
+            raise errors.hook_not_here(sae_id, hook, self.facts.architecture, problem_here)
+        return blocks.width(parts, parsed, self.facts.d_model)
 
     @torch.inference_mode()
     def clean(self, tokens: torch.Tensor, hooks: Collection[str]) -> CleanPass:
-        captured: dict[int, list[torch.Tensor]] = {_boundary(hook): [] for hook in hooks}
-        with self._capturing(captured):
+        captured: dict[str, list[torch.Tensor]] = {hook: [] for hook in hooks}
+        boundaries: dict[int, torch.Tensor] = {}
+
+        def keep(residual: torch.Tensor, boundary: int) -> torch.Tensor:
+            boundaries[boundary] = residual
+            return residual
+
+        def capture(carried: torch.Tensor, hook: str) -> torch.Tensor:
+            captured[hook].append(carried)
+            return carried
+
+        def handles() -> Iterator[RemovableHandle]:
+            for boundary in {start(hook) for hook in hooks}:
+                yield self._at_boundary(boundary, partial(keep, boundary=boundary))
+            for hook in hooks:
+                yield from self._attach(hook, partial(capture, hook=hook))
+
+        with blocks.attached(handles()):
             hidden = self._run(tokens)
-        for hook in hooks:
-            if (n_firings := len(captured[_boundary(hook)])) != 1:
-                raise errors.hook_fired(hook, n_firings, 1)
-        return CleanPass(hidden=hidden, activations={hook: captured[_boundary(hook)][0] for hook in hooks})
+        return CleanPass(
+            tokens=tokens,
+            hidden=hidden,
+            captured={hook: tuple(fired) for hook, fired in captured.items()},
+            boundaries=boundaries,
+        )
 
     @torch.inference_mode()
-    def resume(self, tokens: torch.Tensor, hook: str, activation: torch.Tensor) -> torch.Tensor:
-        counter = _Firings()
-        with self._injecting(_boundary(hook), activation, counter):
-            hidden = self._run(tokens)
-        if counter.n != 1:
-            raise errors.hook_fired(hook, counter.n, 1)
+    def resume(self, clean: CleanPass, edits: Mapping[str, Edit]) -> torch.Tensor:
+        taps = {hook: blocks.Tap(edit) for hook, edit in edits.items()}
+        with self._handing_on(min(map(start, edits)), clean):
+            # in the order of the computation: of two hooks at one point the second sees what the first made
+            in_order = sorted(taps, key=lambda hook: _parsed(hook).depth)
+            with blocks.attached(handle for hook in in_order for handle in self._attach(hook, taps[hook])):
+                hidden = self._run(clean.tokens)
+        for hook, tap in taps.items():
+            if tap.n != 1:
+                raise errors.hook_fired(hook, tap.n, 1)
         return hidden
 
     @torch.inference_mode()
@@ -135,48 +190,44 @@ class HuggingFaceModel:
             torch.Tensor, self._base(input_ids=tokens, use_cache=False).last_hidden_state
         )  # (batch, seq, d_model)
 
-    @contextmanager
-    def _capturing(self, captured: dict[int, list[torch.Tensor]]) -> Iterator[None]:
-        handles = []
-        for boundary, tensors in captured.items():
-            if boundary < len(self._blocks):
+    @cached_property
+    def _parts(self) -> tuple[blocks.Parts, ...]:
+        """The modules of each block, read and checked when the first hook within a block is asked for."""
+        with torch.inference_mode():
+            return blocks.understand(list(self._blocks), lambda: self._run(self._probe()))
 
-                def before(_: nn.Module, args: Any, kwargs: Any, into: list[torch.Tensor] = tensors) -> None:
-                    into.append(args[0] if args else kwargs["hidden_states"])
+    def _attach(self, hook: str, tap: Edit) -> Iterator[RemovableHandle]:
+        parsed = _parsed(hook)
+        if parsed.boundary is None:
+            yield from blocks.attach(self._parts[parsed.layer], parsed, tap)
+        else:
+            yield self._at_boundary(parsed.boundary, tap)
 
-                handles.append(self._blocks[boundary].register_forward_pre_hook(before, with_kwargs=True))
-            else:
-
-                def after(_: nn.Module, __: Any, output: Any, into: list[torch.Tensor] = tensors) -> None:
-                    into.append(output[0] if isinstance(output, tuple) else output)
-
-                handles.append(self._blocks[-1].register_forward_hook(after))
-        try:
-            yield
-        finally:
-            for handle in handles:
-                handle.remove()
+    def _at_boundary(self, boundary: int, tap: Edit) -> RemovableHandle:
+        if boundary == 0:
+            return blocks.on_input(self._blocks[0], tap)
+        return blocks.on_output(self._blocks[boundary - 1], tap)
 
     @contextmanager
-    def _injecting(self, boundary: int, activation: torch.Tensor, counter: _Firings) -> Iterator[None]:
-        """The blocks before *boundary* do nothing, and what reaches the block behind them is *activation*."""
-        originals = list(self._blocks[: max(boundary, 1)])
+    def _handing_on(self, n_blocks: int, clean: CleanPass) -> Iterator[None]:
+        """The first *n_blocks* do nothing, and what comes out of them is what came out of them in *clean*."""
+        originals = list(self._blocks[:n_blocks])
         try:
-            for i in range(boundary - 1):
-                self._blocks[i] = _HandOn(originals[i])
-            if boundary > 0:
-                self._blocks[boundary - 1] = _Inject(originals[-1], activation, counter, before=False)
-            else:
-                self._blocks[0] = _Inject(originals[0], activation, counter, before=True)
+            for i, block in enumerate(originals):
+                self._blocks[i] = _HandOn(block, clean.boundaries[n_blocks] if i == n_blocks - 1 else None)
             yield
         finally:
             for i, block in enumerate(originals):
                 self._blocks[i] = block
 
-    def _check_head(self, n_vocabulary: int) -> None:
-        """Losses are computed from hidden states in chunks; that must give the model's own logits."""
+    def _probe(self) -> torch.Tensor:
+        """A few tokens to look at the model with, (1, n_tokens)."""
         n_tokens = min(8, self.facts.n_context_tokens)
-        tokens = (torch.arange(n_tokens, device=self.device) * 7 % n_vocabulary)[None]  # (1, n_tokens)
+        return (torch.arange(n_tokens, device=self.device) * 7 % self._n_vocabulary)[None]
+
+    def _check_head(self) -> None:
+        """Losses are computed from hidden states in chunks; that must give the model's own logits."""
+        tokens = self._probe()
         with torch.inference_mode():
             expected = self._model(input_ids=tokens, use_cache=False).logits.float()[0]
             got = self.logits(self._run(tokens)[0])
@@ -188,52 +239,37 @@ class HuggingFaceModel:
             )
 
 
-class _Firings:
-    """How often an injection happened."""
-
-    def __init__(self) -> None:
-        self.n = 0
-
-
 class _HandOn(nn.Module):
-    """Stands in for a block and returns its input; other attributes are the block's own."""
+    """Stands in for a block and returns its input, or *given*; other attributes are the block's own."""
 
-    def __init__(self, block: nn.Module) -> None:
+    def __init__(self, block: nn.Module, given: torch.Tensor | None) -> None:
         super().__init__()
-        self.__dict__["block"] = block  # not registered: the block is no child, it is only asked
+        self.__dict__.update(block=block, given=given)  # not registered: the block is no child, it is only asked
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.__dict__["block"], name)
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
+        if self.given is not None:
+            return self.given
         return args[0] if args else kwargs["hidden_states"]
 
 
-class _Inject(_HandOn):
-    """Stands in for a block: returns *activation* in its output's place, or gives it to the block as input."""
-
-    def __init__(self, block: nn.Module, activation: torch.Tensor, counter: _Firings, *, before: bool) -> None:
-        super().__init__(block)
-        self.__dict__.update(activation=activation, counter=counter, before=before)
-
-    def forward(self, *args: Any, **kwargs: Any) -> Any:
-        self.counter.n += 1
-        if not self.before:
-            return self.activation
-        if args:
-            return self.block(self.activation, *args[1:], **kwargs)
-        return self.block(**{**kwargs, "hidden_states": self.activation})
-
-
 def _blocks_of(base: nn.Module, n_layers: int, source: str) -> nn.ModuleList:
-    lists = [m for m in base.children() if isinstance(m, nn.ModuleList) and len(m) == n_layers]
+    decoder = getattr(base, "language_model", base)  # models that also read images keep their text model there
+    lists = [m for m in decoder.children() if isinstance(m, nn.ModuleList) and len(m) == n_layers]
     if len(lists) != 1:
         raise errors.model_not_understood(source, f"{len(lists)} lists of {n_layers} blocks in {type(base).__name__}")
     return lists[0]
 
 
-def _boundary(hook: str) -> int:
+def _parsed(hook: str) -> hooks.Hook:
     parsed = hooks.parse(hook)
-    assert parsed is not None, hook
-    assert parsed.boundary is not None, hook  # check_hook has been asked first
-    return parsed.boundary
+    assert parsed is not None, hook  # `width` has been asked first
+    return parsed
+
+
+def start(hook: str) -> int:
+    """The first block that must run for a change at *hook* to reach the end."""
+    parsed = _parsed(hook)
+    return parsed.layer if parsed.boundary is None else parsed.boundary

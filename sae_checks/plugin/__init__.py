@@ -7,6 +7,7 @@ until a check asks for a measurement.
 
 from sae_checks.plugin.asking import pytest_addoption, pytest_configure, pytest_report_header
 from sae_checks.plugin.collection import (
+    pytest_collect_directory,
     pytest_collect_file,
     pytest_collection_finish,
     pytest_generate_tests,
@@ -22,6 +23,7 @@ from sae_checks.plugin.sharing import (
 
 __all__ = [
     "pytest_addoption",
+    "pytest_collect_directory",
     "pytest_collect_file",
     "pytest_collection_finish",
     "pytest_configure",

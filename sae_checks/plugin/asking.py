@@ -1,4 +1,9 @@
-"""Options in, a settled plan out; anything wrong with what was asked ends the run here, with exit code 4."""
+"""
+Options in, a settled plan out.
+
+Anything wrong with what was asked ends the run here, with exit code 4. What the Hub does not give is no mistake of
+whoever asked: it becomes an error of the collection, so that JUnit has it.
+"""
 
 from __future__ import annotations
 
@@ -6,10 +11,10 @@ import pickle
 
 import pytest
 
-from sae_checks import checks, errors, options, plan, release, thresholds
+from sae_checks import checks, errors, hub, options, plan, release, thresholds
 from sae_checks.corpora import files
 from sae_checks.plugin.reporting import Reporter
-from sae_checks.plugin.state import ASKED, GATE, GATE_ID, LEDGER, Asked, Ledger
+from sae_checks.plugin.state import ASKED, GATE, GATE_ID, HUB_PROBLEM, LEDGER, Asked, Ledger
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -31,9 +36,16 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "sae_check(name): a check of the gate; sae-checks judges its SAE")
     try:
         asked = _asked(config)
-    except (errors.UsageError, errors.HubError) as problem:
+    except (errors.UsageError, errors.HubNameError) as problem:
         raise pytest.UsageError(str(problem)) from None
+    except errors.HubError as problem:
+        asked = problem
     if asked is None:
+        return
+    if isinstance(asked, errors.HubError):
+        config.stash[HUB_PROBLEM] = asked
+        config.args = [str(GATE)]  # whatever paths were given: `collection.Unsettled` takes the gate's place
+        config.option.continue_on_collection_errors = True  # exit code 1 as for any error, and not 2, "interrupted"
         return
     config.stash[ASKED] = asked
     config.stash[LEDGER] = Ledger()
@@ -61,16 +73,25 @@ def pytest_report_header(config: pytest.Config) -> list[str]:
     models = ", ".join(model.place.source for model in settled.models)
     return [
         f"sae-checks: {settled.release.name}, {len(settled.release.saes)} SAE(s), {size}",
+        *_pinned(settled.release, offline=settled.options.offline),
         f"sae-checks: model {models}, text {settled.corpus.source}, {lambada}",
     ]
 
 
-def _asked(config: pytest.Config) -> Asked | None:
+def _pinned(found: release.Release, *, offline: bool) -> list[str]:
+    """Which commit a release of the Hub is judged at, and whether the Hub was asked."""
+    if found.revision is None:
+        return []
+    how = "offline, as the cache has it" if hub.is_offline(asked=offline) else "as the Hub has it now"
+    return [f"sae-checks: SAEs {found.source}@{found.revision} ({how})"]
+
+
+def _asked(config: pytest.Config) -> Asked | errors.HubError | None:
     if hasattr(config, "workerinput"):  # an xdist worker: the controller has settled everything
         packed = config.workerinput.get("sae_checks")
         if packed is None:
             return None
-        asked: Asked = pickle.loads(packed)  # noqa: S301 -- from our own controller
+        asked: Asked | errors.HubError = pickle.loads(packed)  # noqa: S301 -- from our own controller
         return asked
     raw = options.gather(config.getoption, config.getini)
     if not raw["sae_release"]:
@@ -101,14 +122,17 @@ def settle(asked: options.Options) -> Asked:
         (sae_id, check.name): limits.limit(found.name, sae_id, check.name)
         for sae_id in found.sae_ids
         for check in checks.CHECKS
+        if not check.is_exact
     }
+    golden = {sae_id: known for sae_id in found.sae_ids if (known := limits.golden(found.name, sae_id)) is not None}
+    by_cell |= {(sae_id, checks.GOLDEN.name): thresholds.limit_of(known) for sae_id, known in golden.items()}
     settled = plan.make(asked, found)
     if settled.corpus.path is not None:
         files.read_documents(settled.corpus.path)
     if settled.lambada is not None and settled.lambada.path is not None:
         files.read_passages(settled.lambada.path)
     _check_device(asked.device)
-    return Asked(plan=settled, limits=by_cell)
+    return Asked(plan=settled, limits=by_cell, golden=golden)
 
 
 def _check_device(device: str) -> None:

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from sae_checks import errors
-from sae_checks.plugin.state import ASKED, GATE, GATE_ID, LEDGER, cell_of, param_id
+from sae_checks import checks, errors
+from sae_checks.plugin.state import ASKED, GATE, GATE_ID, HUB_PROBLEM, LEDGER, cell_of, param_id
 
+_CHECKS = {check.name for check in checks.CHECKS}
 _SPEED = "test_speed.py"
 _BENCHMARK_REQUESTS = (
     "benchmark_json",
@@ -24,7 +25,24 @@ class GateModule(pytest.Module):
     """A file of the gate, collected whatever names the user's own configuration looks for."""
 
     def funcnamefilter(self, name: str) -> bool:
-        return name.startswith("test_")
+        if not name.startswith("test_"):
+            return False
+        asked, check = self.config.stash.get(ASKED, None), name.removeprefix("test_")
+        # An empty parametrisation is a skip in pytest: a check that no SAE has is no test at all.
+        return asked is None or check not in _CHECKS or any(check == has for _, has in asked.limits)
+
+
+class Unsettled(pytest.Directory):
+    """In the gate's place where the Hub did not tell what there is to judge: an error that -k and -m do not hide."""
+
+    def collect(self) -> list[pytest.Item]:
+        raise self.CollectError(str(self.config.stash[HUB_PROBLEM]))
+
+
+def pytest_collect_directory(path: Path, parent: pytest.Collector) -> pytest.Collector | None:
+    if path != GATE or HUB_PROBLEM not in parent.config.stash:
+        return None
+    return Unsettled.from_parent(parent, path=path, nodeid=GATE_ID.rstrip("/"))
 
 
 def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> pytest.Collector | None:
@@ -51,7 +69,9 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     asked = metafunc.config.stash.get(ASKED, None)
     if asked is None:
         raise pytest.Collector.CollectError(str(errors.release_not_given([metafunc.definition.nodeid])))
-    metafunc.parametrize("sae_id", asked.plan.release.sae_ids, scope="session", ids=param_id)
+    check = metafunc.definition.get_closest_marker("sae_check")
+    sae_ids = [s for s in asked.plan.release.sae_ids if check is None or (s, check.args[0]) in asked.limits]
+    metafunc.parametrize("sae_id", sae_ids, scope="session", ids=param_id)
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection
 
-from sae_checks import checks, errors, stats, verdict
+from sae_checks import checks, comparison, curves, errors, stats, verdict
+from sae_checks.curves import Curve
 from sae_checks.executors.local import LocalExecutor
 from sae_checks.losses import TextLosses
 from sae_checks.plugin.state import Asked
 from sae_checks.provenance import Provenance
 from sae_checks.record import Result
-from sae_checks.stats import CurvePoint, NotMeasured, Reading
+from sae_checks.stats import Flip, NotMeasured, Reading
+from sae_checks.thresholds import Limit
 
-_OF_TEXT: dict[str, Callable[[TextLosses], tuple[Reading, ...]]] = {
-    checks.CE_LOSS.name: stats.ce_loss,
-    checks.LONG_CONTEXT.name: stats.long_context,
-    checks.SPARSITY.name: stats.sparsity,
+_OF_TEXT: dict[str, Callable[[TextLosses, Limit], tuple[Reading, ...]]] = {
+    checks.CE_LOSS.name: lambda losses, _: stats.ce_loss(losses),
+    checks.LONG_CONTEXT.name: lambda losses, _: stats.long_context(losses),
+    checks.USABLE_CONTEXT.name: lambda losses, in_context: curves.usable_context(losses, _most_nats(in_context)),
+    checks.SPARSITY.name: lambda losses, _: stats.sparsity(losses),
 }
+"""The second argument is the SAE's limit within its training context."""
 
 
 def checks_of_one_pass(check: checks.Check) -> frozenset[str]:
@@ -28,17 +32,27 @@ def judge(executor: LocalExecutor, asked: Asked, sae_id: str, check: checks.Chec
     """Measure *sae_id* (with *together*) and judge *check*; what cannot be measured is an error with its reason."""
     limit = asked.limits[sae_id, check.name]
     provenance: Provenance | None = None
-    curve: tuple[CurvePoint, ...] = ()
+    drawn: tuple[Curve, ...] = ()
+    flips: tuple[Flip, ...] = ()
+    off: list[str] = []
     try:
         if check.name in _OF_TEXT:
             text = executor.text(sae_id, together)
-            readings, provenance = _OF_TEXT[check.name](text.losses), text.provenance
-            curve = stats.curve(text.losses) if check is checks.LONG_CONTEXT else ()
+            in_context = asked.limits[sae_id, checks.CE_LOSS.name]
+            readings, provenance = _OF_TEXT[check.name](text.losses, in_context), text.provenance
+            drawn = curves.curves(text.losses) if check is checks.LONG_CONTEXT else ()
+        elif check is checks.GOLDEN:
+            measured = executor.golden(sae_id, asked.golden[sae_id])
+            answers, provenance = comparison.answers(measured.losses, asked.golden[sae_id]), measured.provenance
+            readings, off = comparison.readings(answers), [str(a) for a in answers if not a.error <= 1]
         elif asked.plan.lambada is None:
             readings = _no_lambada(check)
         else:
             items = executor.items(sae_id, together)
-            readings, provenance = stats.lambada(items.losses), items.provenance
+            provenance = items.provenance
+            n_training = provenance.sae.n_training_context_tokens
+            readings = stats.lambada(items.losses, n_training_context_tokens=n_training)
+            flips = stats.flips(items.losses, items.texts)
     except errors.SaeChecksError as problem:
         return Result(sae_id=sae_id, check=check.name, outcome="error", reason=str(problem), limit=limit)
     decided = verdict.judge(readings, limit)
@@ -46,10 +60,11 @@ def judge(executor: LocalExecutor, asked: Asked, sae_id: str, check: checks.Chec
         sae_id=sae_id,
         check=check.name,
         outcome=decided.outcome,
-        reason=decided.reason,
+        reason="\n".join([decided.reason, *off]),
         limit=limit,
         estimates=decided.estimates,
-        curve=curve,
+        curves=drawn,
+        flips=flips,
         provenance=provenance,
     )
 
@@ -80,3 +95,8 @@ def properties(result: Result) -> list[tuple[str, object]]:
 def _no_lambada(check: checks.Check) -> tuple[Reading, ...]:
     reason = "no Lambada passages were given (--sae-lambada)"
     return tuple(NotMeasured(measure=m.name, reason=reason) for m in check.measures)
+
+
+def _most_nats(limit: Limit) -> float | None:
+    """The increase that *limit* allows; None where it limits something else."""
+    return limit.value if (limit.measure, limit.kind) == ("ce_increase", "max") else None

@@ -7,6 +7,7 @@ import time
 from collections.abc import Generator
 from dataclasses import asdict
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -35,7 +36,7 @@ class Reporter:
         self._started = datetime.now(UTC)
         self._started_s = time.monotonic()
         self._complaints: list[str] = []
-        self._written: str | None = None
+        self._written: list[str] = []
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_makereport(self, item: pytest.Item) -> Generator[None, Any, Any]:
@@ -70,7 +71,9 @@ class Reporter:
             from sae_checks import record
 
             record.write(self._record(), path)
-            self._written = str(path)
+            self._written.append(f"run record: {path}")
+        if self._asked.plan.options.calibrate is not None and not self._calibrated(self._asked.plan.options.calibrate):
+            session.exitstatus = session.exitstatus or pytest.ExitCode.TESTS_FAILED
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         if not self._ledger.results and not self._complaints:
@@ -79,7 +82,7 @@ class Reporter:
 
         results = [result for result in self._in_order() if (result.sae_id, result.check) in self._ledger.selected]
         terminalreporter.section(f"sae-checks: {self._asked.plan.release.name}")
-        for line in terminal.table(results):
+        for line in (*terminal.table(results), *terminal.by_position(results)):
             for piece in line:
                 terminalreporter.write(piece.text, **_MARKUP[piece.tone])
             terminalreporter.line("")
@@ -90,8 +93,29 @@ class Reporter:
                     terminalreporter.line(text, red=True)
         for text in self._complaints:
             terminalreporter.line(text, red=True, bold=True)
-        if self._written is not None:
-            terminalreporter.line(f"run record: {self._written}")
+        for text in self._written:
+            terminalreporter.line(text)
+
+    def _calibrated(self, path: Path) -> bool:
+        """Write the limits that were asked for; the run is judged by those in force all the same."""
+        from sae_checks import calibrate
+
+        run = self._record()
+        proposals = calibrate.propose_all(run)
+        n_limits = sum(proposal.is_written for proposal in proposals)
+        n_failed = sum(proposal.limit is not None for proposal in proposals) - n_limits
+        try:
+            if n_limits + n_failed == 0:
+                raise OSError("nothing was measured from which a limit follows")  # noqa: TRY301 -- one way to say why
+            calibrate.write(run, path)
+        except OSError as problem:
+            self._complaints.append(errors.not_calibrated(str(path), str(problem)))
+            return False
+        told = [f"{n_limits} limits", f"{n_failed} as comments because they failed"][: 1 + (n_failed > 0)]
+        n_none = len(proposals) - n_limits - n_failed
+        told += [f"none for {n_none} (see there)"] if n_none else []
+        self._written.append(f"limits to review: {path}: {', '.join(told)}")
+        return True
 
     def _verdict_on_the_run(self, ended: pytest.ExitCode) -> pytest.ExitCode:
         """What pytest would call a success is one only if every SAE that was selected got a verdict."""
@@ -108,7 +132,11 @@ class Reporter:
     def _in_order(self) -> list[Result]:
         """A result for every SAE and check of the plan, in the plan's order."""
         cells = [(sae_id, check.name) for sae_id in self._asked.plan.release.sae_ids for check in checks.CHECKS]
-        return [self._ledger.results.get(cell) or self._without_verdict(cell, "not_measured", "") for cell in cells]
+        return [
+            self._ledger.results.get(cell) or self._without_verdict(cell, "not_measured", "")
+            for cell in cells
+            if cell in self._asked.limits
+        ]
 
     def _without_verdict(self, cell: Cell, outcome: Any, reason: str) -> Result:
         from sae_checks.record import Result

@@ -13,14 +13,14 @@ from typing import Any
 
 import pytest
 
-from sae_checks.plugin.state import ASKED, LEDGER, cell_of
+from sae_checks.plugin.state import ASKED, HUB_PROBLEM, LEDGER, cell_of
 
 # Any below: pytest-xdist is optional, and so are its types.
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_configure_node(node: Any) -> None:
-    asked = node.config.stash.get(ASKED, None)
+    asked = node.config.stash.get(ASKED, None) or node.config.stash.get(HUB_PROBLEM, None)
     if asked is not None:
         node.workerinput["sae_checks"] = pickle.dumps(asked)
 

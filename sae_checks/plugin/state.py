@@ -10,6 +10,8 @@ from urllib.parse import quote, unquote
 
 import pytest
 
+from sae_checks.errors import HubError
+from sae_checks.golden import Golden
 from sae_checks.plan import Plan
 from sae_checks.thresholds import Limit
 
@@ -31,6 +33,9 @@ class Asked:
 
     plan: Plan
     limits: dict[Cell, Limit]
+    """of every check that there is of every SAE: `golden` only of those with golden prompts."""
+    golden: dict[str, Golden]
+    """by SAE id."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -44,6 +49,8 @@ class Ledger:
 
 
 ASKED = pytest.StashKey[Asked]()
+HUB_PROBLEM = pytest.StashKey[HubError]()
+"""why nothing could be settled, in place of ASKED."""
 LEDGER = pytest.StashKey[Ledger]()
 RESULT = pytest.StashKey["Result"]()
 

@@ -1,4 +1,4 @@
-"""The table at the end of a run: one row per SAE, one column per check."""
+"""The tables at the end of a run: per SAE and check, and per SAE and position."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from sae_checks import checks
+from sae_checks.curves import Curve
 from sae_checks.record import Result
 
 Tone = Literal["good", "bad", "warn", "plain"]
@@ -40,6 +41,35 @@ def table(results: Sequence[Result]) -> tuple[Line, ...]:
     for check in shown_checks:
         column = [cells.get((sae_id, check.name), Piece(text="")) for sae_id in sae_ids]
         columns.append([Piece(text=_head(check, results)), *column])
+    return _aligned(columns)
+
+
+def by_position(results: Sequence[Result]) -> tuple[Line, ...]:
+    """The increase over octaves of positions, a row per SAE that has its curve; nothing if none has."""
+    curves = {r.sae_id: curve for r in results for curve in r.curves if curve.measure == "ce_increase"}
+    smooth = {sae_id: smoothed(curve) for sae_id, curve in curves.items()}
+    octaves = sorted({octave for of_sae in smooth.values() for octave in of_sae})
+    if not octaves:
+        return ()
+    columns = [[Piece(text="CE increase at positions"), *(Piece(text=sae_id) for sae_id in smooth)]]
+    for octave in octaves:
+        values = (of_sae.get(octave) for of_sae in smooth.values())
+        head = Piece(text=f"{octave[0]}-{octave[1]}")
+        columns.append([head, *(Piece(text="" if value is None else f"{value:.3g}") for value in values)])
+    return _aligned(columns)
+
+
+def smoothed(curve: Curve) -> dict[tuple[int, int], float]:  # a dict: sparse, one entry per octave that has a position
+    """Means over positions 0-15, 16-31, 32-63, ...: for reading; judged and recorded are the points themselves."""
+    of_octave: dict[tuple[int, int], list[float]] = {}
+    for position, value in zip(curve.position, curve.value, strict=True):
+        n_bits = max(4, position.bit_length())
+        octave = (0 if n_bits == 4 else 2 ** (n_bits - 1), 2**n_bits - 1)
+        of_octave.setdefault(octave, []).append(value)
+    return {octave: sum(values) / len(values) for octave, values in of_octave.items()}
+
+
+def _aligned(columns: Sequence[Sequence[Piece]]) -> tuple[Line, ...]:
     widths = [max(len(piece.text) for piece in column) for column in columns]
     return tuple(
         tuple(

@@ -54,7 +54,7 @@ def test_broken_sae_is_an_error_here_too(tmp_path, tiny, gate):
     saes = copy_saes(tiny, tmp_path / "saes")
     (saes / HOOKS[0] / "cfg.json").write_text("{")
     run = gate(f"--benchmark-json={tmp_path / 'times.json'}", saes=saes)
-    assert (run.exit_code, run.counts) == (1, {"passed": 10, "errors": 5}), run.text
+    assert (run.exit_code, run.counts) == (1, {"passed": 12, "errors": 6}), run.text
     assert {b["params"]["sae_id"] for b in json.loads((tmp_path / "times.json").read_text())["benchmarks"]} == {
         HOOKS[1],
         HOOKS[2],
@@ -81,7 +81,7 @@ def test_without_pytest_benchmark_it_is_skipped(gate):
     from sae_checks.plugin.state import GATE
 
     run = gate("-p", "no:benchmark", "-rs", GATE)
-    assert (run.exit_code, run.counts) == (0, {"passed": 12}), run.text
+    assert (run.exit_code, run.counts) == (0, {"passed": 15}), run.text
     run = gate("-p", "no:benchmark", "-rs", GATE / "test_speed.py", GATE / "test_sparsity.py")
     assert (run.exit_code, run.counts) == (0, {"passed": 3, "skipped": 3}), run.text
     assert "pytest-benchmark is not installed" in run.text

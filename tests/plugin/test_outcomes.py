@@ -18,7 +18,7 @@ BROKEN, SOUND, ALSO_SOUND = HOOKS
 def test_identity_is_green(gate):
     """An exact reconstruction passes every check of every SAE: exit code 0."""
     run = gate()
-    assert (run.exit_code, run.counts) == (0, {"passed": 12}), run.text
+    assert (run.exit_code, run.counts) == (0, {"passed": 15}), run.text
     assert run.outcomes == {(hook, check): "passed" for hook in HOOKS for check in CHECKS}
 
 
@@ -37,22 +37,45 @@ def test_identity_measures_everything(gate):
     assert found["ce_ablated"] > found["ce_clean"] + 0.5
 
 
-def test_identity_draws_the_curve(gate):
-    """The increase by position is kept for every position that is scored: 30 of 32, since BOS predicts nothing."""
-    curve = gate("-k", "long_context").results[SOUND, "long_context"].curve
-    assert [point.position for point in curve] == list(range(1, 31))
-    assert all(point.low <= point.value <= point.high for point in curve)
+def test_identity_draws_the_curves(gate):
+    """What is scored has 30 positions of 32, since BOS predicts nothing; what is replaced has one more."""
+    run = gate("-k", "long_context")
+    curves = {curve.measure: curve for curve in run.results[SOUND, "long_context"].curves}
+    assert {name: (c.position[0], c.position[-1], len(c.n)) for name, c in curves.items()} == {
+        "ce_increase": (1, 30, 30),
+        "kl": (1, 30, 30),
+        "l0": (1, 31, 31),
+        "explained_variance": (1, 31, 31),
+    }
+    assert set(curves["l0"].value) == {D_MODEL}
+    assert set(curves["explained_variance"].value) == {1.0}
+    assert "CE increase at positions" in run.text
 
 
 def test_zero_decoder_is_red(tmp_path, gate):
     """A reconstruction of nothing fails on loss, Lambada and variance: exit code 1, each a <failure> with its limit."""
     run = gate(saes=write_zero_sae(tmp_path / "saes" / "zero", SOUND).parent)
-    assert (run.exit_code, run.counts) == (1, {"failed": 3, "passed": 1}), run.text
-    for check in ("ce_loss", "lambada", "sparsity"):
+    assert (run.exit_code, run.counts) == (1, {"failed": 4, "passed": 1}), run.text
+    for check in ("ce_loss", "lambada", "usable_context", "sparsity"):
         assert run.outcomes["zero", check] == "failed"
         message = run.junit["zero", check].find("failure").get("message")
         assert message.startswith(f"Failed: FAILED: {check} of zero: ")
         assert "limit " in message.splitlines()[0]
+
+
+def test_answers_that_flipped_are_told(tmp_path, tiny, gate):
+    """The record has passages whose answer was lost, ends and answers as the file has them; an exact SAE flips none."""
+    saes = copy_saes(tiny, tmp_path / "saes")
+    write_zero_sae(saes / "zero", SOUND)
+    run = gate("-k", "lambada", saes=saes)
+    passages = [json.loads(line)["text"] for line in tiny.lambada.read_text().splitlines()]
+    flips = run.results["zero", "lambada"].flips
+    assert 0 < len(flips) <= 10
+    for flip in flips:
+        assert flip.way == "lost"
+        assert f"{flip.passage_end} {flip.answer}" == passages[flip.item][-201 - len(flip.answer) :]
+        assert flip.probability_spliced < flip.probability_clean
+    assert run.results[SOUND, "lambada"].flips == ()
 
 
 def test_red_and_green_in_one_release(tmp_path, tiny, gate):
@@ -60,7 +83,7 @@ def test_red_and_green_in_one_release(tmp_path, tiny, gate):
     saes = copy_saes(tiny, tmp_path / "saes")
     write_zero_sae(saes / "zero", SOUND)
     run = gate(saes=saes)
-    assert (run.exit_code, run.counts) == (1, {"failed": 3, "passed": 13}), run.text
+    assert (run.exit_code, run.counts) == (1, {"failed": 4, "passed": 16}), run.text
     assert {outcome for (sae_id, _), outcome in run.outcomes.items() if sae_id != "zero"} == {"passed"}
 
 
@@ -141,11 +164,11 @@ def _no_bos_rule(sae):
     ],
 )
 def test_one_broken_sae_is_an_error_and_the_others_are_judged(tmp_path, tiny, gate, damage, said):
-    """What is wrong with one SAE is a JUnit <error> of its four checks, in one sentence; the others are judged."""
+    """What is wrong with one SAE is a JUnit <error> of all its checks, in one sentence; the others are judged."""
     saes = copy_saes(tiny, tmp_path / "saes")
     damage(saes / BROKEN)
     run = gate(saes=saes)
-    assert (run.exit_code, run.counts) == (1, {"passed": 8, "errors": 4}), run.text
+    assert (run.exit_code, run.counts) == (1, {"passed": 10, "errors": 5}), run.text
     for check in CHECKS:
         result, case = run.results[BROKEN, check], run.junit[BROKEN, check]
         assert (result.outcome, result.estimates) == ("error", ())
@@ -172,7 +195,7 @@ def test_pickle_is_never_opened(tmp_path, tiny, gate, name):
     _no_weights(saes / BROKEN)
     (saes / BROKEN / name).write_bytes(pickle.dumps(_Payload(tmp_path / "ran")))
     run = gate(saes=saes)
-    assert (run.exit_code, run.counts) == (1, {"passed": 8, "errors": 4}), run.text
+    assert (run.exit_code, run.counts) == (1, {"passed": 10, "errors": 5}), run.text
     assert "only a pickle is present" in run.results[BROKEN, "ce_loss"].reason
     assert not (tmp_path / "ran").exists()
     pickle.loads((saes / BROKEN / name).read_bytes()).close()
@@ -182,7 +205,7 @@ def test_pickle_is_never_opened(tmp_path, tiny, gate, name):
 def test_unknown_training_context(tmp_path, gate):
     """Without context_size long_context is skipped with its reason, and the other checks decide."""
     run = gate(saes=write_sae(tmp_path / "saes" / "a", SOUND, metadata={"context_size": None}).parent)
-    assert (run.exit_code, run.counts) == (0, {"passed": 3, "skipped": 1}), run.text
+    assert (run.exit_code, run.counts) == (0, {"passed": 3, "skipped": 2}), run.text
     assert run.outcomes["a", "long_context"] == "not_measured"
     assert "training context is unknown" in run.junit["a", "long_context"].find("skipped").get("message")
 
@@ -199,7 +222,7 @@ def test_all_checks_skipped_is_not_a_pass(tmp_path, gate):
     """An SAE of which nothing was measured leaves the run red."""
     saes = write_sae(tmp_path / "saes" / "a", SOUND, metadata={"context_size": None}).parent
     run = gate("-k", "long_context or lambada", saes=saes, lambada=False)
-    assert (run.exit_code, run.counts) == (1, {"skipped": 2, "deselected": 2}), run.text
+    assert (run.exit_code, run.counts) == (1, {"skipped": 2, "deselected": 3}), run.text
     assert "got no verdict: this is not a pass" in run.text
 
 
@@ -209,20 +232,20 @@ def test_one_sae_without_a_verdict_is_not_a_pass(tmp_path, tiny, gate):
     shutil.rmtree(saes / BROKEN)
     write_sae(saes / BROKEN, BROKEN, metadata={"context_size": None})
     run = gate("-k", "long_context", saes=saes)
-    assert (run.exit_code, run.counts) == (1, {"passed": 2, "skipped": 1, "deselected": 9}), run.text
+    assert (run.exit_code, run.counts) == (1, {"passed": 2, "skipped": 1, "deselected": 12}), run.text
     assert f"no verdict for {BROKEN}" in run.text
 
 
 def test_lambada_alone_with_nothing_measurable(gate):
     """-k lambada without a Lambada file is not a pass."""
     run = gate("-k", "lambada", lambada=False)
-    assert (run.exit_code, run.counts) == (1, {"skipped": 3, "deselected": 9}), run.text
+    assert (run.exit_code, run.counts) == (1, {"skipped": 3, "deselected": 12}), run.text
 
 
 def test_lambada_without_a_file(gate):
     """Without --sae-lambada the check is skipped with the reason, and the run is judged on the others."""
     run = gate("-rs", lambada=False)
-    assert (run.exit_code, run.counts) == (0, {"passed": 9, "skipped": 3}), run.text
+    assert (run.exit_code, run.counts) == (0, {"passed": 12, "skipped": 3}), run.text
     assert run.results[SOUND, "lambada"].reason == "no Lambada passages were given (--sae-lambada)"
     assert "no Lambada passages were given" in run.text
 
@@ -232,7 +255,7 @@ def test_lambada_of_a_model_that_knows_no_answer(tmp_path, gate):
     path = tmp_path / "unanswerable.jsonl"
     path.write_text("".join(json.dumps({"text": f"bad tell {i * 'dint '}zzz"}) + "\n" for i in range(12)))
     run = gate(f"--sae-lambada={path}", lambada=False)
-    assert (run.exit_code, run.counts) == (0, {"passed": 9, "skipped": 3}), run.text
+    assert (run.exit_code, run.counts) == (0, {"passed": 12, "skipped": 3}), run.text
     result = run.results[SOUND, "lambada"]
     assert "clean accuracy too low" in result.reason
     assert {e.measure: e.value for e in result.estimates}["accuracy_clean"] == 0
@@ -277,7 +300,7 @@ def test_broken_model_is_an_error_of_every_check(tmp_path, tiny, gate, damage):
     shutil.copytree(tiny.model, model)
     damage(model)
     run = gate(f"--sae-model={model}")
-    assert (run.exit_code, run.counts) == (1, {"errors": 12}), run.text
+    assert (run.exit_code, run.counts) == (1, {"errors": 15}), run.text
     assert set(run.outcomes.values()) == {"error"}
     assert str(model) in run.results[SOUND, "ce_loss"].reason
 

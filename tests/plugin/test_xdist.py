@@ -9,6 +9,8 @@ import xmlschema
 from gate_run import GateRun, run_apart
 from tiny_release import D_MODEL, HOOKS, copy_saes, identity_weights, write_sae, write_zero_sae
 
+from sae_checks import calibrate
+
 pytest_plugins = ["pytester"]
 
 # Which worker ran what, as the controller sees it.
@@ -86,7 +88,8 @@ def two_workers(tmp_path_factory, tiny, saes):
     folder = tmp_path_factory.mktemp("two")
     (folder / "conftest.py").write_text(WHO)
     (folder / "pytest.ini").write_text(INI)
-    return Spread(run=run_apart(folder, "-n2", *tiny.args(saes), *SOME), folder=folder)
+    limits = f"--sae-calibrate={folder / 'limits.toml'}"
+    return Spread(run=run_apart(folder, "-n2", *tiny.args(saes), limits, *SOME), folder=folder)
 
 
 @pytest.fixture
@@ -117,8 +120,9 @@ def test_same_numbers(two_workers, one_process):
         for a, b in zip(alone.estimates, shared.estimates, strict=True):
             assert (b.value, b.low, b.high) == pytest.approx((a.value, a.low, a.high), rel=1e-9, abs=1e-12)
             n_compared += a.value not in (0, 1)
-        for a, b in zip(alone.curve, shared.curve, strict=True):
-            assert (b.position, b.value, b.n) == (a.position, pytest.approx(a.value, rel=1e-9, abs=1e-12), a.n)
+        for a, b in zip(alone.curves, shared.curves, strict=True):
+            assert (b.measure, b.position, b.n) == (a.measure, a.position, a.n)
+            assert b.value == pytest.approx(a.value, rel=1e-5, abs=1e-12)
     assert n_compared > 10, "numbers that say something"
 
 
@@ -152,6 +156,13 @@ def test_terminal_table_is_complete(two_workers):
 def test_deselected_is_recorded(two_workers):
     """-k narrows every worker's share, and what was not selected is in the record as such."""
     assert two_workers.run.results["zero", "lambada"].reason.startswith("not selected")
+
+
+def test_the_controller_writes_the_limits(two_workers, one_process):
+    """One file from what all workers measured: the limits that one process's record gives."""
+    written = (two_workers.folder / "limits.toml").read_text().partition("schema = 1")[2]
+    assert written == calibrate.to_toml(one_process.record).partition("schema = 1")[2]
+    assert written.count("[release.") > 10
 
 
 def test_dist_of_the_user(pytester, gate, saes, one_process):

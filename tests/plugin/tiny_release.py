@@ -14,7 +14,7 @@ N_TRAINING_CONTEXT = 16
 D_MODEL = 16
 N_TEXTS = 16
 HOOKS = ("blocks.0.hook_resid_pre", "blocks.1.hook_resid_pre", "blocks.1.hook_resid_post")
-CHECKS = ("ce_loss", "lambada", "long_context", "sparsity")
+CHECKS = ("ce_loss", "lambada", "long_context", "usable_context", "sparsity")
 _WORDS = [first + rest for first in "bdfgklmnprst" for rest in ("ad", "ell", "int")]
 
 

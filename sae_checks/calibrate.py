@@ -1,0 +1,191 @@
+"""
+What a run measured -> limits for a person to review, as TOML that `thresholds` reads.
+
+A limit lies beyond the far end of a widened interval by a margin: the interval is for other texts of the same kind, the
+margin for other devices and versions. What failed gets its limit as a comment: to let it pass is a person's decision.
+What was not measured, or what its own limit could not judge, gets none, and the reason as a comment.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
+from pathlib import Path
+
+from sae_checks import checks, errors, verdict
+from sae_checks.record import Record, Result
+from sae_checks.stats import Estimate
+from sae_checks.thresholds import Limit
+
+WIDENING = 2.0
+"""Half-widths of the 95 % interval between the value and the far end."""
+MARGIN_SHARE = 0.10
+MARGIN_LEAST = {"nats/token": 0.005, "fraction": 0.005}
+"""By unit: the same texts tokenised otherwise move a loss by about 0.005."""
+
+_RULE = f"""\
+limit = far end + margin, away from the value, rounded away from it to three digits
+  far end  {WIDENING:g} half-widths of the 95 % interval from the value
+  margin   {MARGIN_SHARE:.0%} of the value (of a fraction: of its distance from 0 or 1, whichever is nearer),
+           at least {", ".join(f"{least:g} for {unit}" for unit, least in MARGIN_LEAST.items())}"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Proposal:
+    """What follows from one result."""
+
+    result: Result
+    limit: Limit | None
+    why_none: str
+    """empty where there is a limit."""
+
+    @property
+    def is_written(self) -> bool:
+        """Whether the limit is in force for who uses the file, and not a comment."""
+        return self.limit is not None and self.result.outcome == "passed"
+
+
+def propose(result: Result, *, date: str) -> Proposal:
+    """A limit that allows what was measured, its interval and a margin, or the reason why there is none."""
+
+    def none(why: str) -> Proposal:
+        return Proposal(result=result, limit=None, why_none=why)
+
+    current = result.limit
+    measured = None if current is None else next((e for e in result.estimates if e.measure == current.measure), None)
+    if result.outcome not in ("passed", "failed") or current is None or measured is None:
+        return none(f"{result.outcome.replace('_', ' ')}: {result.reason}")
+    value = _far_enough(measured, current.kind)
+    if not math.isfinite(value):
+        return none("the limit would not be finite")
+    numbers = f"{measured.value:.4g} [{measured.low:.4g}, {measured.high:.4g}], n = {measured.n}"
+    failed = f"; it FAILED {current} then" if result.outcome == "failed" else ""
+    limit = Limit(
+        check=result.check,
+        measure=measured.measure,
+        kind=current.kind,
+        value=value,
+        unit=measured.unit,
+        source=f"calibrated {date}, not reviewed: {numbers}, margin {_margin(measured):.4g}{failed}",
+        where="",
+    )
+    judged = verdict.judge(result.estimates, limit)
+    if judged.outcome != "passed":  # accuracy may drop so far that no drop beyond it could be told
+        return none(f"by {limit} it would be {judged.outcome.replace('_', ' ')}: {judged.reason}")
+    return Proposal(result=result, limit=limit, why_none="")
+
+
+def propose_all(run: Record) -> tuple[Proposal, ...]:
+    """One proposal for every SAE and sampled check of *run*, in its order; golden prompts are no limits."""
+    date = run.started[:10]
+    return tuple(propose(result, date=date) for result in run.results if not checks.named(result.check).is_exact)
+
+
+def to_toml(run: Record) -> str:
+    """A whole file of limits: what was measured and how at its head, then one table per SAE and check."""
+    lines = [*_commented(_head(run)), "", "schema = 1"]
+    for proposal in propose_all(run):
+        lines += ["", *_table(run.release.name, proposal)]
+    return "\n".join(lines) + "\n"
+
+
+def write(run: Record, path: Path) -> None:
+    """
+    The limits of *run* to *path*, which must not exist.
+
+    Raises:
+        OSError: it does, or it cannot be written.
+    """
+    text = to_toml(run)
+    with path.open("x", encoding="utf-8") as file:  # "x": whatever came to be there since the run began is kept
+        file.write(text)
+
+
+def pattern_of(name: str) -> str:
+    """The fnmatch pattern that matches *name* and nothing else."""
+    return re.sub(r"([*?[])", r"[\1]", name)
+
+
+def quoted(text: str) -> str:
+    """*text* as a TOML basic string, with everything that is not printable written as its escape."""
+    return '"' + "".join(map(_escaped, text)) + '"'
+
+
+def _escaped(c: str) -> str:
+    if c in '"\\':
+        return f"\\{c}"
+    if c.isprintable():
+        return c
+    return f"\\u{ord(c):04x}" if ord(c) < 0x10000 else f"\\U{ord(c):08x}"
+
+
+def _far_enough(measured: Estimate, kind: str) -> float:
+    if kind == "max":
+        far = max(measured.high, measured.value + WIDENING * (measured.high - measured.value))
+        return _rounded(far + _margin(measured), ROUND_CEILING)
+    far = min(measured.low, measured.value - WIDENING * (measured.value - measured.low))
+    return _rounded(far - _margin(measured), ROUND_FLOOR)
+
+
+def _margin(measured: Estimate) -> float:
+    scale = abs(measured.value)
+    if measured.unit == "fraction":
+        scale = min(scale, abs(1 - measured.value))
+    return max(MARGIN_SHARE * scale, MARGIN_LEAST.get(measured.unit, 0.0))
+
+
+def _rounded(value: float, rounding: str) -> float:
+    if value == 0 or not math.isfinite(value):
+        return value
+    exact = Decimal(value)
+    return float(exact.quantize(Decimal(1).scaleb(exact.adjusted() - 2), rounding=rounding))
+
+
+def _table(release: str, proposal: Proposal) -> Iterator[str]:
+    result, limit = proposal.result, proposal.limit
+    if limit is None:
+        yield from _commented([f"no limit for {result.check} of {result.sae_id}: {proposal.why_none.splitlines()[0]}"])
+        return
+    table = (
+        f"[release.{quoted(pattern_of(release))}.sae.{quoted(pattern_of(result.sae_id))}.{result.check}]",
+        f"measure = {quoted(limit.measure)}",
+        f"{limit.kind} = {limit.value!r}",
+        f"unit = {quoted(limit.unit)}",
+        f"source = {quoted(limit.source)}",
+    )
+    if proposal.is_written:
+        yield from table
+    else:
+        yield from _commented([f"FAILED {result.limit}: look at this SAE before you let it pass by", *table])
+
+
+def _head(run: Record) -> Iterator[str]:
+    made_of = [result.provenance for result in run.results if result.provenance is not None]
+    yield f"Limits of the release {run.release.name}, measured and NOT REVIEWED."
+    yield "Before you use them read each one, change what does not convince you, and say so in its source."
+    yield ""
+    yield from _RULE.splitlines()
+    yield ""
+    yield f"run       {run.started}, {run.platform}"
+    yield f"release   {run.release.source}" + (f" at {run.release.revision}" if run.release.revision else "")
+    for model in dict.fromkeys(provenance.model for provenance in made_of):
+        yield f"model     {model.source}, {model.architecture}, {model.dtype} on {model.device}"
+        yield from (f"          {file.name} sha256 {file.sha256}" for file in model.weights)
+    for corpus in dict.fromkeys(provenance.corpus for provenance in made_of):
+        size = f"{corpus.n_sequences} of at most {corpus.n_context_tokens} tokens"
+        yield f"{corpus.kind:9} {corpus.source}, {size}, {'with' if corpus.prepend_bos else 'without'} BOS"
+        yield f"          sha256 {corpus.sha256}"
+        yield f"          fingerprint {corpus.fingerprint}"
+    for sae in dict.fromkeys(provenance.sae for provenance in made_of):
+        for file in sae.weights:
+            yield f"SAE       {sae.sae_id}, {file.name} sha256 {file.sha256}"
+    yield "options   " + ", ".join(f"{key} = {value}" for key, value in run.options if value is not None)
+    yield "software  " + ", ".join(f"{package.name} {package.version}" for package in run.software)
+
+
+def _commented(lines: Iterator[str] | list[str]) -> Iterator[str]:
+    """TOML allows no control characters in a comment, and names come from strangers."""
+    return (f"# {errors.shown(line, n_most=100_000)}".rstrip() for line in lines)

@@ -1,0 +1,172 @@
+"""
+What can be said of a measure: an estimate with its interval, or a reason why there is none.
+
+Every mean is a ratio of sums over sequences (never a mean of ratios), and its interval takes the sequence, not the
+token, as the unit that was sampled: tokens of one document are not independent. Intervals are two-sided, nominally 95 %
+(Student's t on the linearised ratio; Cochran 1977, section 6); with skewed increases and 64 sequences they were seen to
+cover 93 % at a coefficient of variation of 0.66 and 89 % at 1.3, missing mostly at the upper end. All is float64.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+
+import numpy as np
+from scipy.special import bdtri, stdtrit
+
+from sae_checks import checks
+from sae_checks.losses import Counts, Flags, Floats
+
+ALPHA = 0.05
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Estimate:
+    """One measured value."""
+
+    measure: str
+    value: float
+    low: float
+    high: float
+    """low <= value <= high; the interval misses the true value with probability ALPHA, nominally."""
+    unit: str
+    n: int
+    """sequences or items behind it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NotMeasured:
+    """Why there is no value."""
+
+    measure: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NotFinite:
+    """A NaN or an infinity among what was measured: never averaged away, never compared."""
+
+    measure: str
+    where: str
+    """which number of which sequence or item."""
+
+
+Reading = Estimate | NotMeasured | NotFinite
+
+
+def all_not_measured(check: checks.Check, reason: str) -> tuple[Reading, ...]:
+    """*reason* for every measure of *check*."""
+    return tuple(NotMeasured(measure=m.name, reason=reason) for m in check.measures)
+
+
+def all_not_finite(check: checks.Check, where: str) -> tuple[Reading, ...]:
+    """No number of *check* is given where one of those behind it is not finite."""
+    return tuple(NotFinite(measure=m.name, where=where) for m in check.measures)
+
+
+def t_quantile(n: int) -> float:
+    """Student's t quantile for a two-sided interval from *n* units."""
+    return float(stdtrit(n - 1, 1 - ALPHA / 2))
+
+
+def influence_on_ratio(sums: Floats, n_tokens: Counts) -> Floats:
+    """
+    Each sequence's pull on the ratio sum(sums) / sum(n_tokens): what the linearised ratio averages.
+
+    Source: Cochran, Sampling Techniques, 3rd ed., equation 6.10 (the residuals y_i - R x_i).
+    """
+    ratio = sums.sum() / n_tokens.sum()
+    return np.asarray((sums - ratio * n_tokens) / n_tokens.mean(), dtype=np.float64)
+
+
+def estimated(measure: str, check: checks.Check, value: float, influence: Floats) -> Reading:
+    n = len(influence)
+    if n < 2:
+        return NotMeasured(measure=measure, reason=f"{n} sequence: an interval needs two")
+    margin = t_quantile(n) * math.sqrt(float(influence @ influence) / (n - 1) / n)
+    unit = check.unit_of(measure)
+    assert unit is not None, measure
+    return Estimate(measure=measure, value=value, low=value - margin, high=value + margin, unit=unit, n=n)
+
+
+def counted(measure: str, check: checks.Check, value: float, n: int) -> Estimate:
+    """A number that was counted over the *n* sequences at hand, not estimated from them: its bounds are itself."""
+    unit = check.unit_of(measure)
+    assert unit is not None, measure
+    return Estimate(measure=measure, value=value, low=value, high=value, unit=unit, n=n)
+
+
+def mean_of(measure: str, check: checks.Check, sums: Floats, n_tokens: Counts) -> Reading:
+    """Mean per token of what *sums* holds per sequence; sequences without tokens do not count."""
+    has = n_tokens > 0
+    if not has.any():
+        return NotMeasured(measure=measure, reason="no token was scored")
+    sums, n_tokens = sums[has], n_tokens[has]
+    return estimated(measure, check, float(sums.sum() / n_tokens.sum()), influence_on_ratio(sums, n_tokens))
+
+
+def ratio_of(measure: str, check: checks.Check, numerator: Floats, denominator: Floats) -> Reading:
+    """Ratio of means, linearised. The caller has seen to it that the denominator is positive."""
+    value = float(numerator.sum() / denominator.sum())
+    return estimated(measure, check, value, (numerator - value * denominator) / denominator.mean())
+
+
+def mean_fraction(measure: str, check: checks.Check, fractions: Floats) -> Reading:
+    """Mean over items of a number in [0, 1], which its interval does not leave either."""
+    found = mean_of(measure, check, fractions, np.ones(len(fractions), dtype=np.int64))
+    if not isinstance(found, Estimate):
+        return found
+    return replace(found, low=max(0.0, found.low), high=min(1.0, found.high))
+
+
+def _share_bounds(n_true: int, n: int, alpha: float) -> tuple[float, float]:
+    """Clopper and Pearson's exact interval of a share, two-sided at *alpha*."""
+    low = 0.0 if n_true == 0 else 1 - float(bdtri(n - n_true, n, alpha / 2))
+    high = 1.0 if n_true == n else float(bdtri(n_true, n, alpha / 2))
+    return low, high
+
+
+def share_of(measure: str, flags: Flags) -> Reading:
+    n, n_true = len(flags), int(flags.sum())
+    if n == 0:
+        return NotMeasured(measure=measure, reason="no item")
+    low, high = _share_bounds(n_true, n, ALPHA)
+    return Estimate(measure=measure, value=n_true / n, low=low, high=high, unit="fraction", n=n)
+
+
+def paired_drop(measure: str, clean: Flags, spliced: Flags) -> Reading:
+    """
+    P(clean right) - P(spliced right) on the same items.
+
+    The difference of two discordant shares, each with its exact interval at half the error: never a plug-in variance,
+    which is zero when no answer flips and so would promise certainty from silence.
+    """
+    n = len(clean)
+    if n == 0:
+        return NotMeasured(measure=measure, reason="no item")
+    lost, won = int((clean & ~spliced).sum()), int((~clean & spliced).sum())
+    lost_low, lost_high = _share_bounds(lost, n, ALPHA / 2)
+    won_low, won_high = _share_bounds(won, n, ALPHA / 2)
+    return Estimate(
+        measure=measure,
+        value=(lost - won) / n,
+        low=lost_low - won_high,
+        high=lost_high - won_low,
+        unit="fraction",
+        n=n,
+    )
+
+
+def exp_of_mean(measure: str, check: checks.Check, nats: Floats) -> Reading:
+    n = len(nats)
+    if n < 2:
+        return NotMeasured(measure=measure, reason=f"{n} item: an interval needs two")
+    mean = math.fsum(nats) / n
+    margin = t_quantile(n) * float(nats.std(ddof=1)) / math.sqrt(n)
+    if mean + margin > 700:  # exp overflows float64: such a perplexity is no number anyone compares
+        return NotMeasured(measure=measure, reason=f"too large to print: exp({mean:.0f})")
+    unit = check.unit_of(measure)
+    assert unit is not None, measure
+    low, value, high = (math.exp(x) for x in (mean - margin, mean, mean + margin))
+    return Estimate(measure=measure, value=value, low=low, high=high, unit=unit, n=n)
