@@ -273,3 +273,10 @@ def test_saes_of_sparsify_on_the_hub(hub, tmp_path):
     assert (sae.sae_id, sae.format, sae.hook) == ("run/layers.3", "sparsify", "blocks.3.hook_resid_post")
     assert (sae.model_name, sae.n_training_context_tokens) == ("gpt2", 64)
     assert set(loading.load(sae, CPU)[1]) == {"sae.safetensors"}
+
+
+def test_a_hook_before_the_first_block_is_refused_by_name(hub):
+    """Gemma Scope's SAEs of the embedding read no place that can be spliced."""
+    (sae,) = resolve("gemma-scope-2b-pt-res", patterns=["embedding/width_4k/average_l0_6"], allow_pickle=True).saes
+    assert isinstance(sae, BrokenSae)
+    assert "hook 'hook_embed' is not known" in sae.problem

@@ -133,7 +133,7 @@ def registered(monkeypatch, folder, factor, cfg):
     weights = {**{n: stand_in.numbers(*t.shape) for n, t in load_file(folder / "a/sae_weights.safetensors").items()}}
     save_file(weights, folder / "a/sae_weights.safetensors")
     files = tuple(
-        hub.HubFile(path=f"a/{name}", n_bytes=1, sha256=None) for name in ("cfg.json", "sae_weights.safetensors")
+        hub.HubFile(path=f"a/{name}", n_bytes=1, blob=None) for name in ("cfg.json", "sae_weights.safetensors")
     )
     repo = hub.HubRepo(repo_id="org/saes", kind="model", commit="c" * 40, files=files, offline=False)
     monkeypatch.setattr(hub, "pin", lambda *_, **__: repo)
