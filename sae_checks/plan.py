@@ -57,7 +57,10 @@ class Plan:
     models: tuple[ModelOfSaes, ...]
     """one, but for a release whose SAEs were trained on several; in the order of the release."""
     corpus: CorpusPlace
+    corpus_reason: str
+    """why this text: asked for, or what speaks for it."""
     lambada: CorpusPlace | None
+    cbt: CorpusPlace | None
     n_context_tokens: int
     """length that text sequences are cut to, for every model."""
     n_model_context_tokens: int | None
@@ -91,9 +94,7 @@ def make(options: Options, release: Release) -> Plan:
     if n_available is not None and options.n_context_tokens is not None and options.n_context_tokens > n_available:
         raise errors.context_too_long(options.n_context_tokens, n_available)
     on_hub = release.revision is not None  # only such a release has default corpora: they are on the Hub, too
-    corpus = _corpus_place(options.corpus, release.corpus, corpus_place.TEXT, options, on_hub=on_hub)
-    if corpus is None:
-        raise errors.option_needed("--sae-corpus", release.name, "held-out text")
+    corpus, corpus_reason = _text_place(options, release, on_hub=on_hub)
     longest = max((s.n_training_context_tokens or 0 for s in release.saes if isinstance(s, Sae)), default=0)
     wide = max(_N_DEFAULT_CONTEXT_TOKENS, 2 * longest)
     return Plan(
@@ -101,21 +102,51 @@ def make(options: Options, release: Release) -> Plan:
         release=release,
         models=models,
         corpus=corpus,
+        corpus_reason=corpus_reason,
         lambada=_corpus_place(options.lambada, release.lambada, corpus_place.LAMBADA, options, on_hub=on_hub),
+        cbt=_corpus_place(options.cbt, release.cbt, corpus_place.CBT, options, on_hub=on_hub),
         n_context_tokens=options.n_context_tokens or min(wide, n_available or wide),
         n_model_context_tokens=n_available,
     )
 
 
+def _text_place(options: Options, release: Release, *, on_hub: bool) -> tuple[CorpusPlace, str]:
+    """The text to measure on, and why this one."""
+    default = corpus_place.TEXT
+    if options.corpus is not None:
+        return corpus_place.find(options.corpus, split=default.split, offline=options.offline), "as asked"
+    if release.corpus is not None:
+        return CorpusPlace(path=release.corpus), "the release's own"
+    if not on_hub:
+        raise errors.option_needed("--sae-corpus", release.name, "held-out text")
+    named = {sae.dataset_path for sae in release.saes if isinstance(sae, Sae)} - {None}
+    path = named.pop() if len(named) == 1 else None
+    if path is None:
+        reason = "the SAEs do not name one text that they were trained on"
+    else:
+        found = corpus_place.training_text(path, offline=options.offline)
+        if isinstance(found, CorpusPlace):
+            return found, "the SAEs' own training text"
+        reason = f"the SAEs' own training text cannot be used: {found.reason}"
+    return corpus_place.find(default.name, split=default.split, offline=options.offline), f"the default, since {reason}"
+
+
 def _corpus_place(
     asked: str | None, embedded: Path | None, default: corpus_place.Default, options: Options, *, on_hub: bool
 ) -> CorpusPlace | None:
-    """What was asked for, else what the release brings, else for a release of the Hub the default dataset."""
+    """
+    What was asked for, else what the release brings, else for a release of the Hub the default dataset.
+
+    `:CONFIG` asks for another configuration of the default. Offline there is no default: datasets are streamed.
+    """
     if asked is None and embedded is not None:
         return CorpusPlace(path=embedded)
-    if asked is None and not on_hub:
+    if asked is None and (options.offline or not on_hub):
         return None
-    return corpus_place.find(asked or default.name, split=default.split, offline=options.offline)
+    name = asked or default.name
+    if name.startswith(":"):
+        name = default.name.partition(":")[0] + name
+    return corpus_place.find(name, split=default.split, offline=options.offline)
 
 
 def _models(options: Options, release: Release) -> tuple[ModelOfSaes, ...]:

@@ -36,7 +36,7 @@ class CorpusFacts:
     """A corpus as it was tokenised and masked."""
 
     kind: str
-    """'text', 'lambada' or 'golden'."""
+    """'text', 'lambada', 'cbt' or 'golden'."""
     source: str
     sha256: str
     """of the file; of a dataset, of the texts that were read from it."""

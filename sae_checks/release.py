@@ -35,6 +35,7 @@ class Release:
     """a folder: its own, for all SAEs; a name: the registry's, for SAEs that name none that the Hub knows."""
     corpus: Path | None
     lambada: Path | None
+    cbt: Path | None = None
 
     @property
     def sae_ids(self) -> tuple[str, ...]:
@@ -183,6 +184,7 @@ def _embedded(name: str) -> Release:
         model=_EMBEDDED / "model",
         corpus=_EMBEDDED / "text.jsonl",
         lambada=_EMBEDDED / "lambada.jsonl",
+        cbt=_EMBEDDED / "cbt.jsonl",
     )
 
 

@@ -83,6 +83,8 @@ class Sae:
     """how TransformerLens processed the model's weights for it, where that changes an activation; sorted."""
     exclude_special_tokens: bool | tuple[int, ...]
     """it was trained without these: never replaced."""
+    dataset_path: str | None
+    """the dataset that it was trained on; None: the configuration does not say."""
 
     @property
     def center_writing_weights(self) -> bool:
@@ -159,6 +161,7 @@ def describe(
         model_revision=_model_revision(sae_id, described),
         model_kwargs=_weight_processing(sae_id, described),
         exclude_special_tokens=_excluded(sae_id, described),
+        dataset_path=path if isinstance(path := described.get("dataset_path"), str) else None,
     )
 
 

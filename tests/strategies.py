@@ -165,7 +165,7 @@ def provenances(sae_id):
     )
     corpus = st.builds(
         CorpusFacts,
-        kind=st.sampled_from(["text", "lambada"]),
+        kind=st.sampled_from(["text", "lambada", "cbt"]),
         source=texts,
         sha256=hashes,
         fingerprint=hashes,

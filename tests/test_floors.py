@@ -13,7 +13,7 @@ PACKAGE = Path(sae_checks.__file__).parent
 FLOORS = {
     "ground": "errors options checks golden hooks safetensors_header sae_cfg sae_files conversion patience hub "
     "registry release corpus_place plan losses provenance",
-    "measuring": "corpora model loading sae splice position_sums measure executors",
+    "measuring": "corpora model loading sae splice position_sums measure choices executors",
     "judging": "thresholds estimates stats curves comparison verdict record calibrate report",
     "roof": "plugin gate demo cli __main__",
 }

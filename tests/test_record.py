@@ -20,6 +20,7 @@ SHA = "0" * 64
 MEASURES = {
     "ce_loss": {"ce_clean", "ce_spliced", "ce_increase", "ce_recovered", "kl"},
     "lambada": {"accuracy_clean", "accuracy_spliced", "accuracy_drop", "perplexity_clean", "perplexity_spliced"},
+    "cbt": {"choice_accuracy_clean", "choice_accuracy_spliced", "choice_accuracy_drop", "answer_logprob_drop"},
     "long_context": {"ce_increase_within", "ce_increase_beyond", "degradation"},
     "usable_context": {"usable_context", "usable_context_tokens"},
     "sparsity": {"l0", "explained_variance"},

@@ -72,6 +72,7 @@ def test_a_folder_of_one_sae(tmp_path):
             model_revision=None,
             model_kwargs=(("center_writing_weights", True),),
             exclude_special_tokens=False,
+            dataset_path=None,
         ),
     )
 
@@ -489,6 +490,7 @@ def test_the_demo_is_whole():
     assert found.model.is_dir()
     assert found.corpus.is_file()
     assert found.lambada.is_file()
+    assert found.cbt.is_file()
 
 
 @needs_demo
