@@ -200,7 +200,8 @@ def _head(run: Record) -> Iterator[str]:
         yield f"          sha256 {corpus.sha256}"
         yield f"          fingerprint {corpus.fingerprint}"
     for sae in dict.fromkeys(provenance.sae for provenance in made_of):
-        yield f"SAE       {sae.sae_id}, {sae.weights.name} sha256 {sae.weights.sha256}"
+        for file in sae.weights:
+            yield f"SAE       {sae.sae_id}, {file.name} sha256 {file.sha256}"
     yield "options   " + ", ".join(f"{key} = {value}" for key, value in run.options if value is not None)
     yield "software  " + ", ".join(f"{package.name} {package.version}" for package in run.software)
 

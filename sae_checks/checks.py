@@ -65,6 +65,17 @@ LAMBADA = Check(
         Measure(name="answers_won", unit="fraction"),
     ),
 )
+CBT = Check(
+    name="cbt",
+    title="Children's Book Test",
+    measures=(
+        Measure(name="choice_accuracy_clean", unit="fraction"),
+        Measure(name="choice_accuracy_spliced", unit="fraction"),
+        Measure(name="choice_accuracy_drop", unit="fraction"),
+        Measure(name="chance", unit="fraction"),
+        Measure(name="answer_logprob_drop", unit="nats/query"),
+    ),
+)
 LONG_CONTEXT = Check(
     name="long_context",
     title="long context",
@@ -107,7 +118,7 @@ GOLDEN = Check(
     is_exact=True,
 )
 
-CHECKS: tuple[Check, ...] = (CE_LOSS, LAMBADA, LONG_CONTEXT, USABLE_CONTEXT, SPARSITY, GOLDEN)
+CHECKS: tuple[Check, ...] = (CE_LOSS, LAMBADA, CBT, LONG_CONTEXT, USABLE_CONTEXT, SPARSITY, GOLDEN)
 
 
 def named(name: str) -> Check:

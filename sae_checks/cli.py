@@ -28,7 +28,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     else:
         try:
             found = release.resolve(
-                asked.release, patterns=asked.sae_id, revision=asked.sae_revision, offline=asked.sae_offline
+                asked.release,
+                patterns=asked.sae_id,
+                revision=asked.sae_revision,
+                offline=asked.sae_offline,
+                allow_pickle=True,  # a list reads no weights
             )
         except (errors.UsageError, errors.HubError) as problem:
             sys.stderr.write(f"{problem}\n")
@@ -39,13 +43,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _releases() -> list[Row]:
-    """The embedded releases, and those of the registry that are in SAE Lens's own format."""
-    rows: list[Row] = [("release", "SAEs", "model", "where")]
-    rows += [(name, str(len(release.resolve(name).saes)), "its own", "embedded") for name in release.EMBEDDED_RELEASES]
-    for name in registry.names():
-        entry = registry.lookup(name)
-        if entry is not None and entry.conversion is None:
-            rows.append((name, str(len(entry.saes)), entry.model, entry.repo_id))
+    """The embedded releases, and those of the registry."""
+    own = "SAE Lens's own"
+    rows: list[Row] = [("release", "SAEs", "model", "where", "format")]
+    embedded = {name: len(release.resolve(name).saes) for name in release.EMBEDDED_RELEASES}
+    rows += [(name, str(n_saes), "its own", "embedded", own) for name, n_saes in embedded.items()]
+    for entry in filter(None, map(registry.lookup, registry.names())):
+        read = own if entry.conversion is None else f"{entry.conversion}, which SAE Lens converts"
+        needs = "" if entry.pickle_suffix is None else f"; {entry.pickle_suffix} files: --sae-allow-pickle"
+        rows.append((entry.name, str(len(entry.saes)), entry.model, entry.repo_id, read + needs))
     return rows
 
 

@@ -108,13 +108,13 @@ def unknown_release(name: str, nearest: Sequence[str], known: Sequence[str]) -> 
     )
 
 
-def conversion_not_supported(release: str, conversion: str) -> UsageError:
+def pickles_needed(release: str, suffix: str) -> UsageError:
     return UsageError(
         said(
-            f"release {shown(release)} is not in SAE Lens's own format",
-            expected="SAEs saved as cfg.json and sae_weights.safetensors",
-            got=f"files that SAE Lens converts by {shown(conversion)!r}; that cannot be pinned yet",
-            attempt="load it with SAE Lens, save each SAE with sae.save_model, and judge that folder",
+            f"the weights of release {shown(release)} are {shown(suffix)} files, which nothing loads unasked",
+            expected="safetensors, or --sae-allow-pickle",
+            got=f"{shown(suffix)} files and no --sae-allow-pickle",
+            attempt="--sae-allow-pickle: torch and NumPy then read tensors from them, and still run no code of theirs",
         )
     )
 
@@ -282,9 +282,42 @@ def only_pickle(sae_id: str, file: str) -> SaeError:
     return SaeError(
         said(
             f"{shown(sae_id)}: only a pickle is present, and a pickle can run any code when it is loaded",
-            expected="sae_weights.safetensors",
+            expected="safetensors; SAE Lens reads no pickle of this format, so --sae-allow-pickle does not help here",
             got=shown(file),
             attempt="convert it to safetensors where you trust it",
+        )
+    )
+
+
+def pickle_refused(sae_id: str, file: str) -> SaeError:
+    return SaeError(
+        said(
+            f"{shown(sae_id)}: its weights are a pickle or .npz, which nothing loads unasked",
+            expected="safetensors, or --sae-allow-pickle",
+            got=shown(file),
+            attempt="--sae-allow-pickle: torch and NumPy then read tensors from it, and still run no code of its",
+        )
+    )
+
+
+def not_converted(sae_id: str, converter: str, problem: str) -> SaeError:
+    return SaeError(
+        said(
+            f"{shown(sae_id)}: SAE Lens's converter {shown(converter)} cannot read it: {shown(problem, n_most=300)}",
+            expected="the files of that format, all in the pinned repository",
+            got=shown(problem, n_most=300),
+            attempt="the revision that this release had when SAE Lens learnt to read it (--sae-revision)",
+        )
+    )
+
+
+def cross_layer(sae_id: str) -> SaeError:
+    return SaeError(
+        said(
+            f"{shown(sae_id)}: a layer of a cross-layer transcoder does not reconstruct anything by itself",
+            expected="an SAE or transcoder that writes to one place",
+            got="one that writes to every later layer; SAE Lens adds those up, for finding latents, not to reconstruct",
+            attempt="a per-layer release of the same model",
         )
     )
 
@@ -436,9 +469,31 @@ def dataset_not_read(flag: str, source: str, problem: str) -> MeasuringError:
     return MeasuringError(
         said(
             f"{flag}: the dataset {shown(source)} cannot be read",
-            expected="a dataset in parquet or JSON with a column text, named org/name[@revision][:config][:split]",
+            expected="parquet or JSON of the form in the flag's help, named org/name[@revision][:config][:split]",
             got=shown(problem, n_most=300),
             attempt=f"{flag} with a file, or with another dataset",
+        )
+    )
+
+
+def other_tokenizer(flag: str, source: str, problem: str) -> MeasuringError:
+    return MeasuringError(
+        said(
+            f"{flag}: the token ids of {shown(source)} were made by another tokenizer than the model's",
+            expected="ids of the model's own tokenizer: those of another give a loss, too, and it means nothing",
+            got=shown(problem, n_most=300),
+            attempt=f"{flag} with plain text, or with ids of this tokenizer",
+        )
+    )
+
+
+def packed_unmarked(flag: str, source: str) -> MeasuringError:
+    return MeasuringError(
+        said(
+            f"{flag}: the rows of {shown(source)} hold several documents each, and nothing tells one from the next",
+            expected="one document per row, or BOS or EOS between them",
+            got="its sae_lens.json: documents are concatenated, without a separator",
+            attempt=f"{flag} with plain text",
         )
     )
 
@@ -461,6 +516,17 @@ def golden_not_scored(prompt: str, answer: str, problem: str) -> MeasuringError:
             expected="tokens of its own behind those of the prompt, and fewer than the model's context in all",
             got=problem,
             attempt="move a space from the prompt's end to the answer's beginning, or look at the tokenizer",
+        )
+    )
+
+
+def query_too_long(item: int, n_query: int, n_context: int) -> MeasuringError:
+    return MeasuringError(
+        said(
+            f"--sae-cbt: query {item} is longer than the context",
+            expected=f"fewer than {n_context} tokens, with room for something before it",
+            got=f"{n_query} tokens",
+            attempt="remove that row; only a passage can be cut, not what is scored",
         )
     )
 
@@ -592,7 +658,7 @@ def bad_record(path: str, problem: str) -> RecordError:
     return RecordError(
         said(
             f"{shown(path)} is not a run record: {shown(problem, n_most=300)}",
-            expected="strict JSON with schema 1, as --sae-record writes it",
+            expected="strict JSON with schema 2, as --sae-record writes it",
             got=shown(problem, n_most=300),
             attempt="pytest --sae-release X --sae-record FILE",
         )

@@ -20,6 +20,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
 from sae_checks import errors, patience
+from sae_checks.safetensors_header import HeaderError, read_shapes
 
 Kind = Literal["model", "dataset"]
 
@@ -144,6 +145,32 @@ def fetch(repo: HubRepo, path: str, *, n_bytes_most: int | None = None) -> Path:
     local = _in_time(download, repo, known)
     _check_hash(repo, known, local)
     return local
+
+
+def tensor_shapes(repo: HubRepo, path: str) -> dict[str, list[int]]:  # a dict: as SAE Lens's own function gives it
+    """
+    The shapes of the tensors in the safetensors file *path* of *repo*, without its weights.
+
+    Raises:
+        HubError: the commit has no such file, or its header does not arrive.
+        HeaderError: it is no safetensors file.
+    """
+    local = place_of(repo, path)
+    if local.is_file():
+        return {tensor.name: list(tensor.shape) for tensor in read_shapes(local)}
+    if repo.offline or repo.file(path) is None:
+        raise errors.hub_no_file(repo.source, path)
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import NotASafetensorsRepoError, SafetensorsParsingError
+
+    def ask() -> dict[str, list[int]]:
+        found = HfApi().parse_safetensors_file_metadata(repo.repo_id, path, revision=repo.commit)
+        return {str(name): list(tensor.shape) for name, tensor in found.tensors.items()}
+
+    try:
+        return patience.patiently(ask, repo.repo_id, repo.commit, path)
+    except (NotASafetensorsRepoError, SafetensorsParsingError) as problem:
+        raise HeaderError(str(problem)) from None
 
 
 def place_of(repo: HubRepo, path: str) -> Path:

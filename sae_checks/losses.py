@@ -122,3 +122,18 @@ class ItemText:
     passage_end: str
     """what stands before the answer: the last characters of it."""
     answer: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class ChoiceLosses:
+    """One SAE on queries with one right option among several (Children's Book Test). All (n_queries,)."""
+
+    queries: Counts
+    """index of each query in its file."""
+    n_options: Counts
+    clean_correct: Flags
+    """the right option is more probable than every other one."""
+    spliced_correct: Flags
+    clean_logprob_nats: Floats
+    """of the right option, among the options."""
+    spliced_logprob_nats: Floats

@@ -47,6 +47,12 @@ SPECS: tuple[OptionSpec, ...] = (
         flag="--sae-offline", metavar="", help="use exactly the commits that the Hub's cache holds", is_switch=True
     ),
     OptionSpec(
+        flag="--sae-allow-pickle",
+        metavar="",
+        help="load SAEs whose weights are pickles or .npz (tensors alone: no code of theirs runs)",
+        is_switch=True,
+    ),
+    OptionSpec(
         flag="--sae-model",
         metavar="NAME",
         help="the language model: a folder in Hugging Face format, or a Hub repository org/name[@revision]; default: "
@@ -62,14 +68,21 @@ SPECS: tuple[OptionSpec, ...] = (
     OptionSpec(
         flag="--sae-corpus",
         metavar="TEXT",
-        help="held-out text: .jsonl (key text), .txt, or a Hub dataset org/name[@revision][:config][:split]; default "
-        "for releases of the Hub: Open WebText",
+        help="held-out text: .jsonl or .parquet (text, or token ids as input_ids), .txt, or a Hub dataset "
+        "org/name[@revision][:config][:split]; default for releases of the Hub: the text that the SAEs were trained on "
+        "if it can be read, else Open WebText",
     ),
     OptionSpec(
         flag="--sae-lambada",
         metavar="TEXT",
-        help="Lambada passages, the last word is the answer: .jsonl (key text) or a Hub dataset; default for releases "
-        "of the Hub: EleutherAI/lambada_openai",
+        help="Lambada passages, the last word is the answer: .jsonl or .parquet (text) or a Hub dataset; default for "
+        "releases of the Hub: EleutherAI/lambada_openai",
+    ),
+    OptionSpec(
+        flag="--sae-cbt",
+        metavar="TEXT",
+        help="Children's Book Test: .jsonl or .parquet (sentences, question, answer, options) or a Hub dataset, or :NE "
+        "for the named entities of the default; default for releases of the Hub: cam-cst/cbt:CN, common nouns",
     ),
     OptionSpec(flag="--sae-sequences", metavar="N", default="256", help="sequences of text to measure at most"),
     OptionSpec(
@@ -78,6 +91,12 @@ SPECS: tuple[OptionSpec, ...] = (
         help="tokens per sequence; default: the model's context, at most 1024 or twice the longest training context",
     ),
     OptionSpec(flag="--sae-items", metavar="N", default="1000", help="Lambada passages to measure at most"),
+    OptionSpec(
+        flag="--sae-queries",
+        metavar="N",
+        default="200",
+        help="Children's Book Test queries to measure at most; each is run once per option, ten times",
+    ),
     OptionSpec(flag="--sae-seed", metavar="N", default="0", help="seed of the order of documents and passages"),
     OptionSpec(flag="--sae-device", metavar="D", default="auto", help=f"one of {', '.join(DEVICES)}"),
     OptionSpec(
@@ -116,16 +135,19 @@ class Options:
     release: str
     revision: str | None = None
     offline: bool = False
+    allow_pickle: bool = False
     sae_ids: tuple[str, ...] = ()
     """fnmatch patterns; empty means every SAE."""
     model: str | None = None
     backend: str = "auto"
     corpus: str | None = None
     lambada: str | None = None
+    cbt: str | None = None
     n_sequences: int = 256
     n_context_tokens: int | None = None
     """None: chosen from the model and the SAEs, see `plan.make`."""
     n_items: int = 1000
+    n_queries: int = 200
     seed: int = 0
     device: str = "auto"
     dtype: str = "float32"
@@ -183,14 +205,17 @@ def parse(raw: Mapping[str, str | list[str] | None]) -> Options:
         release=text("sae_release") or "",
         revision=text("sae_revision"),
         offline=text("sae_offline") is not None,
+        allow_pickle=text("sae_allow_pickle") is not None,
         sae_ids=tuple([patterns] if isinstance(patterns, str) else patterns),
         model=path_or_name("sae_model"),
         backend=choice("sae_backend", BACKENDS),
         corpus=path_or_name("sae_corpus"),
         lambada=path_or_name("sae_lambada"),
+        cbt=path_or_name("sae_cbt"),
         n_sequences=count("sae_sequences"),
         n_context_tokens=count("sae_context", least=2) if text("sae_context") else None,
         n_items=count("sae_items"),
+        n_queries=count("sae_queries"),
         seed=count("sae_seed", least=0),
         device=choice("sae_device", DEVICES),
         dtype=choice("sae_dtype", DTYPES),

@@ -48,8 +48,9 @@ def patiently(ask: Callable[[], T], repo_id: str, revision: str, path: str = "")
     """*ask*, again after a pause where the Hub says that it is busy or does not answer."""
     ends_s = time.monotonic() + ASK_WITHIN_S
     for pause_s in (*BETWEEN_TRIES_S, None):
-        try:
-            return translated(ask, repo_id, revision, path)
+        left_s = max(0.0, ends_s - time.monotonic())
+        try:  # in_time: an answer that trickles in keeps within every time-out of its connection
+            return translated(lambda: in_time(ask, left_s), repo_id, revision, path)  # noqa: B023 -- called at once
         except errors.HubBusyError as problem:
             if pause_s is None or time.monotonic() + max(pause_s, problem.wait_s) > ends_s:
                 raise

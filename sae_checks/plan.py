@@ -41,18 +41,40 @@ class ModelPlace:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ModelOfSaes:
+    """A language model and the SAEs that are measured in it."""
+
+    place: ModelPlace
+    sae_ids: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
     """One run, settled. The same on every process."""
 
     options: Options
     release: Release
-    model: ModelPlace
+    models: tuple[ModelOfSaes, ...]
+    """one, but for a release whose SAEs were trained on several; in the order of the release."""
     corpus: CorpusPlace
+    corpus_reason: str
+    """why this text: asked for, or what speaks for it."""
     lambada: CorpusPlace | None
+    cbt: CorpusPlace | None
     n_context_tokens: int
-    """length that text sequences are cut to."""
+    """length that text sequences are cut to, for every model."""
     n_model_context_tokens: int | None
-    """None: the model's config.json does not say."""
+    """the smallest of the models' contexts; None: no config.json says one."""
+
+    def model_of(self, sae: Sae) -> ModelPlace:
+        """The model that *sae*, one of the release, is measured in."""
+        return next(model.place for model in self.models if sae.sae_id in model.sae_ids)
+
+    @property
+    def model(self) -> ModelPlace:
+        """The only model, for those who can have but one."""
+        (only,) = self.models
+        return only.place
 
 
 def make(options: Options, release: Release) -> Plan:
@@ -60,61 +82,119 @@ def make(options: Options, release: Release) -> Plan:
     Settle where the model and the corpora come from and how long sequences are.
 
     The default context is the model's, but at most 1024 tokens or twice the longest training context, whichever is
-    more: enough to see what happens beyond the training context, without paying for a context of 128,000.
+    more: enough to see what happens beyond the training context, without paying for a context of 128,000. Where the
+    SAEs of a release were trained on several models, the smallest of their contexts holds for all.
 
     Raises:
         UsageError: an option is needed and missing, or the model or context cannot be used.
         HubError: the Hub does not give the model's configuration.
     """
-    model = _model_place(options, release)
-    n_available = _context_of(model)
+    models = _models(options, release)
+    n_available = min((n for n in (_context_of(model.place) for model in models) if n is not None), default=None)
     if n_available is not None and options.n_context_tokens is not None and options.n_context_tokens > n_available:
         raise errors.context_too_long(options.n_context_tokens, n_available)
     on_hub = release.revision is not None  # only such a release has default corpora: they are on the Hub, too
-    corpus = _corpus_place(options.corpus, release.corpus, corpus_place.TEXT, options, on_hub=on_hub)
-    if corpus is None:
-        raise errors.option_needed("--sae-corpus", release.name, "held-out text")
+    corpus, corpus_reason = _text_place(options, release, on_hub=on_hub)
     longest = max((s.n_training_context_tokens or 0 for s in release.saes if isinstance(s, Sae)), default=0)
     wide = max(_N_DEFAULT_CONTEXT_TOKENS, 2 * longest)
     return Plan(
         options=options,
         release=release,
-        model=model,
+        models=models,
         corpus=corpus,
+        corpus_reason=corpus_reason,
         lambada=_corpus_place(options.lambada, release.lambada, corpus_place.LAMBADA, options, on_hub=on_hub),
+        cbt=_corpus_place(options.cbt, release.cbt, corpus_place.CBT, options, on_hub=on_hub),
         n_context_tokens=options.n_context_tokens or min(wide, n_available or wide),
         n_model_context_tokens=n_available,
     )
 
 
+def _text_place(options: Options, release: Release, *, on_hub: bool) -> tuple[CorpusPlace, str]:
+    """The text to measure on, and why this one."""
+    default = corpus_place.TEXT
+    if options.corpus is not None:
+        return corpus_place.find(options.corpus, split=default.split, offline=options.offline), "as asked"
+    if release.corpus is not None:
+        return CorpusPlace(path=release.corpus), "the release's own"
+    if not on_hub:
+        raise errors.option_needed("--sae-corpus", release.name, "held-out text")
+    named = {sae.dataset_path for sae in release.saes if isinstance(sae, Sae)} - {None}
+    path = named.pop() if len(named) == 1 else None
+    if path is None:
+        reason = "the SAEs do not name one text that they were trained on"
+    else:
+        found = corpus_place.training_text(path, offline=options.offline)
+        if isinstance(found, CorpusPlace):
+            return found, "the SAEs' own training text"
+        reason = f"the SAEs' own training text cannot be used: {found.reason}"
+    return corpus_place.find(default.name, split=default.split, offline=options.offline), f"the default, since {reason}"
+
+
 def _corpus_place(
     asked: str | None, embedded: Path | None, default: corpus_place.Default, options: Options, *, on_hub: bool
 ) -> CorpusPlace | None:
-    """What was asked for, else what the release brings, else for a release of the Hub the default dataset."""
+    """
+    What was asked for, else what the release brings, else for a release of the Hub the default dataset.
+
+    `:CONFIG` asks for another configuration of the default. Offline there is no default: datasets are streamed.
+    """
     if asked is None and embedded is not None:
         return CorpusPlace(path=embedded)
-    if asked is None and not on_hub:
+    if asked is None and (options.offline or not on_hub):
         return None
-    return corpus_place.find(asked or default.name, split=default.split, offline=options.offline)
+    name = asked or default.name
+    if name.startswith(":"):
+        name = default.name.partition(":")[0] + name
+    return corpus_place.find(name, split=default.split, offline=options.offline)
 
 
-def _model_place(options: Options, release: Release) -> ModelPlace:
-    """The model that was asked for, else the one that the release brings or names."""
-    asked = options.model or release.model
-    if asked is None:
+def _models(options: Options, release: Release) -> tuple[ModelOfSaes, ...]:
+    """The model that was asked for, or that the release brings, for all SAEs; else those that its SAEs name."""
+    asked = options.model or (str(release.model) if isinstance(release.model, Path) else None)
+    if asked is not None:
+        name, _, revision = asked.partition("@")
+        place = _model_place(asked, None, options) or _model_place(name, revision or None, options)
+        if place is None:
+            raise errors.no_model(asked, "there is no such folder, and it is no name on the Hub")
+        return (ModelOfSaes(place=place, sae_ids=release.sae_ids),)
+    users: dict[ModelPlace, list[str]] = {}  # ids of SAEs
+    found: dict[tuple[str, str | None], ModelPlace | None] = {}
+    for sae in release.saes:
+        if isinstance(sae, Sae):
+            users.setdefault(_named_model(sae, release, options, found), []).append(sae.sae_id)
+    if not users:  # no SAE can be used: whatever model is given, their checks say why
         raise errors.option_needed("--sae-model", release.name, "a language model in Hugging Face format")
-    folder = Path(asked)
+    return tuple(ModelOfSaes(place=place, sae_ids=tuple(sae_ids)) for place, sae_ids in users.items())
+
+
+def _named_model(
+    sae: Sae, release: Release, options: Options, found: dict[tuple[str, str | None], ModelPlace | None]
+) -> ModelPlace:
+    """The model that *sae* names, else the one that the registry does; *found* remembers what was pinned before."""
+    names = [str(name) for name in (sae.model_name, release.model) if name]
+    for key in ((name, sae.model_revision) for name in names):
+        if key not in found:
+            found[key] = _model_place(*key, options)
+        if (place := found[key]) is not None:
+            return place
+    missing = f"a language model ({names[0]!r} is not on the Hub)" if names else f"a language model for {sae.sae_id}"
+    raise errors.option_needed("--sae-model", release.name, missing)
+
+
+def _model_place(name: str, revision: str | None, options: Options) -> ModelPlace | None:
+    """The model in the folder *name*, or what the Hub calls so; None where neither can be."""
+    folder = Path(name)
     if folder.is_dir():
+        if revision is not None:
+            raise errors.no_model(name, f"a folder has no revision {revision!r}")
         if not any(folder.glob("*.safetensors")):
-            raise errors.no_model(str(asked), "there is no .safetensors file in it")
+            raise errors.no_model(name, "there is no .safetensors file in it")
         return ModelPlace(folder=folder, repo=None)
-    name, _, revision = str(asked).partition("@")
     on_hub = registry.hub_model_name(name)
     if on_hub is None or ("/" in on_hub and not hub.is_repo_id(on_hub)):
-        if options.model is None:
-            raise errors.option_needed("--sae-model", release.name, f"a language model ({asked!r} is not on the Hub)")
-        raise errors.no_model(str(asked), "there is no such folder, and it is no name on the Hub")
-    repo = hub.pin(on_hub, revision=revision or None, offline=options.offline)
+        return None
+    repo = hub.pin(on_hub, revision=revision, offline=options.offline)
     if not any(_is_needed_of_model(file.path) and file.path.endswith(".safetensors") for file in repo.files):
         raise errors.no_model(repo.source, "there is no .safetensors file in it")
     return ModelPlace(folder=None, repo=repo)

@@ -36,7 +36,7 @@ class CorpusFacts:
     """A corpus as it was tokenised and masked."""
 
     kind: str
-    """'text', 'lambada' or 'golden'."""
+    """'text', 'lambada', 'cbt' or 'golden'."""
     source: str
     sha256: str
     """of the file; of a dataset, of the texts that were read from it."""
@@ -64,7 +64,8 @@ class SaeFacts:
     d_in: int
     d_sae: int
     n_training_context_tokens: int | None
-    weights: FileHash
+    weights: tuple[FileHash, ...]
+    """every file that it was made from, by its name in the release."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -298,7 +298,7 @@ def _limit(check: str, limit: Json) -> Limit:
 
 
 def _sae_facts(sae: Json) -> SaeFacts:
-    return SaeFacts(**{**sae, "weights": FileHash(**sae["weights"])})
+    return SaeFacts(**{**sae, "weights": tuple(FileHash(**file) for file in sae["weights"])})
 
 
 def _model_facts(model: Json) -> ModelFacts:

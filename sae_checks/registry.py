@@ -9,6 +9,17 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+_PICKLE_SUFFIX_OF = {
+    "connor_rob_hook_z": ".pt",
+    "deepseek_r1": ".pt",
+    "dictionary_learning_1": ".pt",
+    "gemma_2": ".npz",
+    "gemma_2_transcoder": ".npz",
+    "goodfire": ".pt",
+    "qwen_scope": ".pt",
+}
+"""What SAE Lens 6.54's converters read; one that is not listed is refused when it asks for such a file."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RegisteredSae:
@@ -16,7 +27,9 @@ class RegisteredSae:
 
     sae_id: str
     path: str
-    """its folder in the repository."""
+    """its folder in the repository; for some converters a file, or a layer."""
+    norm_scaling_factor: float | None
+    """folded into its weights where its configuration asks for one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,6 +45,11 @@ class RegisteredRelease:
     saes: tuple[RegisteredSae, ...]
     overrides: Mapping[str, Any]
     """entries of every SAE's configuration that the registry corrects."""
+
+    @property
+    def pickle_suffix(self) -> str | None:
+        """Of its weights, where they are known to be pickles or .npz."""
+        return _PICKLE_SUFFIX_OF.get(self.conversion or "")
 
 
 def names() -> tuple[str, ...]:
@@ -49,11 +67,17 @@ def lookup(name: str) -> RegisteredRelease | None:
         repo_id=entry["repo_id"],
         model=entry["model"],
         conversion=entry.get("conversion_func"),
-        saes=tuple(RegisteredSae(sae_id=str(sae["id"]), path=str(sae["path"])) for sae in entry["saes"]),
+        saes=tuple(
+            RegisteredSae(
+                sae_id=str(sae["id"]), path=str(sae["path"]), norm_scaling_factor=sae.get("norm_scaling_factor")
+            )
+            for sae in entry["saes"]
+        ),
         overrides=entry.get("config_overrides") or {},
     )
 
 
+@cache
 def hub_model_name(model: str) -> str | None:
     """
     The Hub's name of a model that TransformerLens may call otherwise: "gpt2-small" is "gpt2"; None: not a Hub name.

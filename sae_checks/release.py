@@ -11,8 +11,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from sae_checks import errors, hub, registry
-from sae_checks.sae_cfg import CFG_FILE, BrokenSae, HubFolder, Sae, read_remote_sae, read_sae
+from sae_checks import conversion, errors, hub, registry
+from sae_checks.sae_cfg import BrokenSae, HubFolder, Sae
+from sae_checks.sae_files import CFG_FILE, read_remote_sae, read_sae
 
 __all__ = ["EMBEDDED_RELEASES", "BrokenSae", "Release", "Sae", "resolve", "sha256_of"]
 
@@ -31,9 +32,10 @@ class Release:
     """the commit it was fetched at; None for what lies on disk."""
     saes: tuple[Sae | BrokenSae, ...]
     model: Path | str | None
-    """its own language model: a folder, or a name on the Hub; None where neither it nor its SAEs name one."""
+    """a folder: its own, for all SAEs; a name: the registry's, for SAEs that name none that the Hub knows."""
     corpus: Path | None
     lambada: Path | None
+    cbt: Path | None = None
 
     @property
     def sae_ids(self) -> tuple[str, ...]:
@@ -41,14 +43,21 @@ class Release:
         return tuple(sae.sae_id for sae in self.saes)
 
 
-def resolve(name: str, *, patterns: Sequence[str] = (), revision: str | None = None, offline: bool = False) -> Release:
+def resolve(
+    name: str,
+    *,
+    patterns: Sequence[str] = (),
+    revision: str | None = None,
+    offline: bool = False,
+    allow_pickle: bool = False,
+) -> Release:
     """
     The release called *name*, narrowed to SAEs whose id matches one of *patterns* (fnmatch; none: all).
 
     In this order: an embedded release, a folder, a name of SAE Lens's registry, a Hub repository `org/name[@revision]`.
 
     Raises:
-        UsageError: no such release, no SAE in it, or none that matches.
+        UsageError: no such release, no SAE in it, none that matches, or pickles that were not allowed.
         HubError: the Hub does not tell what a repository holds.
     """
     repo_id, _, at = name.partition("@")
@@ -57,7 +66,7 @@ def resolve(name: str, *, patterns: Sequence[str] = (), revision: str | None = N
     elif (folder := _folder(name)) is not None:
         release = _of_folder(name, folder)
     elif (entry := registry.lookup(name)) is not None:
-        release = _registered(entry, patterns, revision, offline=offline)
+        release = _registered(entry, patterns, revision, offline=offline, allow_pickle=allow_pickle)
     elif hub.is_repo_id(repo_id):
         release = _of_repo(hub.pin(repo_id, revision=at or revision, offline=offline), patterns)
     else:
@@ -84,22 +93,32 @@ def _of_folder(name: str, folder: Path) -> Release:
         source=str(folder),
         revision=None,
         saes=saes,
-        model=_named_model(saes),
+        model=None,
         corpus=None,
         lambada=None,
     )
 
 
 def _registered(
-    entry: registry.RegisteredRelease, patterns: Sequence[str], revision: str | None, *, offline: bool
+    entry: registry.RegisteredRelease,
+    patterns: Sequence[str],
+    revision: str | None,
+    *,
+    offline: bool,
+    allow_pickle: bool,
 ) -> Release:
-    if entry.conversion is not None:
-        raise errors.conversion_not_supported(entry.name, entry.conversion)
     wanted = [sae for sae in entry.saes if _matches(sae.sae_id, patterns)]
     if not wanted:
         raise errors.no_sae_matches(patterns, [sae.sae_id for sae in entry.saes])
+    if entry.pickle_suffix is not None and not allow_pickle:
+        raise errors.pickles_needed(entry.name, entry.pickle_suffix)
     repo = hub.pin(entry.repo_id, revision=revision, offline=offline)
-    saes = _remote({sae.sae_id: sae.path for sae in wanted}, repo, entry.overrides)
+    if entry.conversion is None:
+        factors = {sae.sae_id: sae.norm_scaling_factor for sae in wanted}
+        saes = _remote({sae.sae_id: sae.path for sae in wanted}, repo, entry.overrides, factors)
+    else:
+        described = conversion.describe(entry, wanted, repo, allow_pickle=allow_pickle)
+        saes = tuple(sorted(described, key=_place_in_release))
     return _of_hub(entry.name, repo, saes, model=entry.model)
 
 
@@ -112,8 +131,8 @@ def _of_repo(repo: hub.HubRepo, patterns: Sequence[str]) -> Release:
     wanted = {sae_id: path for sae_id, path in ids.items() if _matches(sae_id, patterns)}
     if not wanted:
         raise errors.no_sae_matches(patterns, list(ids))
-    saes = _remote(wanted, repo, {})
-    return _of_hub(repo.repo_id, repo, saes, model=_named_model(saes))
+    saes = _remote(wanted, repo, {}, {})
+    return _of_hub(repo.repo_id, repo, saes, model=None)
 
 
 def _of_hub(name: str, repo: hub.HubRepo, saes: tuple[Sae | BrokenSae, ...], model: str | None) -> Release:
@@ -122,23 +141,19 @@ def _of_hub(name: str, repo: hub.HubRepo, saes: tuple[Sae | BrokenSae, ...], mod
     )
 
 
-def _remote(paths: Mapping[str, str], repo: hub.HubRepo, overrides: Mapping[str, Any]) -> tuple[Sae | BrokenSae, ...]:
-    """The SAEs at *paths* (by id) of *repo*; configurations are fetched side by side."""
+def _remote(
+    paths: Mapping[str, str], repo: hub.HubRepo, overrides: Mapping[str, Any], factors: Mapping[str, float | None]
+) -> tuple[Sae | BrokenSae, ...]:
+    """The SAEs at *paths* (by id, as *factors*) of *repo*; configurations are fetched side by side."""
 
     def read(sae_id: str) -> Sae | BrokenSae:
         try:
-            return read_remote_sae(sae_id, HubFolder(repo=repo, path=paths[sae_id]), overrides)
+            return read_remote_sae(sae_id, HubFolder(repo=repo, path=paths[sae_id]), overrides, factors.get(sae_id))
         except errors.SaeError as problem:
             return BrokenSae(sae_id=sae_id, problem=str(problem))
 
     with ThreadPoolExecutor(8) as pool:
         return tuple(sorted(pool.map(read, paths), key=_place_in_release))
-
-
-def _named_model(saes: Sequence[Sae | BrokenSae]) -> str | None:
-    """The model that all of *saes* name; None where they name none or several."""
-    names = {sae.model_name for sae in saes if isinstance(sae, Sae)}
-    return names.pop() or None if len(names) == 1 else None
 
 
 def _folder(name: str) -> Path | None:
@@ -169,6 +184,7 @@ def _embedded(name: str) -> Release:
         model=_EMBEDDED / "model",
         corpus=_EMBEDDED / "text.jsonl",
         lambada=_EMBEDDED / "lambada.jsonl",
+        cbt=_EMBEDDED / "cbt.jsonl",
     )
 
 

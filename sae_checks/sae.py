@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass
-from functools import partial
-from pathlib import Path
 from typing import Any, Protocol, cast
 
 import torch
 
-from sae_checks import errors, release
+from sae_checks import errors, loading, release
 from sae_checks.provenance import FileHash, SaeFacts
-from sae_checks.sae_cfg import make_local
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -48,13 +44,16 @@ class Reconstructs(Protocol):
 class LoadedSae:
     """An SAE that SAE Lens loaded, in float32 whatever the model's dtype."""
 
-    def __init__(self, described: release.Sae, sae: torch.nn.Module, *, center: bool, part: slice) -> None:
+    def __init__(
+        self, described: release.Sae, sae: torch.nn.Module, *, files: loading.Files, center: bool, part: slice
+    ) -> None:
         self.sae_id = described.sae_id
         self.hook = described.hook
         self.hook_out = described.hook_out
         self.part = part
         self.n_training_context_tokens = described.n_training_context_tokens
         self.center = center
+        self.files = files
         self._sae = cast(Any, sae.eval().requires_grad_(False))  # Any: the methods of an nn.Module are untyped
         if sae.hook_z_reshaping_mode:  # heads lie side by side here
             self._sae.turn_off_forward_pass_hook_z_reshaping()
@@ -89,36 +88,12 @@ def load(described: release.Sae, *, device: torch.device, center: bool, part: sl
     Raises:
         SaeError: SAE Lens cannot load it, or a weight is not finite.
     """
-    make_local(described)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the caller's `-W error` is for the caller's code
-        import sae_lens
-
-        try:
-            sae = sae_lens.SAE.load_from_disk(
-                described.weights.parent,
-                device=str(device),
-                dtype="float32",
-                converter=partial(_read_corrected, dict(described.overrides)),
-            )
-        except Exception as problem:
-            raise errors.bad_weights(described.sae_id, f"{type(problem).__name__}: {problem}") from problem
-    for name, weight in sae.named_parameters():
-        if not torch.isfinite(weight).all():
-            n_bad = int((~torch.isfinite(weight)).sum())
-            raise errors.bad_weights(described.sae_id, f"{n_bad} of {weight.numel()} numbers in {name} are not finite")
-    return LoadedSae(described, sae, center=center, part=part)
+    sae, files = loading.load(described, device)
+    return LoadedSae(described, sae, files=files, center=center, part=part)
 
 
-def _read_corrected(corrections: dict[str, Any], path: Path, device: str, cfg_overrides: dict[str, Any]) -> Any:
-    """What SAE Lens's own reader makes of a folder, with the registry's corrections, as `from_pretrained` has them."""
-    from sae_lens.loading.pretrained_sae_loaders import sae_lens_disk_loader
-
-    return sae_lens_disk_loader(path, device, {**corrections, **cfg_overrides})
-
-
-def facts(described: release.Sae) -> SaeFacts:
-    """What was loaded, with the hash of its weights."""
+def facts(described: release.Sae, loaded: LoadedSae) -> SaeFacts:
+    """What was loaded, with the hash of every file that it was made from."""
     return SaeFacts(
         sae_id=described.sae_id,
         hook=described.hook,
@@ -128,5 +103,5 @@ def facts(described: release.Sae) -> SaeFacts:
         d_in=described.d_in,
         d_sae=described.d_sae,
         n_training_context_tokens=described.n_training_context_tokens,
-        weights=FileHash(name=described.weights.name, sha256=release.sha256_of(described.weights)),
+        weights=tuple(FileHash(name=n, sha256=release.sha256_of(p)) for n, p in sorted(loaded.files.items())),
     )

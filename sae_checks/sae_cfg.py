@@ -1,24 +1,27 @@
-"""An SAE's own description: cfg.json and the header of its weights -> what is known of it, or why it cannot be used."""
+"""An SAE's configuration -> what is known of it, or why it cannot be used."""
 
 from __future__ import annotations
 
 import json
+import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from pathlib import Path, PurePosixPath
+from typing import Any, Literal
 
 from sae_checks import errors, hooks, hub
-from sae_checks.safetensors_header import HeaderError, TensorShape, read_shapes
 
-CFG_FILE = "cfg.json"
-WEIGHTS_FILE = "sae_weights.safetensors"
+Format = Literal["sae_lens", "checkpoint", "sparsify", "registered"]
+"""How its files are read: as SAE Lens, its trainer or sparsify saved it, or by the converter registered for it."""
 
-_N_CFG_BYTES_MOST = 1_000_000
-_PICKLE_SUFFIXES = (".pt", ".pth", ".pkl", ".bin", ".ckpt", ".npz")
+N_CFG_BYTES_MOST = 1_000_000
+_TO_BE_FOLDED = "expected_average_only_in"
 _NORMS = ("none", "layer_norm", "constant_norm_rescale", "constant_scalar_rescale")  # those it applies while it runs
 _WEIGHT_PROCESSING = ("center_writing_weights", "fold_ln", "fold_value_biases", "refactor_factored_attn_matrices")
 _MODEL_KWARGS_WITHOUT_EFFECT = ("center_unembed", "dtype", "torch_dtype", "device", "n_devices", "device_map")
+
+_REVISION = re.compile(r"\w[\w./-]{0,200}")  # it becomes part of a path in the Hub's cache
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,18 +31,35 @@ class HubFolder:
     repo: hub.HubRepo
     path: str
 
+    def file(self, name: str) -> str:
+        """The path of the file *name* in this folder."""
+        return (PurePosixPath(self.path) / name).as_posix()
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The files in this folder."""
+        paths = (PurePosixPath(file.path) for file in self.repo.files)
+        return tuple(path.name for path in paths if path.parent == PurePosixPath(self.path))
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sae:
     """One SAE of a release, as its cfg.json describes it."""
 
     sae_id: str
-    weights: Path
-    """where its weights lie, or will lie once `make_local` has fetched them."""
+    weights: Path | None
+    """where its weights lie, or will lie once they are fetched; None: only the registered converter knows."""
     remote: HubFolder | None
     """where they are fetched from; None for what lies on disk."""
     overrides: Mapping[str, Any]
     """entries of cfg.json that the registry corrects."""
+    format: Format = "sae_lens"
+    release: str | None = None
+    """the registry's name of its release, where the converter registered for that reads it."""
+    allow_pickle: bool = False
+    """its converter may read pickles and .npz."""
+    norm_scaling_factor: float | None = None
+    """what its input was multiplied by while it was trained, not yet folded into the weights; None: nothing."""
     hook: str
     """the place it reads, TransformerLens's name."""
     hook_out: str
@@ -57,10 +77,14 @@ class Sae:
     prepend_bos: bool | None
     """None: the configuration does not say."""
     model_name: str
+    model_revision: str | None
+    """of the model's repository; None: main."""
     model_kwargs: tuple[tuple[str, bool], ...]
     """how TransformerLens processed the model's weights for it, where that changes an activation; sorted."""
     exclude_special_tokens: bool | tuple[int, ...]
     """it was trained without these: never replaced."""
+    dataset_path: str | None
+    """the dataset that it was trained on; None: the configuration does not say."""
 
     @property
     def center_writing_weights(self) -> bool:
@@ -76,63 +100,29 @@ class BrokenSae:
     problem: str
 
 
-def read_sae(sae_id: str, folder: Path) -> Sae:
-    """
-    The SAE that SAE Lens saved in *folder*, from its cfg.json and the header of its weights.
-
-    Raises:
-        SaeError: a configuration or weight file that cannot be used, or a setting that would have to be ignored.
-    """
-    sae = _described(sae_id, _read_cfg(sae_id, folder / CFG_FILE), folder / WEIGHTS_FILE, remote=None, overrides={})
-    check_weights(sae)
-    return sae
-
-
-def read_remote_sae(sae_id: str, remote: HubFolder, overrides: Mapping[str, Any]) -> Sae:
-    """
-    The SAE in a folder of the Hub, from its cfg.json alone, with what the registry corrects in it.
-
-    Raises:
-        SaeError: as `read_sae`, or the Hub does not give the file.
-    """
-    weights = f"{remote.path}/{WEIGHTS_FILE}"
-    if remote.repo.file(weights) is None:
-        beside = [file.path for file in remote.repo.files if file.path.startswith(f"{remote.path}/")]
-        pickles = sorted(path for path in beside if path.endswith(_PICKLE_SUFFIXES))
-        raise errors.only_pickle(sae_id, pickles[0]) if pickles else errors.bad_weights(sae_id, f"no {WEIGHTS_FILE}")
-    try:
-        cfg = _read_cfg(sae_id, hub.fetch(remote.repo, f"{remote.path}/{CFG_FILE}", n_bytes_most=_N_CFG_BYTES_MOST))
-    except errors.HubError as problem:
-        raise errors.SaeError(str(problem)) from None
-    # SAE Lens keeps what concerns the model in metadata, where its own overrides do not reach (FIELD.md, trap 11)
-    place = hub.place_of(remote.repo, weights)
-    return _described(sae_id, cfg, place, remote=remote, overrides=overrides)
-
-
-def make_local(sae: Sae) -> None:
-    """
-    Fetch the weights of *sae* if they are not on disk, and check them before anything is allocated.
-
-    Raises:
-        SaeError: the Hub does not give them, or they do not agree with cfg.json.
-    """
-    if sae.remote is None:
-        return
-    try:
-        hub.fetch(sae.remote.repo, f"{sae.remote.path}/{WEIGHTS_FILE}")
-    except errors.HubError as problem:
-        raise errors.SaeError(str(problem)) from None
-    check_weights(sae)
-
-
-def _described(
+def describe(
     sae_id: str,
-    cfg: dict[str, object],
-    weights: Path,
+    cfg: Mapping[str, object],
+    weights: Path | None,
     *,
-    remote: HubFolder | None,
-    overrides: Mapping[str, Any],
+    remote: HubFolder | None = None,
+    overrides: Mapping[str, Any] | None = None,
+    norm_scaling_factor: float | None = None,
 ) -> Sae:
+    """
+    What *cfg*, as SAE Lens writes it, says.
+
+    Args:
+        sae_id: its name in the release.
+        cfg: the configuration, of any version.
+        weights: see `Sae.weights`.
+        remote: see `Sae.remote`.
+        overrides: see `Sae.overrides`.
+        norm_scaling_factor: the one that is known to belong to it, if the configuration should ask for one.
+
+    Raises:
+        SaeError: an entry that cannot be used, or one that would have to be ignored.
+    """
     metadata = cfg.get("metadata", {})
     if not isinstance(metadata, dict):
         raise errors.bad_cfg(sae_id, "metadata is no object")
@@ -141,18 +131,22 @@ def _described(
         described.setdefault("hook_name", cfg.get("hook_point"))
         described.setdefault("hook_head_index", cfg.get("hook_point_head_index"))
         described.setdefault("prepend_bos", True)
-    described.update(overrides)
+        if isinstance(norm := cfg.get("normalize_activations"), bool):
+            described["normalize_activations"] = _TO_BE_FOLDED if norm else "none"
+    described.update(overrides or {})
     hook = _hook(sae_id, described, "")
     hook_out = _hook(sae_id, described, "_out") if described.get("hook_name_out") else hook
     d_in, d_sae = (_count(sae_id, described, key) for key in ("d_in", "d_sae"))
     d_out = _count(sae_id, described, "d_out") if "d_out" in cfg else d_in
-    _refuse_what_would_be_ignored(sae_id, described, hook)
+    to_be_folded = described.get("normalize_activations") == _TO_BE_FOLDED and norm_scaling_factor is not None
+    _refuse_what_would_be_ignored(sae_id, described, hook, () if norm_scaling_factor is None else (_TO_BE_FOLDED,))
     context = described.get("context_size")
     return Sae(
         sae_id=sae_id,
         weights=weights,
         remote=remote,
-        overrides=overrides,
+        overrides=overrides or {},
+        norm_scaling_factor=_factor(sae_id, norm_scaling_factor) if to_be_folded else None,
         hook=hook.name,
         hook_out=hook_out.name,
         head=_head(sae_id, described, hook),
@@ -164,14 +158,22 @@ def _described(
         n_training_context_tokens=context if type(context) is int and context > 0 else None,
         prepend_bos=bos if isinstance(bos := described.get("prepend_bos"), bool) else None,
         model_name=errors.shown(described.get("model_name", "")),
+        model_revision=_model_revision(sae_id, described),
         model_kwargs=_weight_processing(sae_id, described),
         exclude_special_tokens=_excluded(sae_id, described),
+        dataset_path=path if isinstance(path := described.get("dataset_path"), str) else None,
     )
 
 
-def _read_cfg(sae_id: str, path: Path) -> dict[str, object]:
-    if path.stat().st_size > _N_CFG_BYTES_MOST:
-        raise errors.bad_cfg(sae_id, f"more than {_N_CFG_BYTES_MOST} bytes")
+def read_cfg(sae_id: str, path: Path) -> dict[str, object]:  # a dict: JSON's own keys
+    """
+    The JSON object in *path*.
+
+    Raises:
+        SaeError: it is none, or too long to be a configuration.
+    """
+    if path.stat().st_size > N_CFG_BYTES_MOST:
+        raise errors.bad_cfg(sae_id, f"more than {N_CFG_BYTES_MOST} bytes")
     try:
         cfg = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, OSError, RecursionError) as problem:
@@ -234,51 +236,46 @@ def _excluded(sae_id: str, cfg: Mapping[str, object]) -> bool | tuple[int, ...]:
     return tuple(value)
 
 
-def _weight_processing(sae_id: str, cfg: Mapping[str, object]) -> tuple[tuple[str, bool], ...]:
+def _model_kwargs(sae_id: str, cfg: Mapping[str, object]) -> dict[str, object]:
     kwargs = cfg.get("model_from_pretrained_kwargs") or {}
     if not isinstance(kwargs, dict):
         raise errors.bad_cfg(sae_id, "model_from_pretrained_kwargs is no object")
+    return kwargs
+
+
+def _model_revision(sae_id: str, cfg: Mapping[str, object]) -> str | None:
+    revision = _model_kwargs(sae_id, cfg).get("revision")
+    if revision is None or (isinstance(revision, str) and _REVISION.fullmatch(revision) and ".." not in revision):
+        return revision
+    raise errors.bad_cfg(sae_id, f"model_from_pretrained_kwargs.revision is {errors.shown(revision)!r}, no revision")
+
+
+def _weight_processing(sae_id: str, cfg: Mapping[str, object]) -> tuple[tuple[str, bool], ...]:
+    kwargs = _model_kwargs(sae_id, cfg)
     for key, value in kwargs.items():
-        if key in _MODEL_KWARGS_WITHOUT_EFFECT or (key in _WEIGHT_PROCESSING and isinstance(value, bool)):
+        is_processing = key in _WEIGHT_PROCESSING and isinstance(value, bool)
+        if is_processing or key == "revision" or key in _MODEL_KWARGS_WITHOUT_EFFECT:
             continue
-        supported = ", ".join(_WEIGHT_PROCESSING) + ": true or false"
+        supported = "revision; " + ", ".join(_WEIGHT_PROCESSING) + ": true or false"
         raise errors.not_supported(sae_id, f"model_from_pretrained_kwargs.{key}", str(value), supported)
-    return tuple(sorted((key, value) for key, value in kwargs.items() if key in _WEIGHT_PROCESSING and value))
+    return tuple(sorted((key, True) for key, value in kwargs.items() if key in _WEIGHT_PROCESSING and value))
 
 
-def _refuse_what_would_be_ignored(sae_id: str, cfg: Mapping[str, object], hook: hooks.Hook) -> None:
+def _factor(sae_id: str, value: object) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
+        raise errors.bad_cfg(sae_id, f"its norm scaling factor is {errors.shown(value)!r}, not a positive number")
+    return float(value)
+
+
+def _refuse_what_would_be_ignored(
+    sae_id: str, cfg: Mapping[str, object], hook: hooks.Hook, foldable: tuple[str, ...]
+) -> None:
     def allow(key: str, values: tuple[object, ...], supported: str) -> None:
         if cfg.get(key) not in values:
             raise errors.not_supported(sae_id, key, json.dumps(cfg[key]), supported)
 
-    allow("normalize_activations", (None, False, *_NORMS), "none, or folded into the weights")
+    norms = (None, False, *_NORMS, *foldable)
+    allow("normalize_activations", norms, "none, folded into the weights, or with a known scaling factor")
     allow("seqpos_slice", (None, [None], [None, None], [None, None, None]), "none (every position)")
     allow("hook_head_index_out", (None, cfg.get("hook_head_index")), "the head it reads")
     allow("reshape_activations", (None, "none", *(["hook_z"] if hook.place == "z" else [])), "none; hook_z at hook_z")
-
-
-def check_weights(sae: Sae) -> None:
-    """
-    cfg.json and weights must agree before SAE Lens allocates what cfg.json asks for.
-
-    Raises:
-        SaeError: no weights, only a pickle, or tensors of other shapes.
-    """
-    expected = {"W_dec": (sae.d_sae, sae.d_out), "W_enc": (sae.d_in, sae.d_sae), "b_dec": (sae.d_out,)}
-    shapes = _shapes(sae.sae_id, sae.weights)
-    for tensor in shapes:
-        if tensor.name in expected and tensor.shape != expected[tensor.name]:
-            problem = f"{tensor.name} is {tensor.shape}, cfg.json (d_in, d_out, d_sae) asks for {expected[tensor.name]}"
-            raise errors.bad_weights(sae.sae_id, problem)
-    if not any(tensor.name == "W_dec" for tensor in shapes):
-        raise errors.bad_weights(sae.sae_id, "there is no W_dec in it")
-
-
-def _shapes(sae_id: str, weights: Path) -> tuple[TensorShape, ...]:
-    if not weights.is_file():
-        pickles = sorted(file.name for file in weights.parent.iterdir() if file.suffix in _PICKLE_SUFFIXES)
-        raise errors.only_pickle(sae_id, pickles[0]) if pickles else errors.bad_weights(sae_id, f"no {WEIGHTS_FILE}")
-    try:
-        return read_shapes(weights)
-    except (HeaderError, OSError) as problem:
-        raise errors.bad_weights(sae_id, str(problem)) from None

@@ -6,6 +6,7 @@ What is per position stands in `curves`.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -31,7 +32,7 @@ from sae_checks.estimates import (
     ratio_of,
     share_of,
 )
-from sae_checks.losses import Counts, Flags, Floats, ItemLosses, ItemText, Span, TextLosses
+from sae_checks.losses import ChoiceLosses, Counts, Flags, Floats, ItemLosses, ItemText, Span, TextLosses
 
 __all__ = [
     "Estimate",
@@ -39,6 +40,7 @@ __all__ = [
     "NotFinite",
     "NotMeasured",
     "Reading",
+    "cbt",
     "ce_loss",
     "flips",
     "lambada",
@@ -239,6 +241,32 @@ def _flip(losses: ItemLosses, row: int, text: ItemText, *, lost: bool) -> Flip:
         answer=shown(text.answer),
         probability_clean=min(1.0, float(np.exp(losses.clean_logprob_nats[row]))),
         probability_spliced=min(1.0, float(np.exp(losses.spliced_logprob_nats[row]))),
+    )
+
+
+def cbt(losses: ChoiceLosses) -> tuple[Reading, ...]:
+    """
+    The share of queries whose gap is filled rightly, clean and spliced, on the same queries.
+
+    `chance` is the share that guessing gets right. `answer_logprob_drop` is what the right option loses of its
+    log-probability among the options: it moves before choices do.
+    """
+    check = checks.CBT
+    clean, spliced = losses.clean_logprob_nats, losses.spliced_logprob_nats
+    for name, values in (("clean log-probability", clean), ("spliced log-probability", spliced)):
+        if (row := _first_bad_row(values)) is not None:
+            where = f"the {name} of query {losses.queries[row]} is {values[row]}"
+            return all_not_finite(check, where)
+    n = len(losses.queries)
+    if n == 0:
+        return all_not_measured(check, "no query")
+    chance = math.fsum(1 / losses.n_options) / n
+    return (
+        share_of("choice_accuracy_clean", losses.clean_correct),
+        share_of("choice_accuracy_spliced", losses.spliced_correct),
+        paired_drop("choice_accuracy_drop", losses.clean_correct, losses.spliced_correct),
+        counted("chance", check, chance, n),
+        mean_of("answer_logprob_drop", check, clean - spliced, np.ones(n, dtype=np.int64)),
     )
 
 

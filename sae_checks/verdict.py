@@ -105,17 +105,19 @@ def _cannot_be_right(readings: Sequence[Reading]) -> str | None:
 
 def _no_room_to_fail(readings: Sequence[Reading], limit: Limit) -> str | None:
     """
-    A check that cannot fail is no check: accuracy can drop by no more than it was.
+    A check that cannot fail is no check: accuracy can drop by no more than it was above chance.
 
-    The clean accuracy, at the lower end of its interval, must be at least twice the limit.
+    The clean accuracy, at the lower end of its interval, must be at least twice the limit above what guessing gets.
     """
-    if not limit.measure.startswith("accuracy_drop") or limit.kind != "max":
+    if "accuracy_drop" not in limit.measure or limit.kind != "max":
         return None
     measure = limit.measure.replace("drop", "clean")  # of the same passages
     clean = next((r for r in readings if r.measure == measure), None)
-    if not isinstance(clean, Estimate) or clean.low >= 2 * limit.value:
+    chance = next((r.value for r in readings if r.measure == "chance" and isinstance(r, Estimate)), 0.0)
+    if not isinstance(clean, Estimate) or clean.low >= chance + 2 * limit.value:
         return None
+    above = f" above chance, {chance:g}" if chance else ""
     return (
         f"clean accuracy too low: {spoken(clean)}, and a drop can only be judged where the lower end is at least twice "
-        f"the limit of {limit.value:g}"
+        f"the limit of {limit.value:g}{above}"
     )

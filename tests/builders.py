@@ -9,7 +9,7 @@ import numpy as np
 from safetensors.numpy import save_file
 
 from sae_checks import checks
-from sae_checks.losses import ByPosition, ItemLosses, RatioSums, Reconstructions, Span, TextLosses
+from sae_checks.losses import ByPosition, ChoiceLosses, ItemLosses, RatioSums, Reconstructions, Span, TextLosses
 from sae_checks.stats import Estimate
 from sae_checks.thresholds import Limit
 
@@ -217,6 +217,25 @@ def item_losses(
         n_context_tokens=counts([10] * n if n_context_tokens is None else n_context_tokens),
         clean_rank=counts(clean_rank),
         spliced_rank=counts(spliced_rank),
+    )
+
+
+def choice_losses(
+    clean_correct: Sequence[bool],
+    spliced_correct: Sequence[bool],
+    clean_logprob: Sequence[float] | None = None,
+    spliced_logprob: Sequence[float] | None = None,
+    *,
+    n_options: Sequence[int] | None = None,
+) -> ChoiceLosses:
+    n = len(clean_correct)
+    return ChoiceLosses(
+        queries=100 + np.arange(n),
+        n_options=counts([10] * n if n_options is None else n_options),
+        clean_correct=np.asarray(clean_correct, dtype=np.bool_),
+        spliced_correct=np.asarray(spliced_correct, dtype=np.bool_),
+        clean_logprob_nats=np.full(n, -1.0) if clean_logprob is None else floats(clean_logprob),
+        spliced_logprob_nats=np.full(n, -1.0) if spliced_logprob is None else floats(spliced_logprob),
     )
 
 

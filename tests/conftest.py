@@ -3,6 +3,14 @@
 import pytest
 
 
+@pytest.fixture(scope="session", autouse=True)
+def no_cache_of_the_user(tmp_path_factory):
+    """Tokens are cached in a folder of this session, in subprocesses too: never in the home of who runs this."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SAE_CHECKS_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
 @pytest.fixture(scope="session")
 def tiny_models():
     """One random model per family, by family name."""

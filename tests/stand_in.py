@@ -84,13 +84,25 @@ def sae_files(*, d_in: int = D_MODEL) -> dict[str, bytes]:
     return files
 
 
-def parquet(texts: list[str]) -> bytes:
+def parquet(**columns: list[object]) -> bytes:
     import pyarrow as pa
     from pyarrow.parquet import write_table
 
     sink = io.BytesIO()
-    write_table(pa.table({"text": texts}), sink)
+    write_table(pa.table(columns), sink)
     return sink.getvalue()
+
+
+def queries(n: int) -> bytes:
+    """Rows as cam-cst/cbt has them, as parquet."""
+    rng = random.Random(n)
+    rows = []
+    for _ in range(n):
+        options = rng.sample(WORDS, 10)
+        sentences = [" ".join([*rng.choices(WORDS, k=3), "."]) for _ in range(20)]
+        rows.append((sentences, "the XXXXX ran .", options[0], options))
+    columns = zip(*rows, strict=True)
+    return parquet(**dict(zip(("sentences", "question", "answer", "options"), map(list, columns), strict=True)))
 
 
 def stock(hub, folder: Path) -> None:
@@ -98,7 +110,12 @@ def stock(hub, folder: Path) -> None:
     hub.model("gpt2", model_files(folder))
     hub.model(SAE_REPO, sae_files())
     text = hub.dataset("Skylion007/openwebtext", {"README.md": b"# a loading script was here\n"})
-    text.commit({"plain_text/train/0000.parquet": parquet(documents(80))}, branch="refs/convert/parquet")
+    text.commit({"plain_text/train/0000.parquet": parquet(text=documents(80))}, branch="refs/convert/parquet")
     card = "---\nconfigs:\n- config_name: default\n  data_files:\n  - split: test\n    path: data/test-*\n---\n"
-    passages = parquet(documents(40, 20))
+    passages = parquet(text=documents(40, 20))
     hub.dataset("EleutherAI/lambada_openai", {"README.md": card.encode(), "data/test-00000-of-00001.parquet": passages})
+    files = {f"{config}/test-00000-of-00001.parquet": queries(n) for config, n in (("CN", 30), ("NE", 20))}
+    card = "---\nconfigs:\n"
+    for config in ("CN", "NE"):
+        card += f"- config_name: {config}\n  data_files:\n  - split: test\n    path: {config}/test-*\n"
+    hub.dataset("cam-cst/cbt", {"README.md": f"{card}---\n".encode(), **files})

@@ -148,7 +148,7 @@ def provenances(sae_id):
         d_in=small,
         d_sae=small,
         n_training_context_tokens=st.none() | small,
-        weights=file_hashes(),
+        weights=st.lists(file_hashes(), max_size=2).map(tuple),
     )
     model = st.builds(
         ModelFacts,
@@ -165,7 +165,7 @@ def provenances(sae_id):
     )
     corpus = st.builds(
         CorpusFacts,
-        kind=st.sampled_from(["text", "lambada"]),
+        kind=st.sampled_from(["text", "lambada", "cbt"]),
         source=texts,
         sha256=hashes,
         fingerprint=hashes,

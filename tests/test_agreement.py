@@ -8,8 +8,8 @@ import pytest
 import torch
 from peers import lm_eval_lambada
 
-from sae_checks import curves, measure, release, sae, stats
-from sae_checks.corpora import files, lambada, text
+from sae_checks import choices, curves, measure, release, sae, stats
+from sae_checks.corpora import cbt, files, lambada, text
 from sae_checks.corpora.sequences import Convention
 from sae_checks.model import hugging_face
 
@@ -249,3 +249,40 @@ def test_lambada_agrees_with_lm_evaluation_harness(model, saes, hook, tmp_path, 
     assert ours["perplexity_spliced"] == pytest.approx(perplexity, rel=1e-4)
     assert math.isfinite(ours["perplexity_spliced"])
     assert np.isfinite(losses.spliced_logprob_nats).all()
+
+
+@pytest.mark.parametrize("hook", [HOOKS[1], HOOKS[-1]])
+def test_choices_agree_with_plain_transformers(model, saes, hook):
+    """Row by row from the file, whole sequences one at a time, no resume: the same choices and log-probabilities."""
+    import tiny
+
+    queries = files.read_queries(DEMO.cbt)[:24]
+    convention = Convention(prepend_bos=True, special_tokens_kept=True, n_context_tokens=256)
+    bos = model.tokenizer.bos_token_id
+    made = cbt.tokenise(queries, model.tokenizer, convention, bos=bos, n_most=len(queries), seed=0)
+    ready = next(s for s in saes if s.hook == hook)
+    (ours,) = choices.measure_choices(model, [ready], made, n_batch_tokens=1024, progress=lambda *_: None)
+
+    def change(x):
+        return torch.cat([x[:, :1], ready.reconstruct(x).output[:, 1:]], 1)
+
+    rows = [json.loads(line) for line in DEMO.cbt.read_text().splitlines()]
+    for how, correct, nats in (
+        ((), ours.clean_correct, ours.clean_logprob_nats),
+        ((hook, change), ours.spliced_correct, ours.spliced_logprob_nats),
+    ):
+        for index, is_correct, of_answer in zip(ours.queries, correct, nats, strict=True):
+            row = rows[index]
+            sums = []
+            for option in row["options"]:
+                passage, query = (
+                    part.replace(" .", ".").replace(" ,", ",")
+                    for part in (" ".join(row["sentences"]), row["question"].replace("XXXXX", option))
+                )
+                n_passage, ids = len(model.tokenizer.encode(passage)), model.tokenizer.encode(f"{passage} {query}")
+                tokens = torch.tensor([[bos, *ids]])
+                log_p = torch.log_softmax(tiny.plain_logits(model._model, tokens, *how)[0].double(), -1)
+                sums.append(sum(float(log_p[i, ids[i]]) for i in range(n_passage, len(ids))))
+            answer = row["options"].index(row["answer"])
+            assert is_correct == (max(range(10), key=sums.__getitem__) == answer)
+            assert of_answer == pytest.approx(sums[answer] - np.logaddexp.reduce(sums), abs=1e-4)

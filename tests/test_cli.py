@@ -6,7 +6,7 @@ import sys
 
 import builders
 
-from sae_checks import cli
+from sae_checks import cli, registry
 
 
 def test_the_saes_of_a_release(capsys):
@@ -41,12 +41,14 @@ def test_a_broken_sae_is_listed_with_its_problem(tmp_path, capsys):
 
 
 def test_the_releases_that_have_a_name(capsys):
-    """Without a release: the embedded ones, and those of SAE Lens's registry in its own format."""
+    """Without a release: the embedded ones and all of SAE Lens's registry, with who reads them and by what leave."""
     assert cli.main(["list"]) == 0
-    names = [line.split()[0] for line in capsys.readouterr().out.splitlines()[1:]]
-    assert names[:2] == ["demo", "demo-broken"]
-    assert "gpt2-small-res-jb" in names
-    assert "gemma-scope-2b-pt-res" not in names  # not in SAE Lens's own format
+    lines = capsys.readouterr().out.splitlines()[1:]
+    assert [line.split()[0] for line in lines] == ["demo", "demo-broken", *registry.names()]
+    by_name = {line.split()[0]: line for line in lines}
+    assert by_name["gpt2-small-res-jb"].endswith("SAE Lens's own")
+    assert by_name["gemma-scope-2-4b-pt-res"].endswith("gemma_3, which SAE Lens converts")
+    assert by_name["gemma-scope-2b-pt-res"].endswith("gemma_2, which SAE Lens converts; .npz files: --sae-allow-pickle")
 
 
 def test_an_unknown_release_is_told_with_the_nearest_name(capsys):

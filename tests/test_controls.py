@@ -68,7 +68,9 @@ def results(tmp_path_factory):
         corpus=str(DEMO.corpus),
         lambada=str(DEMO.lambada),
         n_sequences=64,
+        cbt=str(DEMO.cbt),
         n_items=200,
+        n_queries=40,
         device="cpu",
     )
     asked = settle(options)
@@ -90,6 +92,8 @@ def test_an_exact_reconstruction_is_green_everywhere(results, hook):
     assert {name: r.outcome for name, r in of_sae.items()} == dict.fromkeys(of_sae, "passed")
     assert abs(value(of_sae["ce_loss"], "ce_increase")) <= 1e-5
     assert value(of_sae["lambada"], "accuracy_drop") == 0
+    assert value(of_sae["cbt"], "choice_accuracy_drop") == 0
+    assert abs(value(of_sae["cbt"], "answer_logprob_drop")) <= 1e-4
     assert abs(value(of_sae["long_context"], "degradation")) <= 1e-5
 
 
@@ -116,6 +120,14 @@ def test_an_sae_as_trained_is_green(results, hook):
     for check in SAMPLED:
         result = results[f"{hook}/as trained", check.name]
         assert result.outcome == "passed", result.reason
+
+
+@pytest.mark.parametrize("hook", HOOKS)
+@pytest.mark.parametrize("variant", ["zero decoder", "shuffled decoder"])
+def test_a_broken_decoder_loses_the_choices(results, hook, variant):
+    """Where every reconstruction is the bias alone, or latents write each other's directions, choices are lost."""
+    result = results[f"{hook}/{variant}", "cbt"]
+    assert result.outcome == "failed", result.reason
 
 
 @pytest.mark.parametrize("hook", HOOKS)
@@ -151,8 +163,8 @@ def broken_from():
     """By the position an SAE breaks at: verdicts on loss, long and usable context, by the demo's limits."""
     asked = settle(Options(release="demo", n_sequences=16, device="cpu"))
     executor = LocalExecutor(asked.plan, lambda *_: None)
-    model = executor._ready(HOOKS[1]).model
-    corpus = executor._corpus("text", True, model).sequences
+    ready = executor._saes.get(HOOKS[1])
+    model, corpus = ready.model, executor._corpus("text", ready).sequences
     positions = (32, 64, 256)
     measured = measure.measure_text(
         model, [BreaksFrom(p) for p in positions], corpus, n_batch_tokens=2048, progress=lambda *_: None
@@ -208,3 +220,18 @@ def test_the_embedded_release_is_small_and_whole():
             "blocks.3.hook_resid_post",
         ]
         assert all(dataclasses.replace(s, weights=None).n_training_context_tokens == 64 for s in found.saes)
+
+
+def test_the_choices_of_the_demo_are_what_its_script_writes():
+    """cbt.jsonl comes from its seed, each row can be answered, and the answer's place among the options varies."""
+    from itertools import islice
+
+    from sae_checks.corpora.files import read_queries
+    from sae_checks.demo import choices
+
+    rows = list(islice(choices.rows(choices.SEED), choices.N_QUERIES))
+    assert [json.loads(line) for line in DEMO.cbt.read_text("utf-8").splitlines()] == rows
+    queries = read_queries(DEMO.cbt)
+    assert {len(query.options) for query in queries} == {10}
+    assert len({query.options.index(query.answer) for query in queries}) == 10
+    assert len({query.answer for query in queries}) > 60

@@ -37,6 +37,7 @@ def gate(hub, tmp_path):
                 "pytest",
                 "--sae-sequences=12",
                 "--sae-items=12",
+                "--sae-queries=12",
                 f"--sae-record={wanted}",
                 *arguments,
             ],
@@ -67,7 +68,15 @@ def test_the_literal_command_judges_thirteen_saes(gate, hub, tmp_path):
     assert found.release.revision == hub.repos["model", stand_in.SAE_REPO].sha
     for check in ("ce_loss", "long_context", "sparsity"):
         assert outcomes(found, check) == dict.fromkeys(stand_in.HOOKS, "passed"), done.stdout
-    assert set(outcomes(found, "lambada").values()) == {"not_measured"}  # a random model answers nothing
+    for check in ("lambada", "cbt"):
+        assert set(outcomes(found, check).values()) == {"not_measured"}  # a random model answers nothing
+    (queries,) = {r.provenance.corpus for r in found.results if r.check == "cbt"}
+    assert queries.source == f"cam-cst/cbt@{hub.repos['dataset', 'cam-cst/cbt'].sha}:CN:test"
+    assert queries.n_sequences == 120  # twelve queries of ten options
+    assert dict(found.options)["corpus_reason"] == "the SAEs' own training text"
+    (text,) = {r.provenance.corpus.source for r in found.results if r.check == "ce_loss"}
+    text_commit = hub.repos["dataset", "Skylion007/openwebtext"].branches["refs/convert/parquet"]
+    assert text == f"Skylion007/openwebtext@{text_commit}:plain_text:train"
     (model,) = {r.provenance.model for r in found.results if r.provenance}
     assert model.source == f"gpt2@{hub.repos['model', 'gpt2'].sha}"
     fetched = [path for method, path in hub.requests if method == "GET" and "/resolve/" in path]

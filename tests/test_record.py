@@ -20,6 +20,7 @@ SHA = "0" * 64
 MEASURES = {
     "ce_loss": {"ce_clean", "ce_spliced", "ce_increase", "ce_recovered", "kl"},
     "lambada": {"accuracy_clean", "accuracy_spliced", "accuracy_drop", "perplexity_clean", "perplexity_spliced"},
+    "cbt": {"choice_accuracy_clean", "choice_accuracy_spliced", "choice_accuracy_drop", "answer_logprob_drop"},
     "long_context": {"ce_increase_within", "ce_increase_beyond", "degradation"},
     "usable_context": {"usable_context", "usable_context_tokens"},
     "sparsity": {"l0", "explained_variance"},
@@ -41,7 +42,7 @@ def run():
             d_in=4,
             d_sae=8,
             n_training_context_tokens=16,
-            weights=FileHash(name="sae_weights.safetensors", sha256=SHA),
+            weights=(FileHash(name="sae_weights.safetensors", sha256=SHA),),
         ),
         model=ModelFacts(
             source="model",
@@ -209,7 +210,7 @@ def test_a_file_with_words_that_are_not_json_is_refused(run, word, tmp_path):
 
 @pytest.mark.parametrize(
     "content",
-    [b"", b"{", b"garbage", b"[]", b"null", b"{}", b'"text"', b"\xff\xfe", b'{"schema": 1}', b"[" * 100_000],
+    [b"", b"{", b"garbage", b"[]", b"null", b"{}", b'"text"', b"\xff\xfe", b'{"schema": 2}', b"[" * 100_000],
     ids=["empty", "cut", "garbage", "list", "null", "object", "text", "not-utf8", "bare", "deep"],
 )
 def test_garbage_is_refused(content, tmp_path):

@@ -51,7 +51,7 @@ def test_a_folder_of_one_sae(tmp_path):
     folder = write_sae(tmp_path / "layer-two")
     found = resolve(str(folder))
     assert (found.name, found.source, found.revision) == ("layer-two", str(folder), None)
-    assert (found.model, found.corpus, found.lambada) == ("tiny", None, None)  # the model that its SAE names
+    assert (found.model, found.corpus, found.lambada) == (None, None, None)  # its SAE names its model
     assert found.saes == (
         Sae(
             sae_id="layer-two",
@@ -69,8 +69,10 @@ def test_a_folder_of_one_sae(tmp_path):
             n_training_context_tokens=16,
             prepend_bos=True,
             model_name="tiny",
+            model_revision=None,
             model_kwargs=(("center_writing_weights", True),),
             exclude_special_tokens=False,
+            dataset_path=None,
         ),
     )
 
@@ -280,8 +282,21 @@ def test_residuals_are_centered_only_where_the_cfg_says_so(tmp_path, kwargs, cen
 
 def test_unknown_model_settings_are_refused(tmp_path):
     """A keyword of from_pretrained that may change the residuals is refused, by its name."""
-    write_sae(tmp_path / "sae", metadata={"model_from_pretrained_kwargs": {"fold_ln": True, "revision": "step1000"}})
-    refused(tmp_path, "model_from_pretrained_kwargs.revision = step1000")
+    write_sae(tmp_path / "sae", metadata={"model_from_pretrained_kwargs": {"fold_ln": True, "checkpoint_index": 3}})
+    refused(tmp_path, "model_from_pretrained_kwargs.checkpoint_index = 3")
+
+
+def test_the_revision_of_the_model_is_kept(tmp_path):
+    """An SAE that was trained on one revision of a model says so, and the plan pins that one."""
+    write_sae(tmp_path / "sae", metadata={"model_from_pretrained_kwargs": {"revision": "step1000"}})
+    assert only(tmp_path).model_revision == "step1000"
+
+
+@pytest.mark.parametrize("revision", ["", 3, ["main"], "../../refs", "a/../../b", "/etc"], ids=repr)
+def test_a_revision_that_cannot_be_one_is_refused(tmp_path, revision):
+    """It becomes part of a path in the Hub's cache, so it may not lead out of there."""
+    write_sae(tmp_path / "sae", metadata={"model_from_pretrained_kwargs": {"revision": revision}})
+    refused(tmp_path, "model_from_pretrained_kwargs.revision")
 
 
 def test_model_settings_of_another_type_are_refused(tmp_path):
@@ -475,6 +490,7 @@ def test_the_demo_is_whole():
     assert found.model.is_dir()
     assert found.corpus.is_file()
     assert found.lambada.is_file()
+    assert found.cbt.is_file()
 
 
 @needs_demo

@@ -204,6 +204,20 @@ def test_a_drop_over_some_passages_needs_room_on_those(clean_low, outcome):
     assert verdict.judge(readings, limit("lambada", "accuracy_drop_beyond", value=0.1)).outcome == outcome
 
 
+@pytest.mark.parametrize(("clean_low", "outcome"), [(0.301, "passed"), (0.299, "not_measured"), (0.2, "not_measured")])
+def test_a_drop_of_choices_needs_room_above_chance(clean_low, outcome):
+    """Of ten options one is guessed rightly in ten: what guessing gets cannot be lost."""
+    readings = (
+        estimate("choice_accuracy_clean", clean_low + 0.05, clean_low, clean_low + 0.1),
+        estimate("chance", 0.1, 0.1, 0.1),
+        estimate("choice_accuracy_drop", 0.02, 0.01, 0.03),
+    )
+    for rows in (readings, readings[::-1]):
+        found = verdict.judge(rows, limit("cbt", "choice_accuracy_drop", value=0.1))
+        assert found.outcome == outcome
+        assert ("above chance, 0.1" in found.reason) == (outcome == "not_measured")
+
+
 def test_no_room_to_fail_comes_before_too_few():
     """A model that cannot do the task is not helped by more passages."""
     assert verdict.judge(lambada(clean_low=0.0, n=2), DROP).outcome == "not_measured"

@@ -22,6 +22,10 @@ class Tokenizer(Protocol):
 
     def __call__(self, text: str, **kwargs: object) -> dict[str, list[int]]: ...
 
+    def __len__(self) -> int: ...
+
+    def decode(self, ids: list[int], **kwargs: object) -> str: ...
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Convention:
@@ -72,7 +76,11 @@ class TokenRow:
 
 
 def encode(tokenizer: Tokenizer, text: str) -> list[int]:
-    """Ids of *text* alone: no BOS is added, and a special token spelled out in the text is ordinary text."""
+    """
+    Ids of *text* alone: no BOS is added, and a special token spelled out in the text is ordinary text.
+
+    So a special id is never a document's own: in ids that came ready-made BOS and EOS are boundaries.
+    """
     ids = tokenizer(text, add_special_tokens=False, split_special_tokens=True, verbose=False)["input_ids"]
     return list(ids)
 

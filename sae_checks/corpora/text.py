@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from sae_checks.corpora.rows import Document, identity
 from sae_checks.corpora.sequences import Convention, Sequences, Tokenizer, TokenRow, build, encode, seeded_order
 
 
 def tokenise(
-    documents: Sequence[str],
+    documents: Sequence[Document],
     tokenizer: Tokenizer,
     convention: Convention,
     *,
@@ -20,12 +21,14 @@ def tokenise(
     At most *n_most* documents in seeded order, each cut to the context, one BOS before it if *bos* is given.
 
     One chunk per document: chunks of one document in a row are not independent, and packing documents behind each
-    other changes the loss. Documents of fewer than two tokens have nothing to predict and are passed over.
+    other changes the loss. Documents that came as ids are taken as `pretokenised.unpacked` leaves them. Documents of
+    fewer than two tokens have nothing to predict and are passed over.
     """
 
     def rows() -> Iterator[TokenRow]:
-        for index in seeded_order(documents, seed):
-            ids = encode(tokenizer, documents[index])
+        for index in seeded_order([identity(document) for document in documents], seed):
+            document = documents[index]
+            ids = encode(tokenizer, document) if isinstance(document, str) else list(document.ids)
             if len(ids) < 2:
                 continue
             whole = ids if bos is None else [bos, *ids]

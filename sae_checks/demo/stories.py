@@ -177,7 +177,7 @@ class Story:
         self._facts: list[Fact] = []
         self._n_live_facts = rng.randint(4, 7)  # older facts are never recalled again
         self._last_recalled: Fact | None = None
-        self._n_facts_before: list[int] = []  # per sentence
+        self.n_facts_before: list[int] = []  # per sentence
         self.sentences: list[str] = []  # recall marks included
 
     @property
@@ -187,7 +187,7 @@ class Story:
 
     def add_sentence(self) -> None:
         """Append a fact, a recall sentence or a distractor, drawn at random."""
-        self._n_facts_before.append(len(self._facts))
+        self.n_facts_before.append(len(self._facts))
         draw = self._rng.random()
         if not self._facts or draw < (0.6 if len(self._facts) == 1 else 0.3):
             self._last_recalled = None
@@ -206,7 +206,7 @@ class Story:
         """The story up to each recalled word that had a competitor: two facts told before its sentence."""
         cuts = []
         for index in range(len(self.sentences)):
-            if self._n_facts_before[index] >= 2 and RECALL_MARK in self.sentences[index]:
+            if self.n_facts_before[index] >= 2 and RECALL_MARK in self.sentences[index]:
                 head = self.sentences[index].partition(RECALL_MARK)[0]
                 cuts.append(published(" ".join([*self.sentences[:index], head])))
         return cuts

@@ -61,7 +61,7 @@ class Models:
         return model
 
     def _load(self, described: Sae, backend: str) -> LanguageModel:
-        place = self._plan.model
+        place = self._plan.model_of(described)
         # transformers' weights are never processed: what centring changes is changed where an activation is read
         processing = tuple(key for key, _ in described.model_kwargs) if backend == "transformer_lens" else ()
         key = _Key(source=place.source, backend=backend, processing=processing)

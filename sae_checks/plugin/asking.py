@@ -70,10 +70,13 @@ def pytest_report_header(config: pytest.Config) -> list[str]:
     settled = asked.plan
     size = f"{settled.options.n_sequences} sequences of at most {settled.n_context_tokens} tokens"
     lambada = f"Lambada {settled.lambada.source}" if settled.lambada is not None else "no Lambada"
+    models = ", ".join(model.place.source for model in settled.models)
+    cbt = f"Children's Book Test {settled.cbt.source}" if settled.cbt is not None else "no Children's Book Test"
     return [
         f"sae-checks: {settled.release.name}, {len(settled.release.saes)} SAE(s), {size}",
         *_pinned(settled.release, offline=settled.options.offline),
-        f"sae-checks: model {settled.model.source}, text {settled.corpus.source}, {lambada}",
+        f"sae-checks: model {models}, {lambada}, {cbt}",
+        f"sae-checks: text {settled.corpus.source} ({settled.corpus_reason})",
     ]
 
 
@@ -109,7 +112,13 @@ def settle(asked: options.Options) -> Asked:
         UsageError: it cannot be done as asked.
         HubError: the Hub does not tell what is needed to know that.
     """
-    found = release.resolve(asked.release, patterns=asked.sae_ids, revision=asked.revision, offline=asked.offline)
+    found = release.resolve(
+        asked.release,
+        patterns=asked.sae_ids,
+        revision=asked.revision,
+        offline=asked.offline,
+        allow_pickle=asked.allow_pickle,
+    )
     limits = thresholds.load(asked.thresholds)
     by_cell = {
         (sae_id, check.name): limits.limit(found.name, sae_id, check.name)
@@ -124,6 +133,8 @@ def settle(asked: options.Options) -> Asked:
         files.read_documents(settled.corpus.path)
     if settled.lambada is not None and settled.lambada.path is not None:
         files.read_passages(settled.lambada.path)
+    if settled.cbt is not None and settled.cbt.path is not None:
+        files.read_queries(settled.cbt.path)
     _check_device(asked.device)
     return Asked(plan=settled, limits=by_cell, golden=golden)
 

@@ -45,8 +45,14 @@ def judge(executor: LocalExecutor, asked: Asked, sae_id: str, check: checks.Chec
             measured = executor.golden(sae_id, asked.golden[sae_id])
             answers, provenance = comparison.answers(measured.losses, asked.golden[sae_id]), measured.provenance
             readings, off = comparison.readings(answers), [str(a) for a in answers if not a.error <= 1]
+        elif check is checks.CBT:
+            if asked.plan.cbt is None:
+                readings = _not_given(check, "no Children's Book Test was given (--sae-cbt)")
+            else:
+                chosen = executor.choices(sae_id, together)
+                readings, provenance = stats.cbt(chosen.losses), chosen.provenance
         elif asked.plan.lambada is None:
-            readings = _no_lambada(check)
+            readings = _not_given(check, "no Lambada passages were given (--sae-lambada)")
         else:
             items = executor.items(sae_id, together)
             provenance = items.provenance
@@ -92,8 +98,7 @@ def properties(result: Result) -> list[tuple[str, object]]:
     return found
 
 
-def _no_lambada(check: checks.Check) -> tuple[Reading, ...]:
-    reason = "no Lambada passages were given (--sae-lambada)"
+def _not_given(check: checks.Check, reason: str) -> tuple[Reading, ...]:
     return tuple(NotMeasured(measure=m.name, reason=reason) for m in check.measures)
 
 

@@ -151,7 +151,8 @@ class Reporter:
         from sae_checks import record
 
         plan = self._asked.plan
-        options = {**asdict(plan.options), "n_context_tokens": plan.n_context_tokens}
+        settled = {"n_context_tokens": plan.n_context_tokens, "corpus_reason": plan.corpus_reason}
+        options = {**asdict(plan.options), **settled}
         return record.Record(
             started=self._started.isoformat(timespec="seconds"),
             wall_s=round(time.monotonic() - self._started_s, 3),

@@ -71,6 +71,7 @@ def _warm_up(release: TinyRelease) -> None:
         "sae_model": str(release.model),
         "sae_corpus": str(release.corpus),
         "sae_lambada": str(release.lambada),
+        "sae_cbt": str(release.cbt),
     }
     asked = asking.settle(options.parse(raw))
     executor = LocalExecutor(asked.plan, lambda _kind, _done, _all: None)

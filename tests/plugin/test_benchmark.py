@@ -28,7 +28,7 @@ def benchmarks(pytester, gate):
 def test_one_benchmark_per_sae_with_its_measures(benchmarks):
     """Every SAE is timed in a few rounds, and every measure of every check lies in extra_info."""
     run, found = benchmarks()
-    assert (run.exit_code, run.counts) == (0, {"passed": 15}), run.text
+    assert (run.exit_code, run.counts) == (0, {"passed": 18}), run.text
     assert set(found) == set(HOOKS)
     for sae_id, benchmark in found.items():
         assert set(benchmark["extra_info"]) == MEASURES

@@ -36,7 +36,7 @@ def hub(tiny, tmp_path, monkeypatch):
         monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
         monkeypatch.setattr(patience, "BETWEEN_TRIES_S", (0.05, 0.05))
         monkeypatch.setattr(patience, "ANSWER_WITHIN_S", 0.5)
-        monkeypatch.setattr(patience, "ASK_WITHIN_S", 3.0)
+        monkeypatch.setattr(patience, "ASK_WITHIN_S", 2.0)
         monkeypatch.setattr(client, "_FETCH_WITHIN_S", 1.5)
         monkeypatch.setenv("NO_PROXY", "127.0.0.1")
         huggingface_hub.close_session()  # the next one reads that
@@ -192,11 +192,12 @@ def test_what_spoils_in_the_cache_is_seen_offline(judge, hub, tmp_path):
     [
         (Refused(), "the Hub does not answer"),
         (Slow(60), "the Hub does not answer"),
+        (Slow(4, trickle=True), "the Hub does not answer"),
         (Status(429, {"Retry-After": "60"}), "HTTP 429 Too Many Requests, wait 60 s"),
         (Status(500), "HTTP 500"),
         (Gated(), "is gated"),
     ],
-    ids=["refused", "slow", "429", "500", "gated"],
+    ids=["refused", "slow", "trickle", "429", "500", "gated"],
 )
 @pytest.mark.parametrize("repo", [SAES, MODEL])
 def test_a_hub_that_does_not_tell_is_one_error(judge, hub, fault, said, repo):

@@ -53,10 +53,10 @@ def test_identity_draws_the_curves(gate):
 
 
 def test_zero_decoder_is_red(tmp_path, gate):
-    """A reconstruction of nothing fails on loss, Lambada and variance: exit code 1, each a <failure> with its limit."""
+    """A reconstruction of nothing fails on loss, Lambada, choices and variance: exit code 1, each a <failure>."""
     run = gate(saes=write_zero_sae(tmp_path / "saes" / "zero", SOUND).parent)
     assert (run.exit_code, run.counts) == (1, {"failed": 4, "passed": 1}), run.text
-    for check in ("ce_loss", "lambada", "usable_context", "sparsity"):
+    for check in ("ce_loss", "lambada", "cbt", "usable_context", "sparsity"):
         assert run.outcomes["zero", check] == "failed"
         message = run.junit["zero", check].find("failure").get("message")
         assert message.startswith(f"Failed: FAILED: {check} of zero: ")
@@ -205,7 +205,7 @@ def test_pickle_is_never_opened(tmp_path, tiny, gate, name):
 def test_unknown_training_context(tmp_path, gate):
     """Without context_size long_context is skipped with its reason, and the other checks decide."""
     run = gate(saes=write_sae(tmp_path / "saes" / "a", SOUND, metadata={"context_size": None}).parent)
-    assert (run.exit_code, run.counts) == (0, {"passed": 3, "skipped": 2}), run.text
+    assert (run.exit_code, run.counts) == (0, {"passed": 4, "skipped": 2}), run.text
     assert run.outcomes["a", "long_context"] == "not_measured"
     assert "training context is unknown" in run.junit["a", "long_context"].find("skipped").get("message")
 
@@ -248,6 +248,13 @@ def test_lambada_without_a_file(gate):
     assert (run.exit_code, run.counts) == (0, {"passed": 12, "skipped": 3}), run.text
     assert run.results[SOUND, "lambada"].reason == "no Lambada passages were given (--sae-lambada)"
     assert "no Lambada passages were given" in run.text
+
+
+def test_cbt_without_a_file(tiny, gate):
+    """Without --sae-cbt that check is skipped with the reason, and the run is judged on the others."""
+    run = gate("-rs", options=[asked for asked in tiny.args() if not asked.startswith("--sae-cbt")])
+    assert (run.exit_code, run.counts) == (0, {"passed": 12, "skipped": 3}), run.text
+    assert run.results[SOUND, "cbt"].reason == "no Children's Book Test was given (--sae-cbt)"
 
 
 def test_lambada_of_a_model_that_knows_no_answer(tmp_path, gate):

@@ -117,7 +117,7 @@ def test_k_by_check(gate):
 def test_k_by_sae(gate):
     """-k with a part of an SAE's id runs its checks."""
     run = gate("-k", "resid_post")
-    assert (run.exit_code, run.counts["passed"]) == (0, 4), run.text
+    assert (run.exit_code, run.counts["passed"]) == (0, 5), run.text
 
 
 def test_k_that_matches_nothing(gate):
@@ -145,7 +145,7 @@ def test_x_stops_at_the_first_failure(tmp_path, gate):
     write_sae(tmp_path / "saes" / "b", HOOKS[2])
     run = gate("-x", saes=tmp_path / "saes")
     assert (run.exit_code, run.counts) == (1, {"failed": 1}), run.text
-    assert run.outcomes["a", "ce_loss"] == "failed"
+    assert run.outcomes["a", "cbt"] == "failed"
     assert run.results["b", "sparsity"].reason == "not reached"
 
 
@@ -260,7 +260,7 @@ def test_conftest_of_the_user_is_read(pytester, gate):
 
 def test_ini_keys(pytester, tiny, gate):
     """Every option may stand in the user's ini file, so that plain `pytest` judges the release."""
-    keys = {"release": tiny.saes, "model": tiny.model, "corpus": tiny.corpus, "lambada": tiny.lambada}
+    keys = {"release": tiny.saes, "model": tiny.model, "corpus": tiny.corpus, "lambada": tiny.lambada, "cbt": tiny.cbt}
     lines = [*(f"sae_{key} = {value}" for key, value in keys.items()), "sae_id = *pre", "sae_record = from_ini.json"]
     pytester.makeini("\n".join(["[pytest]", *lines]))
     run = gate("--strict-config", options=[])

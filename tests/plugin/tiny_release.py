@@ -14,7 +14,7 @@ N_TRAINING_CONTEXT = 16
 D_MODEL = 16
 N_TEXTS = 16
 HOOKS = ("blocks.0.hook_resid_pre", "blocks.1.hook_resid_pre", "blocks.1.hook_resid_post")
-CHECKS = ("ce_loss", "lambada", "long_context", "usable_context", "sparsity")
+CHECKS = ("ce_loss", "lambada", "cbt", "long_context", "usable_context", "sparsity")
 _WORDS = [first + rest for first in "bdfgklmnprst" for rest in ("ad", "ell", "int")]
 
 
@@ -26,11 +26,12 @@ class TinyRelease:
     model: Path
     corpus: Path
     lambada: Path
+    cbt: Path
 
     def args(self, saes: Path | None = None, *, lambada: bool = True) -> list[str]:
         """The options of a run that judges *saes* (default: the identity SAEs)."""
         # "=", not a space: pytest takes a path that stands alone for a test path, and its rootdir from there.
-        asked = {"release": saes or self.saes, "model": self.model, "corpus": self.corpus}
+        asked = {"release": saes or self.saes, "model": self.model, "corpus": self.corpus, "cbt": self.cbt}
         if lambada:
             asked["lambada"] = self.lambada
         return [f"--sae-{name}={value}" for name, value in asked.items()]
@@ -43,6 +44,7 @@ def build(folder: Path) -> TinyRelease:
         model=folder / "model",
         corpus=folder / "corpus.jsonl",
         lambada=folder / "lambada.jsonl",
+        cbt=folder / "cbt.jsonl",
     )
     tokenizer = _tokenizer()
     model = _model(len(tokenizer))
@@ -52,6 +54,8 @@ def build(folder: Path) -> TinyRelease:
     passages = _own_words(model, tokenizer, seed=1, greedy_from=9)
     write_jsonl(release.corpus, texts)
     write_jsonl(release.lambada, passages)
+    queries = _own_choices(model, tokenizer)
+    release.cbt.write_text("".join(json.dumps(query) + "\n" for query in queries), encoding="utf-8")
     for hook in HOOKS:
         write_sae(release.saes / hook, hook)
     return release
@@ -180,3 +184,27 @@ def _own_words(model: Any, tokenizer: Any, *, seed: int, greedy_from: int | None
         chosen = logits.argmax(-1, keepdim=True) if n_done == greedy_from else sampled
         tokens = torch.cat([tokens, chosen], dim=1)
     return [" ".join(tokenizer.convert_ids_to_tokens(row[1:].tolist())) for row in tokens]
+
+
+def _own_choices(model: Any, tokenizer: Any) -> list[dict[str, object]]:
+    """Queries of four options each, the answer being the option whose filled query the model finds most probable."""
+    import random
+
+    import torch
+
+    rng = random.Random(2)
+    found = []
+    for _ in range(10):
+        sentences = [" ".join(rng.choices(_WORDS, k=6)) for _ in range(2)]
+        question = " ".join([*rng.choices(_WORDS, k=3), "XXXXX", *rng.choices(_WORDS, k=2)])
+        options = rng.sample(_WORDS, 4)
+        nats = []
+        for option in options:
+            text = " ".join([*sentences, question.replace("XXXXX", option)])
+            ids = torch.tensor([[0, *tokenizer(text)["input_ids"]]])  # (1, 19)
+            with torch.no_grad():
+                log_p = model(ids).logits.float().log_softmax(-1)[0, 12:-1]  # (6, vocabulary), the query's
+            nats.append(float(log_p.gather(-1, ids[0, 13:, None]).sum()))
+        answer = options[max(range(4), key=nats.__getitem__)]
+        found.append({"sentences": sentences, "question": question, "answer": answer, "options": options})
+    return found

@@ -1,0 +1,171 @@
+"""A plan's corpora as the model reads them: read, checked, tokenised, fingerprinted."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sae_checks import errors
+from sae_checks.corpora import cbt, datasets, files, lambada, pretokenised, rows, text, token_cache
+from sae_checks.corpora.sequences import Convention, Sequences, Tokenizer
+from sae_checks.corpus_place import CorpusPlace
+from sae_checks.plan import ModelPlace, Plan
+from sae_checks.provenance import CorpusFacts
+from sae_checks.release import sha256_of
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Corpus:
+    """The sequences of one corpus and what they were made of."""
+
+    sequences: Sequences
+    facts: CorpusFacts
+    texts: tuple[str, ...]
+    """of Lambada's passages, by the index of an item; empty for what shows none."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Source:
+    """Where a corpus comes from and how much of it is taken. Any: rows of one kind, which the three agree on."""
+
+    place: CorpusPlace
+    flag: str
+    read_file: Callable[[Path], tuple[Any, ...]]
+    read_row: Callable[[object], Any]
+    tokenise: Callable[..., Sequences]
+    n_most: int
+    """sequences or items that are measured."""
+    n_read: int
+    """rows that are read of a dataset, some of which may be too short."""
+    n_context_tokens: int
+
+
+def make(plan: Plan, model: ModelPlace, kind: str, tokenizer: Tokenizer, *, prepends_bos: bool) -> Corpus:
+    """
+    The corpus *kind* of *plan* in tokens of *tokenizer*, that of *model*.
+
+    Raises:
+        MeasuringError: it cannot be read, its tokens are another tokenizer's, or nothing is left to score.
+        UsageError: its file has changed since the plan was made.
+    """
+    source = _source(plan, kind)
+    bos = bos_of(tokenizer, model.source) if prepends_bos else None
+    convention = Convention(
+        prepend_bos=prepends_bos,
+        special_tokens_kept=plan.options.special_tokens == "keep",
+        n_context_tokens=source.n_context_tokens,
+    )
+    content = _rows(plan, model, source, tokenizer)
+    content_sha256 = _hash_of(source.place, content)
+    ingredients = token_cache.Ingredients(
+        kind=kind,
+        content_sha256=content_sha256,
+        tokenizer=model.fetched(),
+        convention=convention,
+        seed=plan.options.seed,
+        n_most=source.n_most,
+    )
+    sequences = token_cache.get(
+        ingredients,
+        lambda: source.tokenise(
+            content,
+            tokenizer,
+            convention,
+            bos=bos,
+            n_most=source.n_most,
+            seed=plan.options.seed,
+        ),
+    )
+    if not sequences.scored.any():
+        raise errors.nothing_to_score(source.flag, source.place.source)
+    facts = CorpusFacts(
+        kind=kind,
+        source=source.place.source,
+        sha256=content_sha256,
+        fingerprint=sequences.fingerprint,
+        prepend_bos=prepends_bos,
+        n_sequences=len(sequences.rows),
+        n_scored_tokens=int(sequences.scored.sum()),
+        n_context_tokens=source.n_context_tokens,
+        n_cut=sequences.n_cut,
+    )
+    return Corpus(sequences=sequences, facts=facts, texts=content if kind == "lambada" else ())
+
+
+def bos_of(tokenizer: Tokenizer, model: str) -> int:
+    """
+    The token that stands before every sequence.
+
+    Raises:
+        MeasuringError: the tokenizer has none.
+    """
+    bos = tokenizer.bos_token_id if tokenizer.bos_token_id is not None else tokenizer.eos_token_id
+    if bos is None:
+        raise errors.no_bos(model)
+    return bos
+
+
+def _rows(plan: Plan, model: ModelPlace, source: _Source, tokenizer: Tokenizer) -> tuple[Any, ...]:
+    place = source.place
+    if place.path is not None:
+        found = source.read_file(place.path)
+    else:
+        seed = plan.options.seed
+        found = datasets.read_rows(place, source.read_row, n_most=source.n_read, seed=seed, flag=source.flag)
+    if not any(isinstance(row, rows.Pretokenised) for row in found):
+        return found
+    try:
+        making = pretokenised.making_of(place)
+    except errors.HubError as problem:
+        raise errors.MeasuringError(str(problem)) from None
+    name = model.repo.repo_id if model.repo is not None else None
+    pretokenised.check(found, tokenizer, making, flag=source.flag, source=place.source, model=name)
+    return pretokenised.unpacked(found, tokenizer)
+
+
+def _source(plan: Plan, kind: str) -> _Source:
+    options = plan.options
+    if kind == "text":
+        return _Source(
+            place=plan.corpus,
+            flag="--sae-corpus",
+            read_file=files.read_documents,
+            read_row=rows.document,
+            tokenise=text.tokenise,
+            n_most=options.n_sequences,
+            n_read=2 * options.n_sequences,
+            n_context_tokens=plan.n_context_tokens,
+        )
+    if kind == "cbt":
+        assert plan.cbt is not None
+        return _Source(
+            place=plan.cbt,
+            flag="--sae-cbt",
+            read_file=files.read_queries,
+            read_row=rows.query,
+            tokenise=cbt.tokenise,
+            n_most=options.n_queries,
+            n_read=options.n_queries,
+            n_context_tokens=plan.n_model_context_tokens or plan.n_context_tokens,
+        )
+    assert plan.lambada is not None  # without passages there is nothing to ask for
+    return _Source(
+        place=plan.lambada,
+        flag="--sae-lambada",
+        read_file=files.read_passages,
+        read_row=rows.passage,
+        tokenise=lambada.tokenise,
+        n_most=options.n_items,
+        n_read=options.n_items,
+        n_context_tokens=plan.n_model_context_tokens or plan.n_context_tokens,
+    )
+
+
+def _hash_of(place: CorpusPlace, content: tuple[Any, ...]) -> str:
+    """Of the file; of a dataset, of the rows that were read from it."""
+    if place.path is not None:
+        return sha256_of(place.path)
+    return hashlib.sha256("\0".join(map(rows.identity, content)).encode()).hexdigest()

@@ -1,0 +1,100 @@
+"""Each SAE of a plan with the model that it was trained on, loaded when it is first needed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sae_checks import errors, sae
+from sae_checks.model.interface import LanguageModel
+from sae_checks.model.loading import Models
+from sae_checks.plan import Plan
+from sae_checks.release import BrokenSae, Sae
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Ready:
+    """An SAE, its model, and the convention that it is measured under."""
+
+    described: Sae
+    sae: sae.LoadedSae
+    model: LanguageModel
+    prepends_bos: bool
+
+
+class ReadySaes:
+    """The SAEs of a plan. What is wrong with one is raised again each time that it is asked for."""
+
+    def __init__(self, plan: Plan) -> None:
+        self._plan = plan
+        self._described = {s.sae_id: s for s in plan.release.saes}
+        self._models = Models(plan)
+        self._found: dict[str, Ready | errors.SaeChecksError] = {}
+
+    def get(self, sae_id: str) -> Ready:
+        """
+        *sae_id*, ready to be measured.
+
+        Raises:
+            SaeError: this SAE cannot be measured.
+            MeasuringError: its model cannot be loaded.
+        """
+        if sae_id not in self._found:
+            try:
+                self._found[sae_id] = self._load(sae_id)
+            except (errors.SaeError, errors.MeasuringError) as problem:
+                self._found[sae_id] = problem
+        found = self._found[sae_id]
+        if isinstance(found, errors.SaeChecksError):
+            raise found
+        return found
+
+    def _load(self, sae_id: str) -> Ready:
+        described = self._described[sae_id]
+        if isinstance(described, BrokenSae):
+            raise errors.SaeError(described.problem)
+        prepends_bos = self._prepends_bos(described)
+        model = self._models.of(described)
+        part = _part(model, described)
+        self._check_special_tokens(described, model)
+        # TransformerLens's backend has centred the weights themselves
+        center = described.center_writing_weights and model.uses_layer_norm and not model.facts.processing
+        loaded = sae.load(described, device=model.device, center=center, part=part)
+        return Ready(described=described, sae=loaded, model=model, prepends_bos=prepends_bos)
+
+    def _prepends_bos(self, described: Sae) -> bool:
+        asked = self._plan.options.bos
+        if asked != "auto":
+            return asked == "on"
+        if described.prepend_bos is None:
+            raise errors.bos_unknown(described.sae_id)
+        return described.prepend_bos
+
+    def _check_special_tokens(self, described: Sae, model: LanguageModel) -> None:
+        special, excluded = model.tokenizer.all_special_ids, described.exclude_special_tokens
+        if excluded and self._plan.options.special_tokens == "replace":
+            raise errors.trained_without_special_tokens(described.sae_id)
+        if not isinstance(excluded, bool) and (others := sorted(set(excluded) - set(special))):
+            supported = f"special tokens of the tokenizer ({special})"
+            raise errors.not_supported(described.sae_id, "exclude_special_tokens", str(others), supported)
+
+
+def _part(model: LanguageModel, described: Sae) -> slice:
+    """
+    What *described* reads and writes of its hooks' last dimension, all of it or one head's.
+
+    Raises:
+        SaeError: its widths are not the model's, or there is no such head.
+    """
+    hooks, of_sae = (described.hook, described.hook_out), (described.d_in, described.d_out)
+    widths = [model.width(described.sae_id, hook) for hook in hooks]
+    part = slice(0, None)
+    if described.head is not None:
+        if described.head >= model.n_heads:
+            raise errors.no_such_head(described.sae_id, described.head, model.n_heads)
+        d_head = widths[0] // model.n_heads
+        part = slice(described.head * d_head, (described.head + 1) * d_head)
+        widths = [d_head, d_head]
+    for hook, width, d in zip(hooks, widths, of_sae, strict=True):
+        if d != width:
+            raise errors.wrong_width(described.sae_id, hook, d, width)
+    return part

@@ -1,0 +1,124 @@
+"""Tokens kept between runs: found again only for the same ingredients, never trusted by name."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import tiny
+
+from sae_checks.corpora import token_cache
+from sae_checks.corpora.sequences import Convention
+from sae_checks.corpora.token_cache import Ingredients
+
+pytestmark = pytest.mark.slow  # tiny imports torch
+
+
+@pytest.fixture
+def ingredients(tmp_path, monkeypatch):
+    monkeypatch.setenv("SAE_CHECKS_CACHE", str(tmp_path / "cache"))
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "tokenizer.json").write_text("{}")
+    return Ingredients(
+        kind="text",
+        content_sha256="c" * 64,
+        tokenizer=tmp_path / "model",
+        convention=Convention(prepend_bos=True, special_tokens_kept=True, n_context_tokens=24),
+        seed=0,
+        n_most=6,
+    )
+
+
+@pytest.fixture
+def made():
+    """What makes sequences, and how often it was asked."""
+    calls = []
+
+    def make():
+        calls.append(1)
+        return tiny.sequences(seed=len(calls))
+
+    return make, calls
+
+
+def entry(ingredients):
+    return token_cache.folder() / f"{ingredients.key}.npz"
+
+
+def test_the_second_run_makes_nothing(ingredients, made):
+    """What was made is found again, with the same fingerprint."""
+    make, calls = made
+    first, second = (token_cache.get(ingredients, make) for _ in range(2))
+    assert len(calls) == 1
+    assert (first.fingerprint, first.n_cut) == (second.fingerprint, second.n_cut)
+
+
+def test_every_ingredient_counts(ingredients, tmp_path):
+    """Another text, tokenizer, convention, seed, number or kind is another entry."""
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "tokenizer.json").write_text('{"a": 1}')
+    convention = ingredients.convention
+    others = [
+        ingredients,
+        replace(ingredients, kind="lambada"),
+        replace(ingredients, content_sha256="d" * 64),
+        replace(ingredients, tokenizer=tmp_path / "other"),
+        replace(ingredients, convention=replace(convention, prepend_bos=False)),
+        replace(ingredients, convention=replace(convention, special_tokens_kept=False)),
+        replace(ingredients, convention=replace(convention, n_context_tokens=23)),
+        replace(ingredients, seed=1),
+        replace(ingredients, n_most=7),
+    ]
+    assert len({each.key for each in others}) == len(others)
+    assert replace(ingredients).key == ingredients.key
+
+
+@pytest.mark.parametrize("how", ["cut short", "not an archive", "empty", "another's", "changed inside", "a folder"])
+def test_a_corrupt_entry_is_ignored_and_written_again(ingredients, made, how):
+    """Whatever happened to the file, the tokens are made anew, and then the cache serves them."""
+    make, calls = made
+    path = entry(ingredients)
+    before = token_cache.get(ingredients, make)
+    if how == "cut short":
+        path.write_bytes(path.read_bytes()[:-30])
+    elif how == "another's":
+        other = replace(ingredients, seed=1)
+        token_cache.get(other, make)
+        entry(other).replace(path)
+    elif how == "changed inside":
+        with np.load(path) as file:
+            arrays = {name: file[name].copy() for name in file.files}
+        arrays["tokens"][0, 1] ^= 1
+        np.savez(path, **arrays)
+    elif how == "a folder":
+        path.unlink()
+        path.mkdir()
+    else:
+        path.write_bytes(b"" if how == "empty" else b"no archive")
+    n_calls = len(calls)
+    again = token_cache.get(ingredients, make)
+    assert len(calls) == n_calls + 1
+    assert again.fingerprint != before.fingerprint  # `made` makes other tokens each time: these are not the old ones
+    token_cache.get(ingredients, make)
+    assert len(calls) == n_calls + (2 if how == "a folder" else 1)
+
+
+def test_a_cache_that_cannot_be_written_costs_nothing_but_time(ingredients, made, monkeypatch, tmp_path):
+    """Where a file stands in the folder's place the tokens are made, every time, and nothing is raised."""
+    make, calls = made
+    (tmp_path / "taken").write_text("")
+    monkeypatch.setenv("SAE_CHECKS_CACHE", str(tmp_path / "taken"))
+    for _ in range(2):
+        assert token_cache.get(ingredients, make).tokens.size
+    assert len(calls) == 2
+
+
+def test_the_cache_lies_where_the_environment_says(monkeypatch, tmp_path):
+    """SAE_CHECKS_CACHE first, then XDG_CACHE_HOME, then ~/.cache."""
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
+    monkeypatch.setenv("SAE_CHECKS_CACHE", str(tmp_path / "own"))
+    assert token_cache.folder() == tmp_path / "own" / "tokens"
+    monkeypatch.delenv("SAE_CHECKS_CACHE")
+    assert token_cache.folder() == tmp_path / "xdg" / "sae-checks" / "tokens"
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    assert token_cache.folder() == tmp_path / "home" / ".cache" / "sae-checks" / "tokens"
