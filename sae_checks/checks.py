@@ -111,8 +111,8 @@ GOLDEN = Check(
     name="golden",
     title="golden prompts",
     measures=(
-        Measure(name="probability_clean", unit="fraction"),
-        Measure(name="probability_spliced", unit="fraction"),
+        Measure(name="golden_probability_clean", unit="fraction"),
+        Measure(name="golden_probability_spliced", unit="fraction"),
         Measure(name="probability_error", unit="tolerance"),
     ),
     is_exact=True,

@@ -492,7 +492,7 @@ def packed_unmarked(flag: str, source: str) -> MeasuringError:
         said(
             f"{flag}: the rows of {shown(source)} hold several documents each, and nothing tells one from the next",
             expected="one document per row, or BOS or EOS between them",
-            got="its sae_lens.json: documents are concatenated, without a separator",
+            got="its sae_lens.json: documents are concatenated, with neither BOS nor EOS as their separator",
             attempt=f"{flag} with plain text",
         )
     )

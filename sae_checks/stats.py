@@ -227,7 +227,8 @@ def flips(losses: ItemLosses, texts: Iterable[ItemText]) -> tuple[Flip, ...]:
     moved = np.exp(losses.clean_logprob_nats) - np.exp(losses.spliced_logprob_nats)
     found = []
     for lost in (True, False):
-        rows = np.flatnonzero((losses.clean_correct == lost) & (losses.spliced_correct != lost))
+        flipped = (losses.clean_correct == lost) & (losses.spliced_correct != lost)
+        rows = np.flatnonzero(flipped & np.isfinite(moved))  # a NaN has failed the check, and is no JSON
         known = [row for row in rows[np.argsort(-abs(moved[rows]), kind="stable")] if losses.items[row] in text_of]
         found += [_flip(losses, row, text_of[int(losses.items[row])], lost=lost) for row in known[:N_FLIPS_MOST]]
     return tuple(found)

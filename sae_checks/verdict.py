@@ -111,7 +111,8 @@ def _no_room_to_fail(readings: Sequence[Reading], limit: Limit) -> str | None:
     """
     if "accuracy_drop" not in limit.measure or limit.kind != "max":
         return None
-    clean = next(r for r in readings if r.measure == limit.measure.replace("drop", "clean"))  # of the same passages
+    measure = limit.measure.replace("drop", "clean")  # of the same passages
+    clean = next((r for r in readings if r.measure == measure), None)
     chance = next((r.value for r in readings if r.measure == "chance" and isinstance(r, Estimate)), 0.0)
     if not isinstance(clean, Estimate) or clean.low >= chance + 2 * limit.value:
         return None

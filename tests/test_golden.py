@@ -145,7 +145,7 @@ def test_the_answer_alone_is_scored(prompt_words, answer, bos, keeps):
 
 @pytest.mark.parametrize(
     ("text", "answer", "bos", "n_context_tokens"),
-    [("a b", "c", BOS, 9), ("a b ", " ", BOS, 9), ("", " a", None, 9), ("a b", " c", BOS, 3)],
+    [("a b", "c", BOS, 9), ("a b", "c d", BOS, 9), ("a b ", " ", BOS, 9), ("", " a", None, 9), ("a b", " c", BOS, 3)],
 )
 def test_an_answer_that_cannot_be_scored_is_an_error(text, answer, bos, n_context_tokens):
     """It changes the prompt's own tokens, has none, has nothing before it, or does not fit into the context."""
@@ -253,7 +253,7 @@ def test_probabilities_agree_with_plain_transformers(results, keeps):
     texts = [("Jana worked on the", " stage"), ("Anna left the new saw", " on the island. Then Felix needed")]
     known = golden(*(prompt(*text) for text in texts), special_tokens="keep" if keeps else "replace")
     found = comparison.answers(executor.golden(sae_id, known).losses, known)
-    model, ready = executor.model, executor._ready(sae_id)
+    model, ready = executor._ready(sae_id).model, executor._ready(sae_id).sae
 
     def change(x):
         spliced = ready.reconstruct(x).output

@@ -19,6 +19,8 @@ class Tokenizer(Protocol):
     all_special_ids: list[int]
     bos_token_id: int | None
     eos_token_id: int | None
+    name_or_path: str
+    """the folder that it was loaded from."""
 
     def __call__(self, text: str, **kwargs: object) -> dict[str, list[int]]: ...
 

@@ -74,6 +74,11 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     metafunc.parametrize("sae_id", sae_ids, scope="session", ids=param_id)
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    # last, whatever a check is called: a benchmark takes along what the checks before it have measured
+    items.sort(key=lambda item: item.nodeid.startswith(f"{GATE_ID}{_SPEED}"))
+
+
 def pytest_collection_finish(session: pytest.Session) -> None:
     ledger = session.config.stash.get(LEDGER, None)
     if ledger is not None:

@@ -72,7 +72,8 @@ class Reporter:
 
             record.write(self._record(), path)
             self._written.append(f"run record: {path}")
-        if self._asked.plan.options.calibrate is not None and not self._calibrated(self._asked.plan.options.calibrate):
+        limits = self._asked.plan.options.calibrate
+        if limits is not None and not self._calibrated(limits):
             session.exitstatus = session.exitstatus or pytest.ExitCode.TESTS_FAILED
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
@@ -111,10 +112,11 @@ class Reporter:
         except OSError as problem:
             self._complaints.append(errors.not_calibrated(str(path), str(problem)))
             return False
-        told = [f"{n_limits} limits", f"{n_failed} as comments because they failed"][: 1 + (n_failed > 0)]
         n_none = len(proposals) - n_limits - n_failed
-        told += [f"none for {n_none} (see there)"] if n_none else []
-        self._written.append(f"limits to review: {path}: {', '.join(told)}")
+        told = f"limits to review: {path}: {n_limits} limits"
+        told += f", {n_failed} as comments because they failed" if n_failed else ""
+        told += f", none for {n_none} (see there)" if n_none else ""
+        self._written.append(told)
         return True
 
     def _verdict_on_the_run(self, ended: pytest.ExitCode) -> pytest.ExitCode:
