@@ -31,7 +31,6 @@ class Family:
     hook_out: str | None = None
     pickled: bool = False
     corrected: Mapping[str, object] = field(default_factory=dict)
-    d_sae: int = D_SAE
 
 
 def numbers(*shape: int, seed: int = 0) -> torch.Tensor:

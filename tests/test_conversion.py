@@ -84,7 +84,7 @@ def test_it_is_described_and_loaded_as_sae_lens_does(hub, family):
     """Hook, sizes, architecture and context from the configuration alone; the same output for the same input."""
     sae = described(family)
     assert (sae.hook, sae.hook_out) == (family.hook, family.hook_out or family.hook)
-    assert (sae.d_in, sae.d_out, sae.d_sae) == (stand_in.D_IN, stand_in.D_IN, family.d_sae)
+    assert (sae.d_in, sae.d_out, sae.d_sae) == (stand_in.D_IN, stand_in.D_IN, stand_in.D_SAE)
     assert (sae.architecture, sae.n_training_context_tokens) == (family.architecture, family.context)
     assert not [path for _, path in hub.requests if path.endswith((".npz", ".pt", ".pth"))]
 

@@ -1,7 +1,6 @@
 """What SAE Lens's trainer and sparsify write to disk, by their own code or in their layout, described and loaded."""
 
 import json
-from dataclasses import replace
 
 import builders
 import pytest
@@ -137,7 +136,7 @@ def registered(monkeypatch, folder, factor, cfg):
     )
     repo = hub.HubRepo(repo_id="org/saes", kind="model", commit="c" * 40, files=files, offline=False)
     monkeypatch.setattr(hub, "pin", lambda *_, **__: repo)
-    monkeypatch.setattr(hub, "fetch", lambda _, path: folder / path)
+    monkeypatch.setattr(hub, "fetch", lambda _, path, **__: folder / path)
     sae = RegisteredSae(sae_id="a", path="a", norm_scaling_factor=factor)
     entry = RegisteredRelease(name="r", repo_id="org/saes", model="gpt2", conversion=None, saes=(sae,), overrides={})
     monkeypatch.setattr(release.registry, "lookup", lambda _: entry)
@@ -225,4 +224,4 @@ def test_a_damaged_file_is_an_sae_in_error(tmp_path, sae_lens):
     trainer.save_checkpoint("1", base_path=tmp_path)
     (sae,) = resolve(str(tmp_path / "1")).saes
     with pytest.raises(errors.SaeError, match="not finite"):
-        loading.load(replace(sae), CPU)
+        loading.load(sae, CPU)
