@@ -199,7 +199,7 @@ def _head(run: Record) -> Iterator[str]:
         yield f"{corpus.kind:9} {corpus.source}, {size}, {'with' if corpus.prepend_bos else 'without'} BOS"
         yield f"          sha256 {corpus.sha256}"
         yield f"          fingerprint {corpus.fingerprint}"
-    for sae in dict.fromkeys(provenance.sae for provenance in made_of):
+    for sae in dict.fromkeys(provenance.sae for provenance in made_of if provenance.sae is not None):
         for file in sae.weights:
             yield f"SAE       {sae.sae_id}, {file.name} sha256 {file.sha256}"
     yield "options   " + ", ".join(f"{key} = {value}" for key, value in run.options if value is not None)

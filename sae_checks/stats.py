@@ -42,6 +42,7 @@ __all__ = [
     "Reading",
     "cbt",
     "ce_loss",
+    "distinct",
     "flips",
     "lambada",
     "long_context",
@@ -166,6 +167,11 @@ def sparsity(losses: TextLosses, *, recorded_l0: float | None = None, k: int | N
         counted("replaced_tokens", check, int(n.sum()), n_sequences),
         explained,
     )
+
+
+def distinct(n_copies: int) -> tuple[Reading, ...]:
+    """How many other SAEs of the release have the same weights."""
+    return (counted("copies", checks.DISTINCT, n_copies, 1),)
 
 
 def lambada(losses: ItemLosses, *, n_training_context_tokens: int | None = None) -> tuple[Reading, ...]:

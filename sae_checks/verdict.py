@@ -11,7 +11,7 @@ from sae_checks import checks
 from sae_checks.stats import Estimate, NotFinite, NotMeasured, Reading
 from sae_checks.thresholds import Limit
 
-Outcome = Literal["passed", "failed", "inconclusive", "not_measured", "error"]
+Outcome = Literal["passed", "failed", "inconclusive", "not_measured", "reported", "error"]
 
 N_LEAST = 8
 """Sequences or items below which no check is decided."""
@@ -32,13 +32,13 @@ class Verdict:
     outcome: Outcome
     reason: str
     """one line: measure, value, interval, n and limit, or why there is none."""
-    limit: Limit
+    limit: Limit | None
     estimates: tuple[Estimate, ...]
 
 
-def judge(readings: Sequence[Reading], limit: Limit) -> Verdict:
+def judge(readings: Sequence[Reading], limit: Limit | None) -> Verdict:
     """
-    Whether the limited measure is within *limit*.
+    Whether the limited measure is within *limit*; without one there is nothing to judge, and what was measured is told.
 
     In this order: anything not finite fails; so does what cannot be right (a splice that helps, more latents than a
     TopK SAE's k, an L0 far from the recorded one); a limited measure that was not measured is not judged; fewer than
@@ -53,6 +53,11 @@ def judge(readings: Sequence[Reading], limit: Limit) -> Verdict:
 
     if reason := _not_finite(readings) or _cannot_be_right(readings):
         return verdict("failed", reason)
+    if limit is None:
+        known = [spoken(r) for r in readings if isinstance(r, Estimate)]
+        why = [r.reason for r in readings if isinstance(r, NotMeasured)]
+        told = f"no limit is written: {', '.join(known[-2:])}" if known else why[0]
+        return verdict("reported" if known else "not_measured", told)
     limited = next(r for r in readings if r.measure == limit.measure)
     if isinstance(limited, NotMeasured):
         return verdict("not_measured", limited.reason)

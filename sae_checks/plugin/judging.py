@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
+from typing import Any
 
-from sae_checks import checks, comparison, curves, errors, stats, verdict
+from sae_checks import checks, comparison, curves, downstream, errors, stats, verdict
 from sae_checks.curves import Curve
 from sae_checks.executors.local import LocalExecutor
+from sae_checks.executors.studies import Kind, Studied
 from sae_checks.losses import TextLosses
-from sae_checks.plugin.state import Asked
+from sae_checks.plugin.state import Asked, Cell
 from sae_checks.provenance import Provenance
 from sae_checks.record import Result
 from sae_checks.stats import Flip, NotMeasured, Reading
@@ -23,9 +25,67 @@ _OF_TEXT: dict[str, Callable[[TextLosses, Limit], tuple[Reading, ...]]] = {
 """The second argument is the SAE's limit within its training context."""
 
 
+STUDIES: dict[str, Kind] = {
+    checks.PROPAGATION.name: "propagation",
+    checks.NEXT_SAE.name: "propagation",
+    checks.LAST_SAE.name: "propagation",
+    checks.OWN_LAYER.name: "own_layer",
+    checks.RANDOM_ERROR.name: "random_error",
+    checks.STACKED.name: "stacked",
+    checks.STACKED_LAMBADA.name: "stacked_lambada",
+}
+_OF_STUDY: dict[str, Callable[[Any], tuple[Reading, ...]]] = {  # Any: the losses of the study that STUDIES names
+    checks.PROPAGATION.name: downstream.propagation,
+    checks.NEXT_SAE.name: downstream.next_sae,
+    checks.LAST_SAE.name: downstream.last_sae,
+    checks.OWN_LAYER.name: downstream.own_layer,
+    checks.RANDOM_ERROR.name: downstream.random_error,
+    checks.STACKED.name: downstream.stacked,
+    checks.STACKED_LAMBADA.name: downstream.stacked_lambada,
+}
+
+
 def checks_of_one_pass(check: checks.Check) -> frozenset[str]:
     """Names of the checks that the same pass over the same corpus serves."""
+    if check.name in STUDIES:
+        return frozenset(STUDIES)
     return frozenset(_OF_TEXT) if check.name in _OF_TEXT else frozenset({check.name})
+
+
+def judge_study(
+    executor: LocalExecutor, asked: Asked, subject: str, check: checks.Check, cells: Collection[Cell]
+) -> Result:
+    """Measure the study behind *check* of *subject*, an SAE or a stack, with those of *cells*, and judge it."""
+    limit = asked.limits[subject, check.name]
+    found: Studied | None = None
+    together = [(STUDIES[name], each) for each, name in cells if _impossible(asked, each, name) is None]
+    if (reason := _impossible(asked, subject, check.name)) is not None:
+        readings = _not_given(check, reason)
+    else:
+        try:
+            found = executor.study((STUDIES[check.name], subject), together)
+            readings = _OF_STUDY[check.name](found.losses)
+        except errors.SaeChecksError as problem:
+            return Result(sae_id=subject, check=check.name, outcome="error", reason=str(problem), limit=limit)
+    decided = verdict.judge(readings, limit)
+    return Result(
+        sae_id=subject,
+        check=check.name,
+        outcome=decided.outcome,
+        reason=decided.reason,
+        limit=limit,
+        estimates=decided.estimates,
+        downstream=downstream.matrix(found.losses) if found is not None and check is checks.PROPAGATION else (),
+        steps=downstream.steps(found.losses) if found is not None and check.of == "stack" else (),
+        provenance=None if found is None else found.provenance,
+    )
+
+
+def _impossible(asked: Asked, subject: str, check: str) -> str | None:
+    """Why *check* of *subject* cannot be measured at all."""
+    if check == checks.STACKED_LAMBADA.name and asked.plan.lambada is None:
+        return "no Lambada passages were given (--sae-lambada)"
+    return next((stack.problem for stack in asked.plan.stacks if stack.stack_id == subject), None)
 
 
 def judge(executor: LocalExecutor, asked: Asked, sae_id: str, check: checks.Check, together: Collection[str]) -> Result:
@@ -39,12 +99,16 @@ def judge(executor: LocalExecutor, asked: Asked, sae_id: str, check: checks.Chec
         if check.name in _OF_TEXT:
             text = executor.text(sae_id, together)
             in_context = asked.limits[sae_id, checks.CE_LOSS.name]
+            assert in_context is not None
             readings, provenance = _OF_TEXT[check.name](text.losses, in_context), text.provenance
             drawn = curves.curves(text.losses) if check is checks.LONG_CONTEXT else ()
         elif check is checks.GOLDEN:
             measured = executor.golden(sae_id, asked.golden[sae_id])
             answers, provenance = comparison.answers(measured.losses, asked.golden[sae_id]), measured.provenance
             readings, off = comparison.readings(answers), [str(a) for a in answers if not a.error <= 1]
+        elif check is checks.DISTINCT:
+            copies = executor.copies(sae_id)
+            readings, off = stats.distinct(len(copies)), [f"  the same weights as {other}" for other in copies]
         elif check is checks.CBT:
             if asked.plan.cbt is None:
                 readings = _not_given(check, "no Children's Book Test was given (--sae-cbt)")
@@ -56,6 +120,7 @@ def judge(executor: LocalExecutor, asked: Asked, sae_id: str, check: checks.Chec
         else:
             items = executor.items(sae_id, together)
             provenance = items.provenance
+            assert provenance.sae is not None
             n_training = provenance.sae.n_training_context_tokens
             readings = stats.lambada(items.losses, n_training_context_tokens=n_training)
             flips = stats.flips(items.losses, items.texts)
