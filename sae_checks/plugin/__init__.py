@@ -9,6 +9,7 @@ from sae_checks.plugin.asking import pytest_addoption, pytest_configure, pytest_
 from sae_checks.plugin.collection import (
     pytest_collect_file,
     pytest_collection_finish,
+    pytest_collection_modifyitems,
     pytest_generate_tests,
     pytest_ignore_collect,
     pytest_pycollect_makemodule,
@@ -24,6 +25,7 @@ __all__ = [
     "pytest_addoption",
     "pytest_collect_file",
     "pytest_collection_finish",
+    "pytest_collection_modifyitems",
     "pytest_configure",
     "pytest_configure_node",
     "pytest_generate_tests",
