@@ -75,7 +75,7 @@ class Sae:
     n_training_context_tokens: int | None
     """None: the configuration does not say."""
     k: int | None
-    """latents that a TopK SAE keeps of each token; None for other architectures."""
+    """latents that a TopK or AbsTopK SAE keeps of each token; None for other architectures."""
     recorded_l0: float | None = None
     """active latents per token, as the registry has it; None: it does not say."""
     prepend_bos: bool | None
@@ -205,7 +205,7 @@ def _count(sae_id: str, cfg: Mapping[str, object], key: str) -> int:
 def _k(sae_id: str, cfg: Mapping[str, object]) -> int | None:
     """Before SAE Lens 6 a TopK SAE was a standard one with another activation function, whose arguments held k."""
     activation = cfg.get("activation_fn_str", cfg.get("activation_fn"))
-    if cfg.get("architecture") != "topk" and activation != "topk":
+    if cfg.get("architecture") not in ("topk", "abstopk") and activation != "topk":
         return None
     arguments = cfg.get("activation_fn_kwargs")
     return _count(sae_id, {**arguments, **cfg} if isinstance(arguments, dict) else cfg, "k")

@@ -335,6 +335,7 @@ def test_a_flat_cfg_of_earlier_sae_lens_is_read(tmp_path):
     ("written", "expected"),
     [
         (cfg(architecture="topk", k=3), 3),
+        (cfg(architecture="abstopk", k=3), 3),
         (flat_cfg(activation_fn_str="topk", activation_fn_kwargs={"k": 3}), 3),
         (flat_cfg(architecture="topk", activation_fn="topk", activation_fn_kwargs={"k": 3}), 3),
         (cfg(architecture="jumprelu", k=3), None),  # once a BatchTopK SAE: it has its k on average alone
