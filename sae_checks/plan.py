@@ -6,7 +6,7 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from sae_checks import corpus_place, errors, hub, registry
+from sae_checks import checks, corpus_place, errors, hub, registry
 from sae_checks.corpus_place import CorpusPlace
 from sae_checks.options import Options
 from sae_checks.release import Release, Sae
@@ -69,6 +69,11 @@ class Plan:
     def model_of(self, sae: Sae) -> ModelPlace:
         """The model that *sae*, one of the release, is measured in."""
         return next(model.place for model in self.models if sae.sae_id in model.sae_ids)
+
+    @property
+    def n_checks(self) -> int:
+        """Of the whole release that may raise a false alarm: of all its SAEs, whatever --sae-id and -k left of them."""
+        return self.release.n_saes * sum(not check.is_exact for check in checks.CHECKS)
 
     @property
     def model(self) -> ModelPlace:

@@ -176,7 +176,7 @@ def broken_from():
             "long_context": stats.long_context(losses),
             "usable_context": curves.usable_context(losses, asked.limits[HOOKS[1], "ce_loss"].value),
         }
-        found[position] = {n: verdict.judge(rows, asked.limits[HOOKS[1], n]) for n, rows in readings.items()}
+        found[position] = {n: verdict.judge(rows, asked.limits[HOOKS[1], n], BUDGET) for n, rows in readings.items()}
     return found
 
 

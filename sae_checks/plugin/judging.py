@@ -11,6 +11,7 @@ from sae_checks.losses import TextLosses
 from sae_checks.plugin.state import Asked
 from sae_checks.provenance import Provenance
 from sae_checks.record import Result
+from sae_checks.sequential import Budget
 from sae_checks.stats import Flip, NotMeasured, Reading
 from sae_checks.thresholds import Limit
 
@@ -35,12 +36,15 @@ def judge(executor: LocalExecutor, asked: Asked, sae_id: str, check: checks.Chec
     drawn: tuple[Curve, ...] = ()
     flips: tuple[Flip, ...] = ()
     off: list[str] = []
+    options = asked.plan.options
+    n_planned, n_most = options.n_sequences, 0
     try:
         if check.name in _OF_TEXT:
             text = executor.text(sae_id, together)
             in_context = asked.limits[sae_id, checks.CE_LOSS.name]
             readings, provenance = _OF_TEXT[check.name](text.losses, in_context), text.provenance
             drawn = curves.curves(text.losses) if check is checks.LONG_CONTEXT else ()
+            n_most = provenance.corpus.n_sequences
         elif check is checks.GOLDEN:
             measured = executor.golden(sae_id, asked.golden[sae_id])
             answers, provenance = comparison.answers(measured.losses, asked.golden[sae_id]), measured.provenance
@@ -50,18 +54,23 @@ def judge(executor: LocalExecutor, asked: Asked, sae_id: str, check: checks.Chec
                 readings = _not_given(check, "no Children's Book Test was given (--sae-cbt)")
             else:
                 chosen = executor.choices(sae_id, together)
-                readings, provenance = stats.cbt(chosen.losses), chosen.provenance
+                provenance = chosen.provenance
+                readings = stats.cbt(chosen.losses, n_listed=provenance.corpus.n_listed)
+                n_planned, n_most = options.n_queries, len(chosen.losses.queries)
         elif asked.plan.lambada is None:
             readings = _not_given(check, "no Lambada passages were given (--sae-lambada)")
         else:
             items = executor.items(sae_id, together)
             provenance = items.provenance
             n_training = provenance.sae.n_training_context_tokens
-            readings = stats.lambada(items.losses, n_training_context_tokens=n_training)
+            n_listed = provenance.corpus.n_listed
+            readings = stats.lambada(items.losses, n_training_context_tokens=n_training, n_listed=n_listed)
+            n_planned, n_most = options.n_items, provenance.corpus.n_sequences
             flips = stats.flips(items.losses, items.texts)
     except errors.SaeChecksError as problem:
         return Result(sae_id=sae_id, check=check.name, outcome="error", reason=str(problem), limit=limit)
-    decided = verdict.judge(readings, limit)
+    budget = Budget(n_planned=n_planned, n_most=n_most, n_checks=asked.plan.n_checks)
+    decided = verdict.judge(readings, limit, budget)
     return Result(
         sae_id=sae_id,
         check=check.name,
@@ -69,6 +78,7 @@ def judge(executor: LocalExecutor, asked: Asked, sae_id: str, check: checks.Chec
         reason="\n".join([decided.reason, *off]),
         limit=limit,
         estimates=decided.estimates,
+        decision=decided.decision,
         curves=drawn,
         flips=flips,
         provenance=provenance,
