@@ -32,6 +32,10 @@ MARGIN_SHARE = 0.10
 MARGIN_LEAST = {"nats/token": 0.005, "fraction": 0.005}
 """By unit: the same texts tokenised otherwise move a loss by about 0.005."""
 
+_MOVED = (
+    "it was measured against the limit of ce_loss, which moves here; again with this file as --sae-thresholds and "
+    "-k usable_context"
+)
 _RULE = f"""\
 limit = far end + margin, away from the value, rounded away from it to three digits
   far end  {WIDENING:g} half-widths of the 95 % interval from the value, and at least where n sequences can pass
@@ -85,9 +89,25 @@ def propose(result: Result, *, date: str) -> Proposal:
 
 
 def propose_all(run: Record) -> tuple[Proposal, ...]:
-    """One proposal for every SAE and sampled check of *run*, in its order; golden prompts are no limits."""
+    """
+    One proposal for every SAE and sampled check of *run*, in its order; golden prompts are no limits.
+
+    A usable context is measured against the limit of ce_loss: where that moves, so would the usable context.
+    """
     date = run.started[:10]
-    return tuple(propose(result, date=date) for result in run.results if not checks.named(result.check).is_exact)
+    found = [propose(result, date=date) for result in run.results if not checks.named(result.check).is_exact]
+    moved = {p.result.sae_id for p in found if p.result.check == checks.CE_LOSS.name and p.is_written and _moves(p)}
+    return tuple(
+        Proposal(result=p.result, limit=None, why_none=_MOVED)
+        if p.result.check == checks.USABLE_CONTEXT.name and p.result.sae_id in moved
+        else p
+        for p in found
+    )
+
+
+def _moves(proposal: Proposal) -> bool:
+    current, limit = proposal.result.limit, proposal.limit
+    return current is not None and limit is not None and limit.value != current.value
 
 
 def to_toml(run: Record) -> str:
@@ -201,7 +221,7 @@ def _head(run: Record) -> Iterator[str]:
         yield f"{corpus.kind:9} {corpus.source}, {size}, {'with' if corpus.prepend_bos else 'without'} BOS"
         yield f"          sha256 {corpus.sha256}"
         yield f"          fingerprint {corpus.fingerprint}"
-    for sae in dict.fromkeys(provenance.sae for provenance in made_of):
+    for sae in dict.fromkeys(provenance.sae for provenance in made_of if provenance.sae is not None):
         for file in sae.weights:
             yield f"SAE       {sae.sae_id}, {file.name} sha256 {file.sha256}"
     yield "options   " + ", ".join(f"{key} = {value}" for key, value in run.options if value is not None)

@@ -59,10 +59,13 @@ class Converters:
         path = f"{subfolder}/{filename}" if subfolder else filename
         self._check(repo_id, revision)
         if self.repo.file(path) is None:
-            raise EntryNotFoundError(f"{self.repo.source} has no file {path}")  # some converters have a second name
+            where = "the cache of " if self.repo.offline else ""
+            raise EntryNotFoundError(f"no file {path} in {where}{self.repo.source}")  # some converters try another then
         if is_pickle(path) and not self.allow_pickle:
             raise errors.pickle_refused(self.repo.repo_id, path)
-        self.files[path] = hub.fetch(self.repo, path)
+        is_cfg = path.endswith((".json", ".yaml"))
+        n_bytes_most = sae_cfg.N_CFG_BYTES_MOST if is_cfg else None
+        self.files[path] = hub.fetch(self.repo, path, n_bytes_most=n_bytes_most)
         return str(self.files[path])
 
     def get_safetensors_tensor_shapes(self, repo_id: str, filename: str) -> dict[str, list[int]]:

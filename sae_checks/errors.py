@@ -377,6 +377,17 @@ def trained_without_special_tokens(sae_id: str) -> SaeError:
     )
 
 
+def stack_of_several(stack_id: str) -> SaeError:
+    return SaeError(
+        said(
+            f"{shown(stack_id)}: its SAEs do not share one model and one convention",
+            expected="one language model, one backend and one rule for BOS",
+            got="several",
+            attempt="choose those that do with --sae-id, or set --sae-bos and --sae-backend",
+        )
+    )
+
+
 def hook_fired(hook: str, n_firings: int, n_forwards: int) -> MeasuringError:
     return MeasuringError(
         said(
@@ -492,7 +503,7 @@ def packed_unmarked(flag: str, source: str) -> MeasuringError:
         said(
             f"{flag}: the rows of {shown(source)} hold several documents each, and nothing tells one from the next",
             expected="one document per row, or BOS or EOS between them",
-            got="its sae_lens.json: documents are concatenated, without a separator",
+            got="its sae_lens.json: documents are concatenated, with neither BOS nor EOS as their separator",
             attempt=f"{flag} with plain text",
         )
     )

@@ -159,7 +159,7 @@ def tensor_shapes(repo: HubRepo, path: str) -> dict[str, list[int]]:  # a dict: 
     if local.is_file():
         return {tensor.name: list(tensor.shape) for tensor in read_shapes(local)}
     if repo.offline or repo.file(path) is None:
-        raise errors.hub_no_file(repo.source, path)
+        raise errors.hub_not_cached(repo.source, path) if repo.offline else errors.hub_no_file(repo.source, path)
     from huggingface_hub import HfApi
     from huggingface_hub.errors import NotASafetensorsRepoError, SafetensorsParsingError
 

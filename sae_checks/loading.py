@@ -60,7 +60,6 @@ def _checkpoint(described: Sae, device: str) -> tuple[Any, Files]:
     weights = training.state_dict()
     training.process_state_dict_for_saving_inference(weights)
     cfg = training.cfg.get_inference_sae_cfg_dict()
-    cfg["metadata"] = dict(cfg["metadata"])
     sae = sae_lens.SAE.load_from_disk(
         described.weights.parent, device=device, dtype="float32", converter=lambda *_, **__: (cfg, weights)
     )

@@ -114,6 +114,13 @@ SPECS: tuple[OptionSpec, ...] = (
         metavar="N",
         help="Children's Book Test queries to measure at most, each once per option, ten times; default: 200, smoke 50",
     ),
+    OptionSpec(
+        flag="--sae-study-sequences",
+        metavar="N",
+        default="32",
+        help="sequences for what takes several splices: propagation, own layer, random errors, stacks (and four times "
+        "as many Lambada passages for stacks)",
+    ),
     OptionSpec(flag="--sae-seed", metavar="N", default="0", help="seed of the order of documents and passages"),
     OptionSpec(flag="--sae-device", metavar="D", default="auto", help=f"one of {', '.join(DEVICES)}"),
     OptionSpec(
@@ -168,6 +175,7 @@ class Options:
     """None: chosen from the model and the SAEs, see `plan.make`."""
     n_items: int = 1000
     n_queries: int = 200
+    n_study_sequences: int = 32
     seed: int = 0
     device: str = "auto"
     dtype: str = "float32"
@@ -241,6 +249,7 @@ def parse(raw: Mapping[str, str | list[str] | None]) -> Options:
         n_context_tokens=count("sae_context", least=2) if text("sae_context") else None,
         n_items=count("sae_items") if text("sae_items") else n_items,
         n_queries=count("sae_queries") if text("sae_queries") else n_queries,
+        n_study_sequences=count("sae_study_sequences"),
         seed=count("sae_seed", least=0),
         device=choice("sae_device", DEVICES),
         dtype=choice("sae_dtype", DTYPES),

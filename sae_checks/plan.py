@@ -6,10 +6,11 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from sae_checks import checks, corpus_place, errors, hub, registry
+from sae_checks import checks, corpus_place, errors, hub, registry, stacks
 from sae_checks.corpus_place import CorpusPlace
 from sae_checks.options import Options
 from sae_checks.release import Release, Sae
+from sae_checks.stacks import Stack
 
 _N_DEFAULT_CONTEXT_TOKENS = 1024
 
@@ -72,8 +73,22 @@ class Plan:
 
     @property
     def n_checks(self) -> int:
-        """Of the whole release that may raise a false alarm: of all its SAEs, whatever --sae-id and -k left of them."""
+        """
+        That may raise a false alarm, of the whole release: of all its SAEs, whatever --sae-id and -k left of them.
+
+        There are fewer stacks than SAEs; they are counted as if there were as many.
+        """
         return self.release.n_saes * sum(not check.is_exact for check in checks.CHECKS)
+
+    @property
+    def stacks(self) -> tuple[Stack, ...]:
+        """The SAEs that are spliced together."""
+        return stacks.of(self.release)
+
+    @property
+    def subjects(self) -> tuple[str, ...]:
+        """Whatever can be judged: the SAEs, then the stacks of them."""
+        return (*self.release.sae_ids, *(stack.stack_id for stack in self.stacks))
 
     @property
     def model(self) -> ModelPlace:

@@ -82,6 +82,7 @@ class Package:
 class Provenance:
     """Everything behind the result of one check of one SAE."""
 
-    sae: SaeFacts
+    sae: SaeFacts | None
+    """None for what concerns several SAEs."""
     model: ModelFacts
     corpus: CorpusFacts

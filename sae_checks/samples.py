@@ -17,6 +17,9 @@ from numpy.typing import NDArray
 
 from sae_checks.losses import Counts, Floats
 
+_LEAST = 1e-300
+"""In place of zero, where the logarithm is taken."""
+
 
 class Sample(Protocol):
     """A measure as a ratio of means."""
@@ -75,21 +78,22 @@ class Difference:
     """
     One ratio minus another over the same sequences.
 
-    The later ratio is linearised at the limit r, the earlier one, R', at its estimate from the prefix: the mean of
+    *of* is linearised at the limit r, *less*, R', at its estimate from the prefix: the mean of
     (t - (R' + r) b) / mean(b) - (t' - R' b') / mean(b') is the difference minus r whatever R' is set to. Only the
     spread of these terms depends on it; of equally long sequences they are the sequences' own differences.
     """
 
-    top: Floats
-    bottom: Floats
-    earlier_top: Floats
-    earlier_bottom: Floats
-    n_silent: int = 0
+    of: Sample
+    less: Sample
     best: float | None = None
 
     @property
     def n(self) -> int:
-        return len(self.top)
+        return self.of.n
+
+    @property
+    def n_silent(self) -> int:
+        return self.of.n_silent
 
     @property
     def is_log(self) -> bool:
@@ -97,19 +101,55 @@ class Difference:
 
     @property
     def has_positive_bottoms(self) -> bool:
+        return self.of.has_positive_bottoms and self.less.has_positive_bottoms
+
+    def upto(self, n: int) -> tuple[Floats, Floats]:
+        (top, bottom), (less_top, less_bottom) = self.of.upto(n), self.less.upto(n)
+        mean, less_mean = math.fsum(bottom) / n, math.fsum(less_bottom) / n
+        less = math.fsum(less_top) / math.fsum(less_bottom)
+        residuals = (less_top - less * less_bottom) / less_mean
+        return (top - less * bottom) / mean - residuals, bottom / mean
+
+    def each(self, n: int) -> Floats:
+        return self.of.each(n) - self.less.each(n)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Root:
+    """
+    The root of a ratio, or of one ratio over another: its logarithm, linearised at the estimate from the prefix.
+
+    The terms are the logarithm plus each sequence's pull on it, so that their mean is the logarithm.
+    """
+
+    of: Ratio
+    over: Ratio | None = None
+    best: float | None = None
+
+    @property
+    def n(self) -> int:
+        return self.of.n
+
+    @property
+    def n_silent(self) -> int:
+        return self.of.n_silent
+
+    @property
+    def is_log(self) -> bool:
+        return True
+
+    @property
+    def has_positive_bottoms(self) -> bool:
         return True
 
     def upto(self, n: int) -> tuple[Floats, Floats]:
-        top, bottom = self.top[:n], self.bottom[:n]
-        earlier_top, earlier_bottom = self.earlier_top[:n], self.earlier_bottom[:n]
-        mean, earlier_mean = math.fsum(bottom) / n, math.fsum(earlier_bottom) / n
-        earlier = math.fsum(earlier_top) / math.fsum(earlier_bottom)
-        residuals = (earlier_top - earlier * earlier_bottom) / earlier_mean
-        return (top - earlier * bottom) / mean - residuals, bottom / mean
+        terms = _log_terms(self.of, n)
+        return terms - (0 if self.over is None else _log_terms(self.over, n)), np.ones(n)
 
     def each(self, n: int) -> Floats:
-        later = _quotients(self.top[:n], self.bottom[:n])
-        return later - _quotients(self.earlier_top[:n], self.earlier_bottom[:n])
+        of = self.of.each(n)
+        over = 1 if self.over is None else np.maximum(self.over.each(n), _LEAST)
+        return np.asarray(np.log(np.maximum(of / over, _LEAST)) / 2, dtype=np.float64)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -169,6 +209,14 @@ class Answers:
     @property
     def n_silent(self) -> int:
         return 0
+
+
+def _log_terms(of: Ratio, n: int) -> Floats:
+    top, bottom = of.upto(n)
+    mean_top, mean_bottom = math.fsum(top) / n, math.fsum(bottom) / n
+    if mean_top <= 0 or mean_bottom <= 0:  # no error at all, so far
+        return np.full(n, math.log(_LEAST) / 2)
+    return np.asarray((math.log(mean_top / mean_bottom) + top / mean_top - bottom / mean_bottom) / 2, dtype=np.float64)
 
 
 def _quotients(top: Floats, bottom: Floats) -> Floats:

@@ -43,6 +43,7 @@ __all__ = [
     "Reading",
     "cbt",
     "ce_loss",
+    "distinct",
     "flips",
     "lambada",
     "long_context",
@@ -112,19 +113,13 @@ def long_context(losses: TextLosses) -> tuple[Reading, ...]:
     n_within, n_beyond = losses.within.n_tokens[reaches], losses.beyond.n_tokens[reaches]
     influence = influence_on_ratio(beyond, n_beyond) - influence_on_ratio(within, n_within)
     value = float(beyond.sum() / n_beyond.sum() - within.sum() / n_within.sum())
-    sample = Difference(
-        top=beyond,
-        bottom=n_beyond.astype(np.float64),
-        earlier_top=within,
-        earlier_bottom=n_within.astype(np.float64),
-        n_silent=int((~reaches).sum()),
-        best=0.0,
-    )
-    n_silent = sample.n_silent
+    n_silent = int((~reaches).sum())
+    earlier = Ratio(top=within, bottom=n_within.astype(np.float64), best=0.0, n_silent=n_silent)
+    later = Ratio(top=beyond, bottom=n_beyond.astype(np.float64), best=0.0, n_silent=n_silent)
     return (
-        _silent(mean_of("ce_increase_within", check, within, n_within, best=0.0), n_silent),
-        _silent(mean_of("ce_increase_beyond", check, beyond, n_beyond, best=0.0), n_silent),
-        estimated("degradation", check, value, influence, sample),
+        estimated("ce_increase_within", check, *_of_ratio(earlier)),
+        estimated("ce_increase_beyond", check, *_of_ratio(later)),
+        estimated("degradation", check, value, influence, Difference(of=later, less=earlier, best=0.0)),
     )
 
 
@@ -183,6 +178,11 @@ def sparsity(losses: TextLosses, *, recorded_l0: float | None = None, k: int | N
         counted("replaced_tokens", check, int(n.sum()), n_sequences),
         explained,
     )
+
+
+def distinct(n_copies: int) -> tuple[Reading, ...]:
+    """How many other SAEs of the release have the same weights."""
+    return (counted("copies", checks.DISTINCT, n_copies, 1),)
 
 
 def lambada(
@@ -248,7 +248,8 @@ def flips(losses: ItemLosses, texts: Iterable[ItemText]) -> tuple[Flip, ...]:
     moved = np.exp(losses.clean_logprob_nats) - np.exp(losses.spliced_logprob_nats)
     found = []
     for lost in (True, False):
-        rows = np.flatnonzero((losses.clean_correct == lost) & (losses.spliced_correct != lost))
+        flipped = (losses.clean_correct == lost) & (losses.spliced_correct != lost)
+        rows = np.flatnonzero(flipped & np.isfinite(moved))  # a NaN has failed the check, and is no JSON
         known = [row for row in rows[np.argsort(-abs(moved[rows]), kind="stable")] if losses.items[row] in text_of]
         found += [_flip(losses, row, text_of[int(losses.items[row])], lost=lost) for row in known[:N_FLIPS_MOST]]
     return tuple(found)
@@ -309,11 +310,10 @@ def _over(measure: str, of: Reading, recorded: float | None, reason: str) -> Rea
     return Estimate(measure=measure, value=value, low=low, high=high, unit=unit, n=of.n, sample=sample)
 
 
-def _silent(of: Reading, n_silent: int) -> Reading:
-    """*of*, of whose sequences so many were left out before."""
-    if not isinstance(of, Estimate) or not isinstance(of.sample, Ratio):
-        return of
-    return replace(of, sample=replace(of.sample, n_silent=of.sample.n_silent + n_silent))
+def _of_ratio(sample: Ratio) -> tuple[float, Floats, Ratio]:
+    """Value, influence and sample of a ratio, as `estimated` takes them."""
+    value = float(sample.top.sum() / sample.bottom.sum())
+    return value, (sample.top - value * sample.bottom) / sample.bottom.mean(), sample
 
 
 def _dead(seen_active: Flags | None, n: int) -> Reading:

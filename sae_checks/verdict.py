@@ -12,7 +12,7 @@ from sae_checks.sequential import N_LEAST, Budget, Decision
 from sae_checks.stats import Estimate, NotFinite, NotMeasured, Reading
 from sae_checks.thresholds import Limit
 
-Outcome = Literal["passed", "failed", "inconclusive", "not_measured", "error"]
+Outcome = Literal["passed", "failed", "inconclusive", "not_measured", "reported", "error"]
 
 N_NATS_BELOW_CLEAN = 0.01
 """Nats per token by which a splice may seem to help before the measurement is doubted. In aggregate a reconstruction
@@ -30,16 +30,16 @@ class Verdict:
     outcome: Outcome
     reason: str
     """one line: measure, value, interval, n and limit, or why there is none."""
-    limit: Limit
+    limit: Limit | None
     estimates: tuple[Estimate, ...]
     """without their samples."""
     decision: Decision | None
     """None: what is limited was counted, is exact, or was not measured."""
 
 
-def judge(readings: Sequence[Reading], limit: Limit, budget: Budget) -> Verdict:
+def judge(readings: Sequence[Reading], limit: Limit | None, budget: Budget) -> Verdict:
     """
-    Whether the limited measure is within *limit*, as far as *budget* can tell.
+    Whether the limited measure is within *limit*, as far as *budget* can tell; without one what was measured is told.
 
     In this order: anything not finite fails; so does what cannot be right (a splice that helps, more latents than a
     TopK SAE's k, an L0 far from the recorded one), if it is seen by the look that decided; a limited measure that was
@@ -51,21 +51,13 @@ def judge(readings: Sequence[Reading], limit: Limit, budget: Budget) -> Verdict:
     a limit: its bounds are pointwise, and it is no mean over sequences that a sequential test could follow. So its
     verdict promises no error rate, and below N_LEAST sequences it is inconclusive.
     """
-    limited = next(r for r in readings if r.measure == limit.measure)
     decision = None
-    if (fault := _not_finite(readings)) is None and isinstance(limited, Estimate) and limited.sample is not None:
-        decision = sequential.decide(limited.sample, limit, budget)
-    fault = fault or _cannot_be_right(readings, budget, decision.n_used if decision is not None else None)
-    outcome: Outcome
+    if (fault := _not_finite(readings)) is None:
+        decision = _decision(readings, limit, budget)
+        fault = _cannot_be_right(readings, budget, decision.n_used if decision is not None else None)
+    outcome, reason = _decided(readings, limit, decision, budget)
     if fault is not None:
         outcome, reason = "failed", fault
-    elif isinstance(limited, NotMeasured):
-        outcome, reason = "not_measured", limited.reason
-    elif (no_room := _no_room_to_fail(readings, limit)) is not None:
-        outcome, reason, decision = "not_measured", no_room, None
-    else:
-        assert isinstance(limited, Estimate)
-        outcome, reason = _decided(limited, decision, limit, budget)
     return Verdict(
         outcome=outcome,
         reason=reason,
@@ -75,7 +67,26 @@ def judge(readings: Sequence[Reading], limit: Limit, budget: Budget) -> Verdict:
     )
 
 
-def _decided(limited: Estimate, decision: Decision | None, limit: Limit, budget: Budget) -> tuple[Outcome, str]:
+def _decision(readings: Sequence[Reading], limit: Limit | None, budget: Budget) -> Decision | None:
+    limited = next((r for r in readings if limit is not None and r.measure == limit.measure), None)
+    if limit is None or not isinstance(limited, Estimate) or limited.sample is None:
+        return None
+    return sequential.decide(limited.sample, limit, budget)
+
+
+def _decided(
+    readings: Sequence[Reading], limit: Limit | None, decision: Decision | None, budget: Budget
+) -> tuple[Outcome, str]:
+    if limit is None:
+        known = [spoken(r) for r in readings if isinstance(r, Estimate)]
+        why = [r.reason for r in readings if isinstance(r, NotMeasured)]
+        return ("reported", f"no limit is written: {', '.join(known[-2:])}") if known else ("not_measured", why[0])
+    limited = next(r for r in readings if r.measure == limit.measure)
+    if isinstance(limited, NotMeasured):
+        return "not_measured", limited.reason
+    assert isinstance(limited, Estimate)
+    if reason := _no_room_to_fail(readings, limit):
+        return "not_measured", reason
     if decision is not None:
         return decision.outcome, _told(limited, decision, limit, budget)
     if limited.n < N_LEAST and not checks.named(limit.check).is_exact:
@@ -164,7 +175,8 @@ def _no_room_to_fail(readings: Sequence[Reading], limit: Limit) -> str | None:
     """
     if "accuracy_drop" not in limit.measure or limit.kind != "max":
         return None
-    clean = next(r for r in readings if r.measure == limit.measure.replace("drop", "clean"))  # of the same passages
+    measure = limit.measure.replace("drop", "clean")  # of the same passages
+    clean = next((r for r in readings if r.measure == measure), None)
     chance = next((r.value for r in readings if r.measure == "chance" and isinstance(r, Estimate)), 0.0)
     if not isinstance(clean, Estimate) or clean.low >= chance + 2 * limit.value:
         return None

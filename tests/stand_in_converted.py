@@ -4,11 +4,12 @@ import io
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 import torch
 import yaml
-from safetensors.torch import save
+from safetensors.torch import save, save_file
 
 D_IN, D_SAE = 8, 16
 SIZES = {"d_in": D_IN, "d_sae": D_SAE}
@@ -30,7 +31,6 @@ class Family:
     hook_out: str | None = None
     pickled: bool = False
     corrected: Mapping[str, object] = field(default_factory=dict)
-    d_sae: int = D_SAE
 
 
 def numbers(*shape: int, seed: int = 0) -> torch.Tensor:
@@ -369,3 +369,32 @@ def stock(hub: object) -> None:
         repos.setdefault(family.repo_id, {}).update(family.files())
     for repo_id, files in repos.items():
         hub.model(repo_id, {"README.md": b"# SAEs\n", **files})
+
+
+def write_sparsify(
+    folder: Path, *, run: Mapping[str, object] | None = None, **entries: object
+) -> dict[str, torch.Tensor]:
+    """As sparsify's `SparseCoder.save_to_disk`: W_dec lies as (num_latents, d_in)."""
+    folder.mkdir(parents=True)
+    cfg = {
+        "activation": "topk",
+        "expansion_factor": 2,
+        "normalize_decoder": True,
+        "num_latents": 0,
+        "k": 3,
+        "multi_topk": False,
+        "skip_connection": False,
+        "transcode": False,
+        "d_in": D_IN,
+    }
+    (folder / "cfg.json").write_text(json.dumps({**cfg, **entries}))
+    tensors = {
+        "encoder.weight": numbers(D_SAE, D_IN),
+        "encoder.bias": numbers(D_SAE),
+        "W_dec": numbers(D_SAE, D_IN, seed=1),
+        "b_dec": numbers(D_IN),
+    }
+    save_file(tensors, folder / "sae.safetensors")
+    if run is not None:
+        (folder.parent / "config.json").write_text(json.dumps(run))
+    return tensors

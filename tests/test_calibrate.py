@@ -70,7 +70,7 @@ def test_a_limit_allows_what_was_measured(data, check, kind, outcome):
         date=DATE,
     )
     if found.limit is None:
-        assert "finite" in found.why_none or "clean accuracy too low" in found.why_none
+        assert "not be finite" in found.why_none or "it would be" in found.why_none
         return
     far = measured.high if kind == "max" else measured.low
     assert found.limit.allows(far)
@@ -79,7 +79,7 @@ def test_a_limit_allows_what_was_measured(data, check, kind, outcome):
     assert (found.limit.kind, found.limit.measure, found.limit.unit) == (kind, measured.measure, measured.unit)
 
 
-@given(moderate, st.floats(0, 10), st.sampled_from(["max", "min"]))
+@given(moderate.map(abs), st.floats(0, 10), st.sampled_from(["max", "min"]))
 def test_a_limit_is_no_further_away_than_the_rule_says(value, width, kind):
     """Three half-widths and the margin, and at most a hundredth more from rounding."""
     measured = result(value, kind=kind, low=value - width, high=value + width)
@@ -149,6 +149,27 @@ def test_a_drop_that_leaves_no_room_to_fail_gives_no_limit():
     found = calibrate.propose(measured, date=DATE)
     assert found.limit is None
     assert "clean accuracy too low" in found.why_none
+
+
+@pytest.mark.parametrize(("ce", "written"), [(result(0.05), False), (None, True), (result(outcome="error"), True)])
+def test_a_usable_context_is_calibrated_against_limits_that_stay(ce, written):
+    """Where the file moves the limit of ce_loss it has none for what is measured against that, and says what to do."""
+    context = Result(
+        sae_id="a",
+        check="usable_context",
+        outcome="passed",
+        reason="",
+        limit=limit("usable_context", "usable_context", "min", 1.0),
+        estimates=(estimate("usable_context", 2.0),),
+    )
+    rows = (context,) if ce is None else (ce, context)
+    *_, found = calibrate.propose_all(run(*rows))
+    assert found.is_written is written
+    assert ("-k usable_context" in found.why_none) is not written
+    kept = (
+        replace(ce, limit=replace(ce.limit, value=calibrate.propose(ce, date=DATE).limit.value)) if not written else ce
+    )
+    assert written or calibrate.propose_all(run(kept, context))[1].is_written
 
 
 def test_golden_prompts_are_no_limits():

@@ -5,10 +5,12 @@ import os
 import pickle
 from dataclasses import replace
 
+import builders
 import pytest
 import stand_in_converted as stand_in
 import torch
 from hub_server import LoopbackHub
+from stand_in_converted import write_sparsify
 
 from sae_checks import cli, conversion, errors, loading, release
 from sae_checks.hub import place_of
@@ -82,7 +84,7 @@ def test_it_is_described_and_loaded_as_sae_lens_does(hub, family):
     """Hook, sizes, architecture and context from the configuration alone; the same output for the same input."""
     sae = described(family)
     assert (sae.hook, sae.hook_out) == (family.hook, family.hook_out or family.hook)
-    assert (sae.d_in, sae.d_out, sae.d_sae) == (stand_in.D_IN, stand_in.D_IN, family.d_sae)
+    assert (sae.d_in, sae.d_out, sae.d_sae) == (stand_in.D_IN, stand_in.D_IN, stand_in.D_SAE)
     assert (sae.architecture, sae.n_training_context_tokens) == (family.architecture, family.context)
     assert not [path for _, path in hub.requests if path.endswith((".npz", ".pt", ".pth"))]
 
@@ -237,3 +239,44 @@ def test_listing_needs_no_leave_for_pickles(hub, capsys):
     assert cli.main(["list", family.release, "--sae-id", family.sae_id]) == 0
     (line,) = capsys.readouterr().out.splitlines()[1:]
     assert line.split() == [family.sae_id, family.hook, "16", "jumprelu", "1024", "gemma-2-2b"]
+
+
+def put(hub, repo_id, folder):
+    hub.model(repo_id, {p.relative_to(folder).as_posix(): p.read_bytes() for p in folder.rglob("*") if p.is_file()})
+
+
+def test_one_sae_in_the_top_folder_of_a_repository(hub, tmp_path):
+    """Its id is the repository's name, and it loads."""
+    builders.write_sae(tmp_path)
+    put(hub, "somebody/one", tmp_path)
+    (sae,) = resolve("somebody/one").saes
+    assert sae.sae_id == "somebody/one"
+    assert set(loading.load(sae, CPU)[1]) == {"sae_weights.safetensors"}
+
+
+def test_a_checkpoint_on_the_hub_is_loaded_with_its_factor(hub, tmp_path):
+    """The file beside the weights that holds the factor is fetched, and hashed with them."""
+    written = {**builders.cfg(normalize_activations="expected_average_only_in"), "decoder_init_norm": 0.1}
+    folder = builders.write_sae(tmp_path / "checkpoints" / "4096", written=written)
+    (folder / "activation_scaler.json").write_text('{"scaling_factor": 2.5, "has_whitening": false}')
+    put(hub, "somebody/run", tmp_path)
+    (sae,) = resolve("somebody/run").saes
+    assert (sae.sae_id, sae.format, sae.norm_scaling_factor) == ("checkpoints/4096", "checkpoint", 2.5)
+    assert set(loading.load(sae, CPU)[1]) == {"sae_weights.safetensors", "activation_scaler.json"}
+
+
+def test_saes_of_sparsify_on_the_hub(hub, tmp_path):
+    """Found by their cfg.json; what the run's config.json above them tells is known, and they load."""
+    write_sparsify(tmp_path / "run" / "layers.3", run={"model": "gpt2", "ctx_len": 64})
+    put(hub, "somebody/sparsify", tmp_path)
+    (sae,) = resolve("somebody/sparsify").saes
+    assert (sae.sae_id, sae.format, sae.hook) == ("run/layers.3", "sparsify", "blocks.3.hook_resid_post")
+    assert (sae.model_name, sae.n_training_context_tokens) == ("gpt2", 64)
+    assert set(loading.load(sae, CPU)[1]) == {"sae.safetensors"}
+
+
+def test_a_hook_before_the_first_block_is_refused_by_name(hub):
+    """Gemma Scope's SAEs of the embedding read no place that can be spliced."""
+    (sae,) = resolve("gemma-scope-2b-pt-res", patterns=["embedding/width_4k/average_l0_6"], allow_pickle=True).saes
+    assert isinstance(sae, BrokenSae)
+    assert "hook 'hook_embed' is not known" in sae.problem

@@ -1,7 +1,6 @@
-"""What SAE Lens's trainer and sparsify write to disk, by their own code or to their own layout, read."""
+"""What SAE Lens's trainer and sparsify write to disk, by their own code or in their layout, described and loaded."""
 
 import json
-from dataclasses import replace
 
 import builders
 import pytest
@@ -42,6 +41,7 @@ def trainer_of(architecture, normalize_activations, sae_lens):
     sae_class, cfg_class = SAE_TRAINING_CLASS_REGISTRY[architecture]
     more = {"matryoshka_widths": [4, D_SAE]} if architecture.startswith("matryoshka") else {}
     more |= {"k": 3} if architecture.endswith("topk") else {}
+    more |= {"decoder_init_norm": 1.0} if architecture == "matching_pursuit" else {}
     metadata = SAEMetadata(model_name="tiny", hook_name=HOOK, context_size=16, prepend_bos=True)
     cfg = cfg_class(d_in=D_IN, d_sae=D_SAE, normalize_activations=normalize_activations, metadata=metadata, **more)
     sae = sae_class(cfg)
@@ -51,7 +51,9 @@ def trainer_of(architecture, normalize_activations, sae_lens):
         for name, buffer in sae.named_buffers():
             if name == "topk_threshold":
                 buffer.fill_(1.5)
-    return SAETrainer(SAETrainerConfig(total_training_samples=64, train_batch_size_samples=8), sae, iter(()))
+    return SAETrainer(
+        SAETrainerConfig(total_training_samples=64, train_batch_size_samples=8, lr_end=0.0), sae, iter(())
+    )
 
 
 @pytest.mark.parametrize("architecture", TRAINED)
@@ -64,8 +66,8 @@ def test_a_run_of_the_trainer_with_its_checkpoint(tmp_path, sae_lens, architectu
     trainer = trainer_of(architecture, "expected_average_only_in", sae_lens)
     trainer.activation_scaler.scaling_factor = FACTOR
     trainer.save_checkpoint("4096", base_path=tmp_path / "checkpoints" / "a1b2")
-    with torch.no_grad():
-        trainer.sae.fold_activation_norm_scaling_factor(FACTOR)  # as the trainer does at its end
+    trainer.sae.fold_activation_norm_scaling_factor(FACTOR)  # both as the trainer does at its end
+    trainer.activation_scaler.scaling_factor = None
     trainer.sae.save_inference_model(tmp_path / "output")
     trainer.save_checkpoint("final_8192", base_path=tmp_path / "checkpoints" / "a1b2")
 
@@ -130,11 +132,11 @@ def registered(monkeypatch, folder, factor, cfg):
     weights = {**{n: stand_in.numbers(*t.shape) for n, t in load_file(folder / "a/sae_weights.safetensors").items()}}
     save_file(weights, folder / "a/sae_weights.safetensors")
     files = tuple(
-        hub.HubFile(path=f"a/{name}", n_bytes=1, sha256=None) for name in ("cfg.json", "sae_weights.safetensors")
+        hub.HubFile(path=f"a/{name}", n_bytes=1, blob=None) for name in ("cfg.json", "sae_weights.safetensors")
     )
     repo = hub.HubRepo(repo_id="org/saes", kind="model", commit="c" * 40, files=files, offline=False)
     monkeypatch.setattr(hub, "pin", lambda *_, **__: repo)
-    monkeypatch.setattr(hub, "fetch", lambda _, path: folder / path)
+    monkeypatch.setattr(hub, "fetch", lambda _, path, **__: folder / path)
     sae = RegisteredSae(sae_id="a", path="a", norm_scaling_factor=factor)
     entry = RegisteredRelease(name="r", repo_id="org/saes", model="gpt2", conversion=None, saes=(sae,), overrides={})
     monkeypatch.setattr(release.registry, "lookup", lambda _: entry)
@@ -167,38 +169,11 @@ def test_a_registered_norm_without_a_factor_is_refused(monkeypatch, tmp_path):
     assert "normalize_activations = " in sae.problem
 
 
-def write_sparsify(folder, *, run=None, **entries):
-    """As sparsify's `SparseCoder.save_to_disk`: W_dec lies as (num_latents, d_in)."""
-    folder.mkdir(parents=True)
-    cfg = {
-        "activation": "topk",
-        "expansion_factor": 2,
-        "normalize_decoder": True,
-        "num_latents": 0,
-        "k": 3,
-        "multi_topk": False,
-        "skip_connection": False,
-        "transcode": False,
-        "d_in": D_IN,
-    }
-    (folder / "cfg.json").write_text(json.dumps({**cfg, **entries}))
-    tensors = {
-        "encoder.weight": stand_in.numbers(D_SAE, D_IN),
-        "encoder.bias": stand_in.numbers(D_SAE),
-        "W_dec": stand_in.numbers(D_SAE, D_IN, seed=1),
-        "b_dec": stand_in.numbers(D_IN),
-    }
-    save_file(tensors, folder / "sae.safetensors")
-    if run is not None:
-        (folder.parent / "config.json").write_text(json.dumps(run))
-    return tensors
-
-
 @pytest.mark.parametrize("n_latents", [0, D_SAE])
 def test_an_sae_of_sparsify_is_what_sparsify_makes_of_it(tmp_path, n_latents):
     """Independent of both: b_dec off the input, the k largest of relu(linear), the decoder's rows, b_dec."""
     run = {"model": "EleutherAI/pythia-70m", "ctx_len": 64}
-    tensors = write_sparsify(tmp_path / "run" / "layers.3", run=run, num_latents=n_latents)
+    tensors = stand_in.write_sparsify(tmp_path / "run" / "layers.3", run=run, num_latents=n_latents)
     (sae,) = resolve(str(tmp_path / "run")).saes
     assert (sae.hook, sae.d_in, sae.d_sae) == ("blocks.3.hook_resid_post", D_IN, D_SAE)
     assert (sae.architecture, sae.model_name) == ("topk", "EleutherAI/pythia-70m")
@@ -214,7 +189,7 @@ def test_an_sae_of_sparsify_is_what_sparsify_makes_of_it(tmp_path, n_latents):
 
 def test_what_a_run_of_sparsify_does_not_tell_is_unknown(tmp_path):
     """SAE Lens guesses the model from a folder's name and 2048 tokens; neither is taken for knowledge."""
-    write_sparsify(tmp_path / "pythia-70m" / "layers.3")
+    stand_in.write_sparsify(tmp_path / "pythia-70m" / "layers.3")
     (sae,) = resolve(str(tmp_path / "pythia-70m")).saes
     assert (sae.model_name, sae.n_training_context_tokens) == ("", None)
 
@@ -235,7 +210,7 @@ def test_what_a_run_of_sparsify_does_not_tell_is_unknown(tmp_path):
 )
 def test_what_sae_lens_would_read_as_something_else_is_refused(tmp_path, place, entries, word):
     """The place, the architecture or the size is another than SAE Lens takes it for: an error by its name."""
-    write_sparsify(tmp_path / place, **entries)
+    stand_in.write_sparsify(tmp_path / place, **entries)
     (sae,) = resolve(str(tmp_path)).saes
     assert isinstance(sae, BrokenSae)
     assert word in sae.problem
@@ -249,4 +224,4 @@ def test_a_damaged_file_is_an_sae_in_error(tmp_path, sae_lens):
     trainer.save_checkpoint("1", base_path=tmp_path)
     (sae,) = resolve(str(tmp_path / "1")).saes
     with pytest.raises(errors.SaeError, match="not finite"):
-        loading.load(replace(sae), CPU)
+        loading.load(sae, CPU)

@@ -145,7 +145,7 @@ def test_the_answer_alone_is_scored(prompt_words, answer, bos, keeps):
 
 @pytest.mark.parametrize(
     ("text", "answer", "bos", "n_context_tokens"),
-    [("a b", "c", BOS, 9), ("a b ", " ", BOS, 9), ("", " a", None, 9), ("a b", " c", BOS, 3)],
+    [("a b", "c", BOS, 9), ("a b", "c d", BOS, 9), ("a b ", " ", BOS, 9), ("", " a", None, 9), ("a b", " c", BOS, 3)],
 )
 def test_an_answer_that_cannot_be_scored_is_an_error(text, answer, bos, n_context_tokens):
     """It changes the prompt's own tokens, has none, has nothing before it, or does not fit into the context."""
@@ -215,7 +215,7 @@ def test_the_shipped_prompts_are_those_of_the_literature_and_the_demo():
 
 @pytest.fixture(scope="module")
 def results():
-    """The demo's third SAE, as trained and damaged, judged by the shipped prompts: (result, executor) by release."""
+    """The demo's third SAE, as trained and damaged, judged by the shipped prompts."""
     from sae_checks.executors.local import LocalExecutor
     from sae_checks.options import Options
     from sae_checks.plugin.asking import settle
@@ -225,14 +225,14 @@ def results():
     for release in ("demo", "demo-broken"):
         asked = settle(Options(release=release, device="cpu"))
         executor = LocalExecutor(asked.plan, lambda *_: None)
-        found[release] = judge(executor, asked, "blocks.2.hook_resid_pre", checks.GOLDEN, ()), executor
+        found[release] = judge(executor, asked, "blocks.2.hook_resid_pre", checks.GOLDEN, ())
     return found
 
 
 @pytest.mark.slow
 def test_the_demo_is_green_and_its_damaged_sae_red(results):
     """The clean probability is the same in both, and the damaged SAE's answers are said with their numbers."""
-    green, red = (results[release][0] for release in ("demo", "demo-broken"))
+    green, red = (results[release] for release in ("demo", "demo-broken"))
     assert (green.outcome, red.outcome) == ("passed", "failed"), green.reason
     assert green.reason.count("\n") == 0
     assert red.reason.count("\n") == 2
@@ -243,17 +243,23 @@ def test_the_demo_is_green_and_its_damaged_sae_red(results):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("keeps", [True, False])
-def test_probabilities_agree_with_plain_transformers(results, keeps):
+def test_probabilities_agree_with_plain_transformers(keeps):
     """Answers of one and of several tokens, clean and spliced by a PyTorch hook, BOS replaced or not."""
     import tiny
     import torch
 
-    _, executor = results["demo"]
-    sae_id = "blocks.2.hook_resid_pre"
+    from sae_checks import measure, sae
+    from sae_checks.model import hugging_face
+    from sae_checks.release import resolve
+
+    demo = resolve("demo")
+    model = hugging_face.load(demo.model, dtype="float32", device=torch.device("cpu"))
+    ready = sae.load(demo.saes[2], device=torch.device("cpu"), center=False, part=slice(0, None))
     texts = [("Jana worked on the", " stage"), ("Anna left the new saw", " on the island. Then Felix needed")]
     known = golden(*(prompt(*text) for text in texts), special_tokens="keep" if keeps else "replace")
-    found = comparison.answers(executor.golden(sae_id, known).losses, known)
-    model, ready = executor.model, executor._ready(sae_id)
+    items = corpus.tokenise(known, model.tokenizer, bos=model.tokenizer.bos_token_id, n_context_tokens=256)
+    (losses,) = measure.measure_items(model, [ready], items, n_batch_tokens=64, progress=lambda *_: None)
+    found = comparison.answers(losses, known)
 
     def change(x):
         spliced = ready.reconstruct(x).output

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import stand_in
+import stand_in_converted
 from hub_server import LoopbackHub, environment
 
 from sae_checks import record
@@ -128,3 +129,19 @@ def test_a_repository_outside_the_registry(gate, hub):
         assert done.returncode == 4
         assert found is None
         assert message in done.stderr
+
+
+def test_a_release_that_sae_lens_converts(gate, hub):
+    """All heads of one layer, from a pickle that was asked for: judged, with commit and hashes in the record."""
+    family = next(f for f in stand_in_converted.FAMILIES if f.conversion == "connor_rob_hook_z")
+    repo = hub.model(family.repo_id, dict(family.files()))
+    asked = ("--sae-release", family.release, "--sae-id", family.sae_id, "-k", "ce_loss or sparsity")
+    done, found = gate(*asked, "--sae-allow-pickle")
+    assert done.returncode == 1, done.stdout
+    assert outcomes(found, "sparsity") == {family.sae_id: "failed"}, done.stdout  # its numbers are random
+    assert found.release.revision == repo.sha
+    (facts,) = {r.provenance.sae for r in found.results if r.provenance}
+    at_commit = repo.commits[repo.sha]
+    assert {file.name: file.sha256 for file in facts.weights} == {
+        path: at_commit[path].sha256 for path in family.files()
+    }

@@ -21,7 +21,7 @@ def pinned(monkeypatch, tmp_path):
         if repo_id not in CONTEXTS:
             raise errors.hub_no_repo(repo_id)
         asked.append((repo_id, revision))
-        files = tuple(hub.HubFile(path=p, n_bytes=1, sha256=None) for p in ("config.json", "model.safetensors"))
+        files = tuple(hub.HubFile(path=p, n_bytes=1, blob=None) for p in ("config.json", "model.safetensors"))
         return hub.HubRepo(repo_id=repo_id, kind=kind, commit=revision or "main", files=files, offline=offline)
 
     def fetch(repo, path):

@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from strategies import records, results
 
 from sae_checks import checks, errors, record
+from sae_checks.curves import Curve
 from sae_checks.provenance import CorpusFacts, FileHash, ModelFacts, Provenance, SaeFacts
 from sae_checks.record import Record, ReleaseFacts, Result
 
@@ -24,7 +25,7 @@ MEASURES = {
     "long_context": {"ce_increase_within", "ce_increase_beyond", "degradation"},
     "usable_context": {"usable_context", "usable_context_tokens"},
     "sparsity": {"l0", "explained_variance"},
-    "golden": {"probability_clean", "probability_spliced", "probability_error"},
+    "golden": {"golden_probability_clean", "golden_probability_spliced", "probability_error"},
 }
 """What the contract promises to those who read records."""
 
@@ -276,6 +277,32 @@ def test_a_row_that_points_nowhere_is_refused(run, keys, value):
     """A result whose model, corpus or SAE is not in the file is a RecordError, never another one's facts."""
     document = record.to_json(run)
     _spoil(document, *keys, value=value)
+    with pytest.raises(errors.RecordError):
+        record.from_json(document)
+
+
+@pytest.mark.parametrize(
+    ("column", "bad"),
+    [
+        ("value", [1.0, "2"]),
+        ("value", [1.0, None]),
+        ("low", [True, 1.0]),
+        ("n", [1, -1]),
+        ("n", [1, 1.5]),
+        ("position", [1, True]),
+        ("position", "12"),
+        ("high", [1.0]),
+    ],
+)
+def test_a_column_that_is_none_is_refused(run, column, bad):
+    """Columns hold numbers, counts from 0 on where they count, and are of one length."""
+    (result,) = run.results
+    numbers = (0.5, 1.5)
+    curve = Curve(measure="kl", unit="nats/token", position=(3, 4), value=numbers, low=numbers, high=numbers, n=(2, 2))
+    drawn = replace(run, results=(replace(result, check="long_context", limit=None, curves=(curve,)),))
+    document = record.to_json(drawn)
+    assert record.from_json(document) == drawn
+    _spoil(document, "curves", "a", "kl", column, value=bad)
     with pytest.raises(errors.RecordError):
         record.from_json(document)
 

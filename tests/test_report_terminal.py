@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from strategies import results
 
 from sae_checks import checks, verdict
+from sae_checks.curves import Curve
 from sae_checks.record import Result
 from sae_checks.report import terminal
 
@@ -128,3 +129,41 @@ def test_every_check_has_a_title():
     titles = [check.title for check in checks.CHECKS]
     assert len(set(titles)) == len(titles)
     assert all(titles)
+
+
+def drawn(sae_id, positions, values):
+    curve = Curve(
+        measure="ce_increase",
+        unit="nats/token",
+        position=tuple(positions),
+        value=tuple(values),
+        low=tuple(values),
+        high=tuple(values),
+        n=(9,) * len(positions),
+    )
+    return Result(
+        sae_id=sae_id, check="long_context", outcome="passed", reason="", limit=None, curves=(curve,), estimates=()
+    )
+
+
+def test_the_increase_is_shown_by_octaves():
+    """Means over 0-15, 16-31, 32-63: a row per SAE, empty where it has no position; without a curve nothing."""
+    short, long = drawn("a", range(1, 20), [1.0] * 15 + [3.0] * 4), drawn("b", [15, 16, 40, 60], [0.5, 0.25, 2.0, 4.0])
+    assert [words(line) for line in terminal.by_position([result(), short, long])] == [
+        ["CE increase at positions", "0-15", "16-31", "32-63"],
+        ["a", "1", "3", ""],
+        ["b", "0.5", "0.25", "3"],
+    ]
+    assert terminal.by_position([result()]) == ()
+
+
+@given(st.lists(st.tuples(st.integers(0, 5000), st.integers(-64, 64)), unique_by=lambda point: point[0], max_size=20))
+@settings(max_examples=25)
+def test_smoothing_takes_every_point_once(points):
+    """Each position falls into the octave that holds it; octaves' means lie between their points."""
+    positions, values = zip(*sorted(points), strict=True) if points else ((), ())
+    smooth = terminal.smoothed(drawn("a", positions, values).curves[0])
+    assert set(smooth) == {next(o for o in smooth if o[0] <= p <= o[1]) for p in positions}
+    for (first, last), mean in smooth.items():
+        there = [v for p, v in zip(positions, values, strict=True) if first <= p <= last]
+        assert min(there) <= mean <= max(there)

@@ -578,6 +578,12 @@ def test_the_text_of_a_flip_is_fit_to_be_shown(hostile):
         assert len(text) <= n_most
 
 
+def test_a_flip_of_no_probability_is_left_out():
+    """A NaN fails the check by name and must not keep the record from being written."""
+    losses = item_losses([True] * 2, [False] * 2, None, [math.nan, -1.0])
+    assert [flip.item for flip in stats.flips(losses, texts_of(losses))] == [101]
+
+
 N_RUNS = 2000
 
 

@@ -63,7 +63,7 @@ def make(plan: Plan, model: ModelPlace, kind: str, tokenizer: Tokenizer, *, prep
     ingredients = token_cache.Ingredients(
         kind=kind,
         content_sha256=content_sha256,
-        tokenizer=model.fetched(),
+        tokenizer=Path(tokenizer.name_or_path),
         convention=convention,
         seed=plan.options.seed,
         n_most=source.n_most,

@@ -72,7 +72,8 @@ class Reporter:
 
             record.write(self._record(), path)
             self._written.append(f"run record: {path}")
-        if self._asked.plan.options.calibrate is not None and not self._calibrated(self._asked.plan.options.calibrate):
+        limits = self._asked.plan.options.calibrate
+        if limits is not None and not self._calibrated(limits):
             session.exitstatus = session.exitstatus or pytest.ExitCode.TESTS_FAILED
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
@@ -111,19 +112,21 @@ class Reporter:
         except OSError as problem:
             self._complaints.append(errors.not_calibrated(str(path), str(problem)))
             return False
-        told = [f"{n_limits} limits", f"{n_failed} as comments because they failed"][: 1 + (n_failed > 0)]
         n_none = len(proposals) - n_limits - n_failed
-        told += [f"none for {n_none} (see there)"] if n_none else []
-        self._written.append(f"limits to review: {path}: {', '.join(told)}")
+        told = f"limits to review: {path}: {n_limits} limits"
+        told += f", {n_failed} as comments because they failed" if n_failed else ""
+        told += f", none for {n_none} (see there)" if n_none else ""
+        self._written.append(told)
         return True
 
     def _verdict_on_the_run(self, ended: pytest.ExitCode) -> pytest.ExitCode:
         """What pytest would call a success is one only if every SAE that was selected got a verdict."""
-        judged = {cell for cell, result in self._ledger.results.items() if result.outcome != "not_measured"}
+        judged = {cell for cell, result in self._ledger.results.items() if _is_verdict(result)}
         if not self._ledger.selected:
             self._complaints.append(errors.no_check_ran([str(arg) for arg in self._config.args]))
             return pytest.ExitCode.USAGE_ERROR
-        without = {sae_id for sae_id, _ in self._ledger.selected} - {sae_id for sae_id, _ in judged}
+        of_release = set(self._asked.plan.release.sae_ids)  # a stack may be impossible, and its SAEs all the same sound
+        without = {sae_id for sae_id, _ in self._ledger.selected} & of_release - {sae_id for sae_id, _ in judged}
         if without or not judged:
             self._complaints.append(errors.sae_not_judged(sorted(without)))
             return pytest.ExitCode.TESTS_FAILED
@@ -131,7 +134,7 @@ class Reporter:
 
     def _in_order(self) -> list[Result]:
         """A result for every SAE and check of the plan, in the plan's order."""
-        cells = [(sae_id, check.name) for sae_id in self._asked.plan.release.sae_ids for check in checks.CHECKS]
+        cells = [(subject, check.name) for subject in self._asked.plan.subjects for check in checks.CHECKS]
         return [
             self._ledger.results.get(cell) or self._without_verdict(cell, "not_measured", "")
             for cell in cells
@@ -165,6 +168,11 @@ class Reporter:
             platform=platform.platform(),
             results=tuple(self._in_order()),
         )
+
+
+def _is_verdict(result: Result) -> bool:
+    """Whether *result* says something of its SAE: that its weights are not another's is no measurement."""
+    return result.outcome not in ("not_measured", "reported") and result.check != checks.DISTINCT.name
 
 
 def _plain(value: object) -> str | int | None:

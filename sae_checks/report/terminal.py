@@ -17,6 +17,7 @@ _WORDS: dict[str, tuple[str, Tone]] = {
     "failed": ("FAILED", "bad"),
     "inconclusive": ("INCONCLUSIVE", "bad"),
     "not_measured": ("not measured", "warn"),
+    "reported": ("reported", "plain"),
     "error": ("ERROR", "bad"),
 }
 
@@ -103,6 +104,7 @@ def _head(check: checks.Check, results: Sequence[Result]) -> str:
 
 def _cell(result: Result) -> Piece:
     word, tone = _WORDS[result.outcome]
-    limited = None if result.limit is None else result.limit.measure
+    # of what is only reported, the last measure of its check: the others are there to make it
+    limited = checks.named(result.check).measures[-1].name if result.limit is None else result.limit.measure
     value = next((f"{e.value:.4g} " for e in result.estimates if e.measure == limited), "")
     return Piece(text=f"{value}{word}", tone=tone)

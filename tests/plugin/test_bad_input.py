@@ -123,7 +123,7 @@ def test_sae_id_that_matches_nothing_lists_what_there_is(gate):
         (f"schema = 1\n{LIMIT}colour = 'red'\n", "unknown key 'colour'"),
         (f"schema = 1\n{LIMIT}min = 1\n", "exactly one of max and min"),
         ("schema = 1\n[default.sparsity]\nmeasure = 'l0'\n", "unit"),
-        (f"schema = 1\n{LIMIT.replace('l0', 'l1')}", "a measure of sparsity: l0, explained_variance"),
+        (f"schema = 1\n{LIMIT.replace('l0', 'l1')}", "a measure of sparsity: l0, l0_ratio, l0_max,"),
         (f"schema = 1\n{LIMIT.replace('latents/token', 'percent')}", "unit = 'latents/token'"),
         (f"schema = 1\n{LIMIT.replace('max = 3', 'max = nan')}", "a finite number"),
         (f"schema = 1\n{LIMIT.replace('max = 3', 'max = true')}", "a finite number"),

@@ -18,16 +18,20 @@ def limits(pytester):
 def test_round_trip(tmp_path, tiny, gate, limits):
     """What was measured passes by the limits made of it; an SAE of the same id that reconstructs nothing is red."""
     run = gate(f"--sae-calibrate={limits}")
-    assert (run.exit_code, run.counts) == (0, {"passed": 12}), run.text
-    # Sixteen passages are too few: a drop beyond so wide an interval would leave no room to fail.
-    assert f"limits to review: {limits}: 9 limits, none for 3 (see there)" in run.text
+    assert (run.exit_code, run.counts) == (0, {"passed": len(HOOKS) * len(CHECKS)}), run.text
+    # So few items leave no room for a drop beyond so wide an interval. And what a usable context is measured against,
+    # the limit of ce_loss, moves.
+    without = ("lambada", "cbt", "usable_context")
+    n_without = len(HOOKS) * len(without)
+    n_limits = len(run.results) - n_without
+    assert f"limits to review: {limits}: {n_limits} limits, none for {n_without} (see there)" in run.text
     found = thresholds.load(limits)
     for (sae_id, check), result in run.results.items():
         of_cell = found.limit("tiny-saes", sae_id, check)
-        assert of_cell.where.startswith("thresholds.toml [" if check == "lambada" else "limits.toml [")
+        assert of_cell.where.startswith("thresholds.toml [" if check in without else "limits.toml [")
         assert (of_cell.measure, of_cell.kind) == (result.limit.measure, result.limit.kind)
     again = gate(f"--sae-thresholds={limits}")
-    assert (again.exit_code, again.counts) == (0, {"passed": 12}), again.text
+    assert (again.exit_code, again.counts) == (0, {"passed": len(HOOKS) * len(CHECKS)}), again.text
     assert again.results[HOOKS[1], "ce_loss"].limit.where.startswith("limits.toml [")
     saes = copy_saes(tiny, tmp_path / "tiny-saes")
     shutil.rmtree(saes / HOOKS[1])
@@ -48,14 +52,16 @@ def test_a_broken_release_is_as_red_as_without(tmp_path, tiny, gate, limits):
     (saes / "broken" / "cfg.json").write_text("{")
     run = gate(f"--sae-calibrate={limits}", saes=saes)
     assert run.exit_code == 1, run.text
-    assert (run.counts["failed"], run.counts["errors"]) == (3, 4)
+    failed = {cell for cell, outcome in run.outcomes.items() if outcome == "failed"}
+    assert {(HOOKS[0], check) for check in ("ce_loss", "sparsity")} <= failed
     text = limits.read_text()
-    # Sixteen passages give no limit for Lambada, and nothing failed on long_context.
-    assert f"{limits}: 7 limits, 2 as comments because they failed, none for 7 (see there)" in run.text
-    assert sum(line.startswith("# FAILED ") for line in text.splitlines()) == 2
+    n_marked = sum(line.startswith("# FAILED ") for line in text.splitlines())
+    n_told = sum(f"# no limit for {check} of {HOOKS[0]}: " in text for _, check in failed)
+    assert n_marked + n_told == len(failed)  # so few items give no limit for a drop in accuracy
+    assert f" limits, {n_marked} as comments because they failed, none for " in run.text
     found = thresholds.load(limits)
     assert found.limit("saes", HOOKS[0], "ce_loss").where == "thresholds.toml [default.ce_loss]"
-    assert [f"# no limit for {check} of broken: error: " in text for check in CHECKS] == [True] * 4
+    assert [f"# no limit for {check} of broken: error: " in text for check in CHECKS] == [True] * len(CHECKS)
     assert '"broken"' not in text
 
 

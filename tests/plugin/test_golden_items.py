@@ -1,11 +1,12 @@
 """Golden prompts in a run of pytest: items for SAEs that have them, none for the others, their numbers when off."""
 
 import pytest
-from tiny_release import HOOKS
+from tiny_release import CHECKS, HOOKS
 
 pytest_plugins = ["pytester"]
 
 SAE = HOOKS[1]
+N_OTHERS = len(HOOKS) * len(CHECKS)
 TABLE = """schema = 1
 [[release."tiny-saes".sae."{sae}".golden]]
 prompt = "bad tell dint"
@@ -33,20 +34,15 @@ def golden(pytester, gate):
 def test_one_item_for_the_one_sae_that_has_a_prompt(golden):
     """Off it is a <failure> with its numbers; expected as it was measured it is green, and all others are."""
     off = golden(p=0.999)
-    assert (off.exit_code, off.counts) == (1, {"failed": 1, "passed": 12}), off.text
+    assert (off.exit_code, off.counts) == (1, {"failed": 1, "passed": N_OTHERS}), off.text
     message = off.junit[SAE, "golden"].find("failure").text
     assert "'bad tell dint' -> ' fell': clean " in message
     assert "(expected 0.999)" in message
     values = {e.measure: e.value for e in off.results[SAE, "golden"].estimates}
-    assert values["probability_clean"] == pytest.approx(values["probability_spliced"], abs=1e-6)  # an exact SAE
-    right = golden(p=values["probability_clean"])
-    assert (right.exit_code, right.counts) == (0, {"passed": 13}), right.text
-    assert {check for sae_id, check in right.results if sae_id != SAE} == {
-        "ce_loss",
-        "lambada",
-        "long_context",
-        "sparsity",
-    }
+    assert values["golden_probability_clean"] == pytest.approx(values["golden_probability_spliced"], abs=1e-6)
+    right = golden(p=values["golden_probability_clean"])
+    assert (right.exit_code, right.counts) == (0, {"passed": N_OTHERS + 1}), right.text
+    assert {check for sae_id, check in right.results if sae_id != SAE} == set(CHECKS)
 
 
 def test_no_item_and_no_skip_where_no_sae_has_a_prompt(golden, gate):

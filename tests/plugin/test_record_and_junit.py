@@ -130,7 +130,8 @@ def test_record_names_what_was_measured(tiny, gate):
         facts = results[hook, "sparsity"].provenance.sae
         assert (facts.sae_id, facts.hook, facts.d_in, facts.d_sae) == (hook, hook, 16, 32)
         assert facts.n_training_context_tokens == N_TRAINING_CONTEXT
-        assert facts.weights.sha256 == sha256(tiny.saes / hook / "sae_weights.safetensors")
+        assert [file.name for file in facts.weights] == ["sae_weights.safetensors"]
+        assert facts.weights[0].sha256 == sha256(tiny.saes / hook / "sae_weights.safetensors")
 
 
 def test_record_names_software_and_options(tiny, gate):

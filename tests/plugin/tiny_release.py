@@ -15,6 +15,8 @@ D_MODEL = 16
 N_TEXTS = 16
 HOOKS = ("blocks.0.hook_resid_pre", "blocks.1.hook_resid_pre", "blocks.1.hook_resid_post")
 CHECKS = ("ce_loss", "lambada", "cbt", "long_context", "usable_context", "sparsity")
+NOT_OF_THIS_RELEASE = {"l0_ratio", "l0_max_of_k", "accuracy_clean_beyond", "accuracy_drop_beyond"}
+"""Measures that need a recorded L0, a TopK SAE, or passages longer than the training context."""
 _WORDS = [first + rest for first in "bdfgklmnprst" for rest in ("ad", "ell", "int")]
 
 
