@@ -34,6 +34,7 @@ from sae_checks.losses import (
     StackItemLosses,
     StackLosses,
 )
+from sae_checks.samples import Difference, Explained, Ratio, Root
 
 LEAST_ERROR = 1e-4
 """Relative error below which there is nothing to follow: what rounding leaves of an exact reconstruction."""
@@ -133,7 +134,7 @@ def own_layer(losses: NeighbourLosses) -> tuple[Reading, ...]:
     costs = [float(_increase(span).sum()) for span in losses.spans]
     cheapest = losses.spans[int(np.argmin(costs))]
     return (
-        mean_of("increase_at_home", check, increase, own.n_tokens),
+        mean_of("increase_at_home", check, increase, own.n_tokens, best=0.0),
         mean_of("increase_at_neighbour", check, _increase(cheapest), cheapest.n_tokens),
         mean_of("own_layer_margin", check, _increase(cheapest) - increase, own.n_tokens),
     )
@@ -164,7 +165,8 @@ def random_error(losses: RandomErrorLosses) -> tuple[Reading, ...]:
         if values[has].sum() <= 0:
             found.append(NotMeasured(measure=measure, reason="the random error changes nothing"))
         else:
-            found.append(ratio_of(measure, check, losses.kl_spliced_nats[has], values[has]))
+            top, bottom = losses.kl_spliced_nats[has], values[has]
+            found.append(ratio_of(measure, check, top, bottom, Ratio(top=top, bottom=bottom)))
     return tuple(found)
 
 
@@ -194,6 +196,7 @@ class _Root:
 
     value: float
     pull: Floats
+    sample: Ratio
 
     @classmethod
     def of(cls, top: Floats, bottom: Floats) -> _Root | None:
@@ -203,16 +206,18 @@ class _Root:
         top, bottom = top[has], bottom[has]
         ratio = float(top.sum() / bottom.sum())
         pull = np.zeros(len(top)) if ratio == 0 else (top - ratio * bottom) / bottom.mean() / ratio / 2
-        return cls(value=math.sqrt(ratio), pull=pull)
+        sample = Ratio(top=top, bottom=bottom, n_silent=int((~has).sum()))
+        return cls(value=math.sqrt(ratio), pull=pull, sample=sample)
 
     def reading(self, measure: str, check: checks.Check) -> Reading:
-        return estimated(measure, check, self.value, self.value * self.pull)
+        return estimated(measure, check, self.value, self.value * self.pull, Root(of=self.sample))
 
     def over(self, other: _Root, measure: str, check: checks.Check) -> Reading:
         value = self.value / other.value
         if len(self.pull) != len(other.pull):
             return NotMeasured(measure=measure, reason="not the same sequences")
-        return estimated(measure, check, value, value * (self.pull - other.pull))
+        sample = Root(of=self.sample, over=other.sample)
+        return estimated(measure, check, value, value * (self.pull - other.pull), sample)
 
 
 def _later_sae(check: checks.Check, losses: PropagationLosses, which: int, name: str) -> tuple[Reading, ...]:
@@ -228,14 +233,20 @@ def _later_sae(check: checks.Check, losses: PropagationLosses, which: int, name:
     return (
         estimated(f"{name}_explained_variance_clean", check, *before),
         estimated(f"{name}_explained_variance", check, *after),
-        estimated(f"{name}_explained_variance_loss", check, before[0] - after[0], before[1] - after[1]),
+        estimated(
+            f"{name}_explained_variance_loss",
+            check,
+            before[0] - after[0],
+            before[1] - after[1],
+            Difference(of=before[2], less=after[2], best=0.0),
+        ),
         mean_of(f"{name}_l0_clean", check, one.clean.n_active.astype(np.float64), n),
         mean_of(f"{name}_l0", check, one.disturbed.n_active.astype(np.float64), n),
     )
 
 
-def _explained(sums: Reconstructions) -> tuple[float, Floats] | None:
-    """Explained variance as `stats.sparsity` has it, and each sequence's pull; None: nothing varies."""
+def _explained(sums: Reconstructions) -> tuple[float, Floats, Explained] | None:
+    """Explained variance as `stats.sparsity` has it, each sequence's pull, and the sample; None: nothing varies."""
     n = sums.n_tokens
     if not n.any():
         return None
@@ -246,7 +257,14 @@ def _explained(sums: Reconstructions) -> tuple[float, Floats] | None:
     has = n > 0
     top, bottom = (spread - sums.error_squared)[has], spread[has]
     value = float(top.sum() / bottom.sum())
-    return value, (top - value * bottom) / bottom.mean()
+    sample = Explained(
+        error_squared=sums.error_squared[has],
+        norm_squared=sums.norm_squared[has],
+        sum=sums.sum[has],
+        n_tokens=n[has],
+        n_silent=int((~has).sum()),
+    )
+    return value, (top - value * bottom) / bottom.mean(), sample
 
 
 def _cell(one: Disturbed, own: Reconstructions) -> Downstream:
@@ -275,16 +293,16 @@ def _of_span(span: Span) -> tuple[Reading, ...]:
     return (
         mean_of("stack_ce_clean", check, span.ce_clean_nats, n),
         mean_of("stack_ce_spliced", check, span.ce_spliced_nats, n),
-        mean_of("stack_ce_increase", check, _increase(span), n),
-        mean_of("stack_kl", check, span.kl_nats, n),
+        mean_of("stack_ce_increase", check, _increase(span), n, best=0.0),
+        mean_of("stack_kl", check, span.kl_nats, n, best=0.0),
     )
 
 
 def _of_items(items: ItemLosses) -> tuple[Reading, ...]:
     return (
-        share_of("stack_accuracy_clean", items.clean_correct),
-        share_of("stack_accuracy_spliced", items.spliced_correct),
-        paired_drop("stack_accuracy_drop", items.clean_correct, items.spliced_correct),
+        share_of("stack_accuracy_clean", items.clean_correct, None),
+        share_of("stack_accuracy_spliced", items.spliced_correct, None),
+        paired_drop("stack_accuracy_drop", items.clean_correct, items.spliced_correct, None),
     )
 
 

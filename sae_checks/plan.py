@@ -6,7 +6,7 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from sae_checks import corpus_place, errors, hub, registry, stacks
+from sae_checks import checks, corpus_place, errors, hub, registry, stacks
 from sae_checks.corpus_place import CorpusPlace
 from sae_checks.options import Options
 from sae_checks.release import Release, Sae
@@ -70,6 +70,15 @@ class Plan:
     def model_of(self, sae: Sae) -> ModelPlace:
         """The model that *sae*, one of the release, is measured in."""
         return next(model.place for model in self.models if sae.sae_id in model.sae_ids)
+
+    @property
+    def n_checks(self) -> int:
+        """
+        That may raise a false alarm, of the whole release: of all its SAEs, whatever --sae-id and -k left of them.
+
+        There are fewer stacks than SAEs; they are counted as if there were as many.
+        """
+        return self.release.n_saes * sum(not check.is_exact for check in checks.CHECKS)
 
     @property
     def stacks(self) -> tuple[Stack, ...]:

@@ -23,6 +23,7 @@ from sae_checks.curves import Curve
 from sae_checks.downstream import Downstream, Step
 from sae_checks.estimates import Estimate
 from sae_checks.provenance import CorpusFacts, FileHash, ModelFacts, Package, Provenance, SaeFacts
+from sae_checks.sequential import Decision
 from sae_checks.stats import Flip
 from sae_checks.thresholds import Limit
 from sae_checks.verdict import Outcome
@@ -55,6 +56,8 @@ class Result:
     limit: Limit | None
     """None only where none was looked up."""
     estimates: tuple[Estimate, ...] = ()
+    decision: Decision | None = None
+    """what the verdict rests on; None where the limited measure was counted, is exact, or has no verdict."""
     curves: tuple[Curve, ...] = ()
     """measures by position; long_context only. Six significant digits of them are kept."""
     flips: tuple[Flip, ...] = ()
@@ -260,6 +263,7 @@ def _row(result: Result, models: list[ModelFacts], corpora: list[CorpusFacts]) -
             "where": limit.where,
         },
         "measures": _measures(result.estimates),
+        "decision": None if result.decision is None else _decision_row(result.decision),
         "model": None if provenance is None else models.index(provenance.model),
         "corpus": None if provenance is None else corpora.index(provenance.corpus),
     }
@@ -288,12 +292,25 @@ def _result(
         reason=row["reason"],
         limit=None if limit is None else _limit(row["check"], limit),
         estimates=_estimates(row["measures"]),
+        decision=None if row["decision"] is None else _decision(row),
         curves=tuple(_curve(measure, columns) for measure, columns in drawn.items()),
         flips=tuple(Flip(**flip) for flip in flips),
         downstream=tuple(Downstream(**cell) for cell in cells),
         steps=tuple(Step(sae_id=step["sae_id"], readings=_estimates(step["measures"])) for step in steps),
         provenance=provenance,
     )
+
+
+def _decision_row(decision: Decision) -> Json:
+    """Without its outcome, which is the result's."""
+    row = asdict(decision)
+    del row["outcome"]
+    return {"decided_at": row.pop("n_used"), **row}
+
+
+def _decision(row: Json) -> Decision:
+    rest = {name: value for name, value in row["decision"].items() if name != "decided_at"}
+    return Decision(outcome=row["outcome"], n_used=row["decision"]["decided_at"], **rest)
 
 
 def _stacks(results: Iterable[Result]) -> Json:

@@ -50,7 +50,7 @@ class ReadySaes:
     def sound(self) -> list[Ready]:
         """All that can be measured, in the release's order."""
         found = []
-        for sae_id in self._described:
+        for sae_id in self._plan.release.sae_ids:
             try:
                 found.append(self.get(sae_id))
             except (errors.SaeError, errors.MeasuringError):

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
+from dataclasses import asdict
 from typing import Any
 
 from sae_checks import checks, comparison, curves, downstream, errors, stats, verdict
 from sae_checks.curves import Curve
 from sae_checks.executors.local import LocalExecutor
-from sae_checks.executors.studies import Kind, Studied
+from sae_checks.executors.studies import N_ITEMS_PER_SEQUENCE, Kind, Studied
 from sae_checks.losses import TextLosses
 from sae_checks.plugin.state import Asked, Cell
 from sae_checks.provenance import Provenance
 from sae_checks.record import Result
 from sae_checks.release import Sae
+from sae_checks.sequential import Budget
 from sae_checks.stats import Flip, NotMeasured, Reading
 from sae_checks.thresholds import Limit
 
@@ -68,7 +70,8 @@ def judge_study(
             readings = _OF_STUDY[check.name](found.losses)
         except errors.SaeChecksError as problem:
             return Result(sae_id=subject, check=check.name, outcome="error", reason=str(problem), limit=limit)
-    decided = verdict.judge(readings, limit)
+    provenance = None if found is None else found.provenance
+    decided = verdict.judge(readings, limit, _budget(asked, check, provenance))
     return Result(
         sae_id=subject,
         check=check.name,
@@ -76,9 +79,10 @@ def judge_study(
         reason=decided.reason,
         limit=limit,
         estimates=decided.estimates,
+        decision=decided.decision,
         downstream=downstream.matrix(found.losses) if found is not None and check is checks.PROPAGATION else (),
         steps=downstream.steps(found.losses) if found is not None and check.of == "stack" else (),
-        provenance=None if found is None else found.provenance,
+        provenance=provenance,
     )
 
 
@@ -96,6 +100,7 @@ def judge(executor: LocalExecutor, asked: Asked, sae_id: str, check: checks.Chec
     drawn: tuple[Curve, ...] = ()
     flips: tuple[Flip, ...] = ()
     off: list[str] = []
+    n_queries: int | None = None
     try:
         if check.name in _OF_TEXT:
             text = executor.text(sae_id, together)
@@ -115,7 +120,9 @@ def judge(executor: LocalExecutor, asked: Asked, sae_id: str, check: checks.Chec
                 readings = _not_given(check, "no Children's Book Test was given (--sae-cbt)")
             else:
                 chosen = executor.choices(sae_id, together)
-                readings, provenance = stats.cbt(chosen.losses), chosen.provenance
+                provenance = chosen.provenance
+                readings = stats.cbt(chosen.losses, n_listed=provenance.corpus.n_listed)
+                n_queries = len(chosen.losses.queries)
         elif asked.plan.lambada is None:
             readings = _not_given(check, "no Lambada passages were given (--sae-lambada)")
         else:
@@ -123,11 +130,12 @@ def judge(executor: LocalExecutor, asked: Asked, sae_id: str, check: checks.Chec
             provenance = items.provenance
             assert provenance.sae is not None
             n_training = provenance.sae.n_training_context_tokens
-            readings = stats.lambada(items.losses, n_training_context_tokens=n_training)
+            n_listed = provenance.corpus.n_listed
+            readings = stats.lambada(items.losses, n_training_context_tokens=n_training, n_listed=n_listed)
             flips = stats.flips(items.losses, items.texts)
     except errors.SaeChecksError as problem:
         return Result(sae_id=sae_id, check=check.name, outcome="error", reason=str(problem), limit=limit)
-    decided = verdict.judge(readings, limit)
+    decided = verdict.judge(readings, limit, _budget(asked, check, provenance, n_queries))
     return Result(
         sae_id=sae_id,
         check=check.name,
@@ -135,10 +143,30 @@ def judge(executor: LocalExecutor, asked: Asked, sae_id: str, check: checks.Chec
         reason="\n".join([decided.reason, *off]),
         limit=limit,
         estimates=decided.estimates,
+        decision=decided.decision,
         curves=drawn,
         flips=flips,
         provenance=provenance,
     )
+
+
+def _budget(asked: Asked, check: checks.Check, provenance: Provenance | None, n_queries: int | None = None) -> Budget:
+    """
+    What the verdict on *check* may spend: so many sequences, passages or queries.
+
+    Each query is as many sequences as it has options, so that *n_queries* are given.
+    """
+    options = asked.plan.options
+    n_planned = options.n_study_sequences if check.name in STUDIES else options.n_sequences
+    if check is checks.STACKED_LAMBADA:
+        n_planned *= N_ITEMS_PER_SEQUENCE
+    elif check is checks.LAMBADA:
+        n_planned = options.n_items
+    elif check is checks.CBT:
+        n_planned = options.n_queries
+    n_measured = 0 if provenance is None else provenance.corpus.n_sequences
+    n_most = n_measured if n_queries is None else n_queries
+    return Budget(n_planned=n_planned, n_most=n_most, n_checks=asked.plan.n_checks)
 
 
 def properties(result: Result) -> list[tuple[str, object]]:
@@ -158,6 +186,10 @@ def properties(result: Result) -> list[tuple[str, object]]:
             ("limit.source", result.limit.source),
             ("limit.where", result.limit.where),
         ]
+    if result.decision is not None:
+        numbers = asdict(result.decision)
+        found += [("decided_at", numbers.pop("n_used"))]
+        found += [(f"decision.{name}", number) for name, number in numbers.items() if number is not None]
     for e in result.estimates:
         found += [(e.measure, e.value), (f"{e.measure}.low", e.low), (f"{e.measure}.high", e.high)]
         found += [(f"{e.measure}.unit", e.unit), (f"{e.measure}.n", e.n)]

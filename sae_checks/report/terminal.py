@@ -74,7 +74,7 @@ def smoothed(curve: Curve) -> dict[tuple[int, int], float]:  # a dict: sparse, o
     return {octave: sum(values) / len(values) for octave, values in of_octave.items()}
 
 
-def _blocks(columns: Sequence[Sequence[Piece]], n_columns: int) -> list[list[Sequence[Piece]]]:
+def _blocks(columns: Sequence[Sequence[Piece]], n_columns: int) -> list[list[list[Piece]]]:
     """*columns* in groups that fit, each behind the first of them; rows that are empty in a group are left out."""
     first, *others = columns
     widths = [_width(column) for column in others]
