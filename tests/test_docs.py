@@ -1,14 +1,14 @@
-"""The documents keep up with the code: every check, measure, limit, option and room is written down, and links lead somewhere."""
+"""The documents keep up with the code: checks, measures, limits, options and rooms are in them, and links lead on."""
 
+import json
 import re
 from pathlib import Path
 
-import jsonschema
 import pytest
 import test_floors
 
 import sae_checks
-from sae_checks import checks, options, record, thresholds
+from sae_checks import calibrate, checks, options, record, thresholds
 
 ROOT = Path(__file__).parent.parent
 README, CONTRIBUTING, CHANGELOG = (ROOT / f"{name}.md" for name in ("README", "CONTRIBUTING", "CHANGELOG"))
@@ -34,8 +34,12 @@ def sections(text):
 
 def words(text):
     """Everything written as code, word by word."""
-    return {word for code in re.findall(r"`([^`\n]+)`|^```$(.*?)^```$", text, re.DOTALL | re.MULTILINE) for part in code
-            for word in re.findall(r"[\w-]+", part)}
+    return {
+        word
+        for code in re.findall(r"`([^`\n]+)`|^```$(.*?)^```$", text, re.DOTALL | re.MULTILINE)
+        for part in code
+        for word in re.findall(r"[\w-]+", part)
+    }
 
 
 def anchors(text):
@@ -51,9 +55,8 @@ def dead_links(document, text):
         if "://" in target:
             continue
         place = (document.parent / path) if path else document
-        if not place.exists():
-            yield target
-        elif anchor and anchor not in anchors(text if place == document else place.read_text(encoding="utf-8")):
+        text_there = text if place == document else place.read_text(encoding="utf-8") if place.is_file() else None
+        if not place.exists() or (anchor and anchor not in anchors(text_there or "")):
             yield target
 
 
@@ -62,13 +65,7 @@ def test_every_check_has_its_page(check):
     """Definition, blind spots, source and verification of each check, and the name of every one of its measures."""
     of_check = sections(text_of("checks.md"))[check.name]
     assert [part for part in PARTS if f"**{part}" not in of_check] == []
-    assert {measure.name for measure in check.measures} - spelt_out(words(of_check)) == set()
-
-
-def spelt_out(found):
-    """`probability_*` stands for clean and spliced, `cosine_l` for next and last."""
-    ends = {"_": ("_clean", "_spliced"), "_l": ("_next", "_last")}
-    return found | {name.removesuffix(end) + one for name in found for end, all_ in ends.items() if name.endswith(end) for one in all_}
+    assert {measure.name for measure in check.measures} - words(of_check) == set()
 
 
 @pytest.mark.parametrize("check", checks.CHECKS, ids=lambda check: check.name)
@@ -81,7 +78,9 @@ def test_every_measure_is_in_the_record_s_table(check):
         assert any(unit in row for row in rows for unit in (measure.unit, measure.unit.removesuffix("s"))), measure
 
 
-@pytest.mark.parametrize("check", [check for check in checks.CHECKS if not check.is_exact], ids=lambda check: check.name)
+@pytest.mark.parametrize(
+    "check", [check for check in checks.CHECKS if not check.is_exact], ids=lambda check: check.name
+)
 def test_the_limits_that_ship_are_those_that_are_written_down(check):
     """Measure, side, number and unit of each default, in the overview and in the check's own section."""
     limit = thresholds.load().find("a release", "an SAE", check.name)
@@ -94,6 +93,11 @@ def test_the_limits_that_ship_are_those_that_are_written_down(check):
     said = f"{limit.kind} {limit.value:g} {limit.unit}"
     assert row.endswith(f"| `{limit.measure}` | {said} |")
     assert f"**Limited:** `{limit.measure}`, {said}" in " ".join(of_check.split())
+
+
+def test_the_rule_of_calibrating_is_the_one_that_is_written_down():
+    """As the head of every calibrated file has it."""
+    assert f"```\n{calibrate._RULE}\n```" in text_of("thresholds.md")
 
 
 def test_the_readme_lists_every_check_once_in_the_catalogue_s_order():
@@ -119,8 +123,7 @@ def test_every_field_of_the_record_is_written_down():
             return set()
         return {*schema.get("properties", {})} | {key for value in schema.values() for key in keys(value)}
 
-    schema = record._validator().schema
-    assert isinstance(record._validator(), jsonschema.protocols.Validator)
+    schema = json.loads((Path(record.__file__).parent / "record.schema.json").read_text(encoding="utf-8"))
     text = text_of("record.md")
     outcomes = schema["properties"]["results"]["items"]["properties"]["outcome"]["enum"]
     assert {*keys(schema), *outcomes} - words(text) - set(re.findall(r'"(\w+)":', text)) == set()
@@ -129,12 +132,16 @@ def test_every_field_of_the_record_is_written_down():
 def test_the_table_of_rooms_is_the_package():
     """Every room of the package stands on one floor of CONTRIBUTING's table, on that of the test of the floors."""
     floor_of = {}
-    for floor, rooms in re.findall(r"^\| (ground|measuring|judging|roof)[^|]*\| ([^|]+) \|", CONTRIBUTING.read_text(encoding="utf-8"), re.MULTILINE):
+    for floor, rooms in re.findall(
+        r"^\| (ground|measuring|judging|roof)[^|]*\| ([^|]+) \|", CONTRIBUTING.read_text(encoding="utf-8"), re.MULTILINE
+    ):
         for room in re.findall(r"`(\w+)/?`", rooms):
             assert room not in floor_of, room
             floor_of[room] = floor
     places = Path(sae_checks.__file__).parent.iterdir()
-    package = {p.stem for p in places if (p.suffix == ".py" or (p / "__init__.py").exists()) and p.name != "__init__.py"}
+    package = {
+        p.stem for p in places if (p.suffix == ".py" or (p / "__init__.py").exists()) and p.name != "__init__.py"
+    }
     assert {*floor_of} == package
     assert floor_of == {room: floor for room, floor in test_floors.FLOOR_OF.items() if room in package}
 
@@ -153,4 +160,6 @@ def test_a_dead_link_is_found(link):
 
 def test_what_is_in_a_code_block_is_no_link():
     """And a heading that is there is found, however it is spelt."""
-    assert list(dead_links(README, "# Golden prompts, `and` more\n```\n[a](b)\n```\n[a](#golden-prompts-and-more)")) == []
+    assert (
+        list(dead_links(README, "# Golden prompts, `and` more\n```\n[a](b)\n```\n[a](#golden-prompts-and-more)")) == []
+    )
