@@ -95,6 +95,8 @@ def _impossible(asked: Asked, subject: str, check: str) -> str | None:
 
 def judge(executor: LocalExecutor, asked: Asked, sae_id: str, check: checks.Check, together: Collection[str]) -> Result:
     """Measure *sae_id* (with *together*) and judge *check*; what cannot be measured is an error with its reason."""
+    if check.name in STUDIES:
+        return judge_study(executor, asked, sae_id, check, [(each, check.name) for each in together])
     limit = asked.limits[sae_id, check.name]
     provenance: Provenance | None = None
     drawn: tuple[Curve, ...] = ()
