@@ -2,8 +2,9 @@
 What a run measured -> limits for a person to review, as TOML that `thresholds` reads.
 
 A limit lies beyond the far end of a widened interval by a margin: the interval is for other texts of the same kind, the
-margin for other devices and versions. What failed gets its limit as a comment: to let it pass is a person's decision.
-What was not measured, or what its own limit could not judge, gets none, and the reason as a comment.
+margin for other devices and versions. The far end is at least where the verdict's own bounds would let it pass. What
+failed gets its limit as a comment: to let it pass is a person's decision. What was not measured, or what its own limit
+could not judge, gets none, and the reason as a comment.
 """
 
 from __future__ import annotations
@@ -15,13 +16,18 @@ from dataclasses import dataclass
 from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
 from pathlib import Path
 
-from sae_checks import checks, errors, verdict
+import numpy as np
+
+from sae_checks import checks, errors, sequential, verdict
+from sae_checks.estimates import t_quantile
 from sae_checks.record import Record, Result
+from sae_checks.sequential import Budget, Moments
 from sae_checks.stats import Estimate
 from sae_checks.thresholds import Limit
 
-WIDENING = 2.0
-"""Half-widths of the 95 % interval between the value and the far end."""
+WIDENING = 3.0
+"""Half-widths of the 95 % interval between the value and the far end: a verdict takes three standard errors between the
+value and the limit, and the value of another draw strays by three at most, about, from this one."""
 MARGIN_SHARE = 0.10
 MARGIN_LEAST = {"nats/token": 0.005, "fraction": 0.005}
 """By unit: the same texts tokenised otherwise move a loss by about 0.005."""
@@ -32,7 +38,7 @@ _MOVED = (
 )
 _RULE = f"""\
 limit = far end + margin, away from the value, rounded away from it to three digits
-  far end  {WIDENING:g} half-widths of the 95 % interval from the value
+  far end  {WIDENING:g} half-widths of the 95 % interval from the value, and at least where n sequences can pass
   margin   {MARGIN_SHARE:.0%} of the value (of a fraction: of its distance from 0 or 1, whichever is nearer),
            at least {", ".join(f"{least:g} for {unit}" for unit, least in MARGIN_LEAST.items())}"""
 
@@ -62,7 +68,7 @@ def propose(result: Result, *, date: str) -> Proposal:
     measured = None if current is None else next((e for e in result.estimates if e.measure == current.measure), None)
     if result.outcome not in ("passed", "failed") or current is None or measured is None:
         return none(f"{result.outcome.replace('_', ' ')}: {result.reason}")
-    value = _far_enough(measured, current.kind)
+    value = _far_enough(measured, current.kind, 0.0 if result.decision is None else result.decision.skewness)
     if not math.isfinite(value):
         return none("the limit would not be finite")
     numbers = f"{measured.value:.4g} [{measured.low:.4g}, {measured.high:.4g}], n = {measured.n}"
@@ -76,7 +82,7 @@ def propose(result: Result, *, date: str) -> Proposal:
         source=f"calibrated {date}, not reviewed: {numbers}, margin {_margin(measured):.4g}{failed}",
         where="",
     )
-    judged = verdict.judge(result.estimates, limit)
+    judged = verdict.judge(result.estimates, limit, _budget(measured))
     if judged.outcome != "passed":  # accuracy may drop so far that no drop beyond it could be told
         return none(f"by {limit} it would be {judged.outcome.replace('_', ' ')}: {judged.reason}")
     return Proposal(result=result, limit=limit, why_none="")
@@ -142,12 +148,28 @@ def _escaped(c: str) -> str:
     return f"\\u{ord(c):04x}" if ord(c) < 0x10000 else f"\\U{ord(c):08x}"
 
 
-def _far_enough(measured: Estimate, kind: str) -> float:
+def _far_enough(measured: Estimate, kind: str, skewness: float) -> float:
     if kind == "max":
-        far = max(measured.high, measured.value + WIDENING * (measured.high - measured.value))
+        far = measured.value + max(WIDENING * (measured.high - measured.value), _to_pass(measured, skewness))
         return _rounded(far + _margin(measured), ROUND_CEILING)
-    far = min(measured.low, measured.value - WIDENING * (measured.value - measured.low))
+    far = measured.value - max(WIDENING * (measured.value - measured.low), _to_pass(measured, skewness))
     return _rounded(far - _margin(measured), ROUND_FLOOR)
+
+
+def _to_pass(measured: Estimate, skewness: float) -> float:
+    """How far from the value a limit lies at which so many sequences would pass; 0 of what was counted."""
+    if measured.low == measured.high or measured.n < sequential.N_LEAST:
+        return 0.0
+    error = (measured.high - measured.low) / 2 / t_quantile(measured.n)
+    numbers = (measured.n, 0.0, error * math.sqrt(measured.n), skewness)
+    of = Moments(**dict(zip(("n", "mean", "sd", "skewness"), map(np.asarray, numbers), strict=True)))
+    with np.errstate(over="ignore"):
+        upper = float(sequential.upper_end(of, _budget(measured), None))
+    return upper if math.isfinite(upper) else 0.0
+
+
+def _budget(measured: Estimate) -> Budget:
+    return Budget(n_planned=measured.n, n_most=measured.n, n_checks=1)
 
 
 def _margin(measured: Estimate) -> float:
@@ -199,7 +221,7 @@ def _head(run: Record) -> Iterator[str]:
         yield f"{corpus.kind:9} {corpus.source}, {size}, {'with' if corpus.prepend_bos else 'without'} BOS"
         yield f"          sha256 {corpus.sha256}"
         yield f"          fingerprint {corpus.fingerprint}"
-    for sae in dict.fromkeys(provenance.sae for provenance in made_of):
+    for sae in dict.fromkeys(provenance.sae for provenance in made_of if provenance.sae is not None):
         for file in sae.weights:
             yield f"SAE       {sae.sae_id}, {file.name} sha256 {file.sha256}"
     yield "options   " + ", ".join(f"{key} = {value}" for key, value in run.options if value is not None)

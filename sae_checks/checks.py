@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,6 +22,10 @@ class Check:
     title: str
     """for people, at the head of a column."""
     measures: tuple[Measure, ...]
+    of: Literal["sae", "stack"] = "sae"
+    """what is asked: each SAE, or each stack of them (see `stacks`)."""
+    is_optional: bool = False
+    """it is judged only where a limit is written, and else reported."""
     is_exact: bool = False
     """its numbers are no estimates from a sample, and what is expected of them stands with each prompt."""
 
@@ -107,6 +112,90 @@ SPARSITY = Check(
         Measure(name="explained_variance", unit="fraction"),
     ),
 )
+PROPAGATION = Check(
+    name="propagation",
+    title="propagation",
+    measures=(
+        Measure(name="own_error", unit="fraction"),
+        Measure(name="relative_error_next", unit="fraction"),
+        Measure(name="cosine_next", unit="fraction"),
+        Measure(name="amplification_next", unit="ratio"),
+        Measure(name="relative_error_last", unit="fraction"),
+        Measure(name="cosine_last", unit="fraction"),
+        Measure(name="amplification_last", unit="ratio"),
+    ),
+)
+NEXT_SAE = Check(
+    name="next_sae",
+    title="next SAE",
+    measures=(
+        Measure(name="next_explained_variance_clean", unit="fraction"),
+        Measure(name="next_explained_variance", unit="fraction"),
+        Measure(name="next_explained_variance_loss", unit="fraction"),
+        Measure(name="next_l0_clean", unit="latents/token"),
+        Measure(name="next_l0", unit="latents/token"),
+    ),
+)
+LAST_SAE = Check(
+    name="last_sae",
+    title="last SAE",
+    measures=(
+        Measure(name="last_explained_variance_clean", unit="fraction"),
+        Measure(name="last_explained_variance", unit="fraction"),
+        Measure(name="last_explained_variance_loss", unit="fraction"),
+        Measure(name="last_l0_clean", unit="latents/token"),
+        Measure(name="last_l0", unit="latents/token"),
+    ),
+)
+OWN_LAYER = Check(
+    name="own_layer",
+    title="own layer",
+    measures=(
+        Measure(name="increase_at_home", unit=_NATS),
+        Measure(name="increase_at_neighbour", unit=_NATS),
+        Measure(name="own_layer_margin", unit=_NATS),
+    ),
+)
+RANDOM_ERROR = Check(
+    name="random_error",
+    title="random error",
+    measures=(
+        Measure(name="kl_spliced", unit=_NATS),
+        Measure(name="kl_isotropic", unit=_NATS),
+        Measure(name="kl_covariance", unit=_NATS),
+        Measure(name="kl_ratio_isotropic", unit="ratio"),
+        Measure(name="kl_ratio_covariance", unit="ratio"),
+    ),
+    is_optional=True,
+)
+DISTINCT = Check(
+    name="distinct",
+    title="distinct",
+    measures=(Measure(name="copies", unit="SAEs"),),
+    is_exact=True,
+)
+STACKED = Check(
+    name="stacked",
+    title="stacked",
+    measures=(
+        Measure(name="stack_ce_clean", unit=_NATS),
+        Measure(name="stack_ce_spliced", unit=_NATS),
+        Measure(name="stack_ce_increase", unit=_NATS),
+        Measure(name="stack_kl", unit=_NATS),
+    ),
+    of="stack",
+)
+STACKED_LAMBADA = Check(
+    name="stacked_lambada",
+    title="stacked, Lambada",
+    measures=(
+        Measure(name="stack_accuracy_clean", unit="fraction"),
+        Measure(name="stack_accuracy_spliced", unit="fraction"),
+        Measure(name="stack_accuracy_drop", unit="fraction"),
+    ),
+    of="stack",
+    is_optional=True,
+)
 GOLDEN = Check(
     name="golden",
     title="golden prompts",
@@ -118,7 +207,23 @@ GOLDEN = Check(
     is_exact=True,
 )
 
-CHECKS: tuple[Check, ...] = (CE_LOSS, LAMBADA, CBT, LONG_CONTEXT, USABLE_CONTEXT, SPARSITY, GOLDEN)
+CHECKS: tuple[Check, ...] = (
+    CE_LOSS,
+    LAMBADA,
+    CBT,
+    LONG_CONTEXT,
+    USABLE_CONTEXT,
+    SPARSITY,
+    PROPAGATION,
+    NEXT_SAE,
+    LAST_SAE,
+    OWN_LAYER,
+    DISTINCT,
+    RANDOM_ERROR,
+    GOLDEN,
+    STACKED,
+    STACKED_LAMBADA,
+)
 
 
 def named(name: str) -> Check:

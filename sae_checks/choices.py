@@ -8,9 +8,10 @@ import numpy as np
 
 from sae_checks.corpora.sequences import Sequences
 from sae_checks.losses import ChoiceLosses, Counts, Flags, Floats, ItemLosses
-from sae_checks.measure import Fault, Progress, measure_items
+from sae_checks.measure import measure_items
 from sae_checks.model.interface import LanguageModel
 from sae_checks.sae import Reconstructs
+from sae_checks.scoring import Fault, Progress
 
 
 def measure_choices(

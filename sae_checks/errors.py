@@ -377,6 +377,17 @@ def trained_without_special_tokens(sae_id: str) -> SaeError:
     )
 
 
+def stack_of_several(stack_id: str) -> SaeError:
+    return SaeError(
+        said(
+            f"{shown(stack_id)}: its SAEs do not share one model and one convention",
+            expected="one language model, one backend and one rule for BOS",
+            got="several",
+            attempt="choose those that do with --sae-id, or set --sae-bos and --sae-backend",
+        )
+    )
+
+
 def hook_fired(hook: str, n_firings: int, n_forwards: int) -> MeasuringError:
     return MeasuringError(
         said(

@@ -10,13 +10,14 @@ cover 93 % at a coefficient of variation of 0.66 and 89 % at 1.3, missing mostly
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from scipy.special import bdtri, stdtrit
 
 from sae_checks import checks
 from sae_checks.losses import Counts, Flags, Floats
+from sae_checks.samples import Answers, Ratio, Sample
 
 ALPHA = 0.05
 
@@ -33,6 +34,8 @@ class Estimate:
     unit: str
     n: int
     """sequences or items behind it."""
+    sample: Sample | Answers | None = field(default=None, compare=False, repr=False)
+    """what a verdict is reached on, where it is judged; None: counted, not estimated, or read from a record."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,14 +83,15 @@ def influence_on_ratio(sums: Floats, n_tokens: Counts) -> Floats:
     return np.asarray((sums - ratio * n_tokens) / n_tokens.mean(), dtype=np.float64)
 
 
-def estimated(measure: str, check: checks.Check, value: float, influence: Floats) -> Reading:
+def estimated(measure: str, check: checks.Check, value: float, influence: Floats, sample: Sample) -> Reading:
     n = len(influence)
     if n < 2:
         return NotMeasured(measure=measure, reason=f"{n} sequence: an interval needs two")
     margin = t_quantile(n) * math.sqrt(float(influence @ influence) / (n - 1) / n)
     unit = check.unit_of(measure)
     assert unit is not None, measure
-    return Estimate(measure=measure, value=value, low=value - margin, high=value + margin, unit=unit, n=n)
+    low, high = value - margin, value + margin
+    return Estimate(measure=measure, value=value, low=low, high=high, unit=unit, n=n, sample=sample)
 
 
 def counted(measure: str, check: checks.Check, value: float, n: int) -> Estimate:
@@ -97,19 +101,24 @@ def counted(measure: str, check: checks.Check, value: float, n: int) -> Estimate
     return Estimate(measure=measure, value=value, low=value, high=value, unit=unit, n=n)
 
 
-def mean_of(measure: str, check: checks.Check, sums: Floats, n_tokens: Counts) -> Reading:
-    """Mean per token of what *sums* holds per sequence; sequences without tokens do not count."""
+def mean_of(measure: str, check: checks.Check, sums: Floats, n_tokens: Counts, *, best: float | None = None) -> Reading:
+    """
+    Mean per token of what *sums* holds per sequence; sequences without tokens do not count.
+
+    *best* is what an exact reconstruction gives.
+    """
     has = n_tokens > 0
     if not has.any():
         return NotMeasured(measure=measure, reason="no token was scored")
     sums, n_tokens = sums[has], n_tokens[has]
-    return estimated(measure, check, float(sums.sum() / n_tokens.sum()), influence_on_ratio(sums, n_tokens))
+    sample = Ratio(top=sums, bottom=n_tokens.astype(np.float64), best=best, n_silent=int((~has).sum()))
+    return estimated(measure, check, float(sums.sum() / n_tokens.sum()), influence_on_ratio(sums, n_tokens), sample)
 
 
-def ratio_of(measure: str, check: checks.Check, numerator: Floats, denominator: Floats) -> Reading:
+def ratio_of(measure: str, check: checks.Check, numerator: Floats, denominator: Floats, sample: Sample) -> Reading:
     """Ratio of means, linearised. The caller has seen to it that the denominator is positive."""
     value = float(numerator.sum() / denominator.sum())
-    return estimated(measure, check, value, (numerator - value * denominator) / denominator.mean())
+    return estimated(measure, check, value, (numerator - value * denominator) / denominator.mean(), sample)
 
 
 def mean_fraction(measure: str, check: checks.Check, fractions: Floats) -> Reading:
@@ -127,15 +136,17 @@ def _share_bounds(n_true: int, n: int, alpha: float) -> tuple[float, float]:
     return low, high
 
 
-def share_of(measure: str, flags: Flags) -> Reading:
+def share_of(measure: str, flags: Flags, n_listed: int | None) -> Reading:
+    """The share of *flags* that are true; they are the first of *n_listed* items, if that is known."""
     n, n_true = len(flags), int(flags.sum())
     if n == 0:
         return NotMeasured(measure=measure, reason="no item")
     low, high = _share_bounds(n_true, n, ALPHA)
-    return Estimate(measure=measure, value=n_true / n, low=low, high=high, unit="fraction", n=n)
+    sample = Answers(values=flags.astype(np.int64), n_listed=n_listed)
+    return Estimate(measure=measure, value=n_true / n, low=low, high=high, unit="fraction", n=n, sample=sample)
 
 
-def paired_drop(measure: str, clean: Flags, spliced: Flags) -> Reading:
+def paired_drop(measure: str, clean: Flags, spliced: Flags, n_listed: int | None) -> Reading:
     """
     P(clean right) - P(spliced right) on the same items.
 
@@ -155,10 +166,12 @@ def paired_drop(measure: str, clean: Flags, spliced: Flags) -> Reading:
         high=lost_high - won_low,
         unit="fraction",
         n=n,
+        sample=Answers(values=clean.astype(np.int64) - spliced, n_listed=n_listed),
     )
 
 
-def exp_of_mean(measure: str, check: checks.Check, nats: Floats) -> Reading:
+def exp_of_mean(measure: str, check: checks.Check, nats: Floats, *, best: float | None = None) -> Reading:
+    """The mean over items, exponentiated; *best* is what the mean of an exact reconstruction is."""
     n = len(nats)
     if n < 2:
         return NotMeasured(measure=measure, reason=f"{n} item: an interval needs two")
@@ -169,4 +182,5 @@ def exp_of_mean(measure: str, check: checks.Check, nats: Floats) -> Reading:
     unit = check.unit_of(measure)
     assert unit is not None, measure
     low, value, high = (math.exp(x) for x in (mean - margin, mean, mean + margin))
-    return Estimate(measure=measure, value=value, low=low, high=high, unit=unit, n=n)
+    sample = Ratio(top=nats, bottom=np.ones(n), is_log=True, best=best)
+    return Estimate(measure=measure, value=value, low=low, high=high, unit=unit, n=n, sample=sample)

@@ -66,6 +66,16 @@ class Hook:
         """Blocks before it; `blocks.2.hook_resid_post` and `blocks.3.hook_resid_pre` are one point, at 3."""
         return self.layer + _ORDER[self.place]
 
+    def beside(self, step: int, n_layers: int) -> str | None:
+        """The same place *step* blocks on, in a model of *n_layers*; None where there is none."""
+        if self.place == "resid_post" and self.layer + step == -1:
+            return "blocks.0.hook_resid_pre"  # what stands before the first block is the stream before it
+        if self.place == "resid_pre" and self.layer + step == n_layers:
+            return f"blocks.{n_layers - 1}.hook_resid_post"
+        if not 0 <= self.layer + step < n_layers:
+            return None
+        return f"blocks.{self.layer + step}.{self.name.split('.', 2)[2]}"
+
     @property
     def is_centred(self) -> bool:
         """Whether `center_writing_weights` takes the mean over d_model away from what it carries."""

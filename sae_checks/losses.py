@@ -137,3 +137,69 @@ class ChoiceLosses:
     clean_logprob_nats: Floats
     """of the right option, among the options."""
     spliced_logprob_nats: Floats
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Disturbed:
+    """What the splice of one SAE does at a later one: sums over the replaced positions within both contexts."""
+
+    sae_id: str
+    hook: str
+    n_tokens: Counts  # (n_sequences,), like all that follows
+    error_squared: Floats  # |x' - x|^2 at the later SAE's hook
+    norm_squared: Floats  # |x|^2
+    residual_norm_squared: Floats  # |r|^2 of the residual stream that the later SAE's block reads, or leaves behind
+    cosine: Floats  # of x and x'
+    clean: Reconstructions  # the later SAE on x
+    disturbed: Reconstructions  # the later SAE on x'
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class PropagationLosses:
+    """One SAE's splice, followed through the later SAEs of its release."""
+
+    own: Reconstructions
+    """where it is spliced, over all replaced positions within its context."""
+    later: tuple[Disturbed, ...]
+    """by the depth of their hooks."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class NeighbourLosses:
+    """One SAE spliced where it belongs and at the same place of the blocks beside. Within the training context."""
+
+    own: Span
+    hooks: tuple[str, ...]
+    """of the neighbours, a Span for each."""
+    spans: tuple[Span, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class RandomErrorLosses:
+    """One SAE's splice against random errors of the same size at every token. All (n_sequences,)."""
+
+    n_tokens: Counts
+    kl_spliced_nats: Floats
+    kl_isotropic_nats: Floats
+    """directions drawn evenly."""
+    kl_covariance_nats: Floats
+    """directions drawn with the covariance of the activations."""
+    error_squared: Floats
+    norm_squared: Floats
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class StackLosses:
+    """The SAEs of a stack spliced together: the first, the first two, ... all of them."""
+
+    sae_ids: tuple[str, ...]
+    steps: tuple[Span, ...]
+    """within the shortest of their training contexts."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class StackItemLosses:
+    """Lambada with the first, the first two, ... all SAEs of a stack spliced."""
+
+    sae_ids: tuple[str, ...]
+    steps: tuple[ItemLosses, ...]

@@ -8,32 +8,20 @@ computed once however many SAEs there are.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from sae_checks import errors
 from sae_checks.corpora.sequences import Sequences
-from sae_checks.losses import Counts, Flags, Floats, ItemLosses, Reconstructions, Span, TextLosses
+from sae_checks.losses import Flags, Floats, ItemLosses, Reconstructions, TextLosses
 from sae_checks.model.interface import CleanPass, LanguageModel, instead
 from sae_checks.position_sums import PositionSums
 from sae_checks.sae import Reconstructs
+from sae_checks.scoring import Batch, Fault, Progress, Scores, SpanSums, batches, score
 from sae_checks.splice import Splice, ablate, splice
-
-N_ROWS_PER_CHUNK = 128
-
-Progress = Callable[[int, int], None]
-"""Told (tokens done, tokens in all) at the start and after every batch."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Fault:
-    """Why one SAE could not be measured."""
-
-    problem: str
 
 
 def measure_text(
@@ -44,20 +32,20 @@ def measure_text(
 
     Batches hold sequences of like length; rows of the result stand in the order of *sequences*.
     """
-    n_ablated = max((_n_within(sae, sequences) for sae in saes), default=0)
+    n_ablated = max((n_within(sae, sequences) for sae in saes), default=0)
     sums = [_TextSums(sae, sequences) for sae in saes]
-    for batch in _batches(model, sequences, n_batch_tokens, progress):
+    for batch in batches(model, sequences, n_batch_tokens, progress):
         clean, splices = _spliced(model, saes, batch, sums)
         sound = [sae for sae, s in zip(saes, sums, strict=True) if s.fault is None]
         ablated = _ablated(model, sound, batch, clean, n_ablated)
         hidden = [clean.hidden, *(s.hidden for s in splices if s is not None), *ablated.values()]
-        scores = iter(_score(model, batch, hidden))
+        scores = iter(score(model, batch, hidden))
         clean_scores = next(scores)
         of_saes = [None if s is None else next(scores) for s in splices]
         of_ablations = {where: next(scores) for where in ablated}
-        for sae, into, spliced, score in zip(saes, sums, splices, of_saes, strict=True):
-            if spliced is not None and score is not None:
-                into.add_scores(batch, clean_scores, score, of_ablations[_where(sae)])
+        for sae, into, spliced, found in zip(saes, sums, splices, of_saes, strict=True):
+            if spliced is not None and found is not None:
+                into.add_scores(batch, clean_scores, found, of_ablations[_where(sae)])
                 into.add_reconstruction(batch, spliced.splice)
     return tuple(s.losses() for s in sums)
 
@@ -66,10 +54,10 @@ def measure_items(
     model: LanguageModel, saes: Sequence[Reconstructs], items: Sequences, *, n_batch_tokens: int, progress: Progress
 ) -> tuple[ItemLosses | Fault, ...]:
     """What each of *saes* does to the answers of *items*, in the order of *saes*; only answers are scored."""
-    sums = [_ItemSums(items) for _ in saes]
-    for batch in _batches(model, items, n_batch_tokens, progress):
+    sums = [ItemSums(items) for _ in saes]
+    for batch in batches(model, items, n_batch_tokens, progress):
         clean, splices = _spliced(model, saes, batch, sums)
-        scores = iter(_score(model, batch, [clean.hidden, *(s.hidden for s in splices if s is not None)]))
+        scores = iter(score(model, batch, [clean.hidden, *(s.hidden for s in splices if s is not None)]))
         clean_scores = next(scores)
         for into, spliced in zip(sums, splices, strict=True):
             if spliced is not None:
@@ -78,67 +66,13 @@ def measure_items(
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class _Batch:
-    """Some sequences, cut to the longest of them."""
-
-    tokens: torch.Tensor  # (batch, seq)
-    replaced: torch.Tensor  # (batch, seq)
-    scored: torch.Tensor  # (batch, seq)
-    targets: torch.Tensor  # (rows,) the token after each scored position
-    row: Counts  # (rows,) sequence of each scored position
-    position: Counts  # (rows,)
-    sequences: Counts  # (batch,) their rows in the result
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class _Spliced:
     splice: Splice
     hidden: torch.Tensor  # (batch, seq, d_model)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class _Scores:
-    """At each scored position of a batch, in the order of `_Batch.row`. All (rows,)."""
-
-    ce_nats: NDArray[np.float32]
-    kl_nats: NDArray[np.float32]
-    """from the clean model; zeros for the clean model itself."""
-    correct: NDArray[np.bool_]
-    """the target is the most probable token."""
-    rank: Counts
-    """of the target: 1 and the number of tokens that are more probable."""
-
-
-def _batches(model: LanguageModel, sequences: Sequences, n_batch_tokens: int, progress: Progress) -> Iterator[_Batch]:
-    order = np.argsort(-sequences.lengths, kind="stable")
-    n_all, n_done, start = int(sequences.lengths.sum()), 0, 0
-    progress(0, n_all)
-    while start < len(order):
-        n_positions = int(sequences.lengths[order[start]])
-        rows = order[start : start + max(1, n_batch_tokens // n_positions)]
-        start += len(rows)
-        yield _batch(sequences, rows, n_positions, model.device)
-        n_done += int(sequences.lengths[rows].sum())
-        progress(n_done, n_all)
-
-
-def _batch(sequences: Sequences, rows: Counts, n_positions: int, device: torch.device) -> _Batch:
-    tokens = sequences.tokens[rows, :n_positions]
-    scored = sequences.scored[rows, :n_positions]
-    in_batch, position = np.nonzero(scored)
-    return _Batch(
-        tokens=torch.from_numpy(tokens).to(device),
-        replaced=torch.from_numpy(sequences.replaced[rows, :n_positions]).to(device),
-        scored=torch.from_numpy(scored).to(device),
-        targets=torch.from_numpy(tokens[in_batch, position + 1]).to(device),
-        row=rows[in_batch],
-        position=position,
-        sequences=rows,
-    )
-
-
 def _spliced(
-    model: LanguageModel, saes: Sequence[Reconstructs], batch: _Batch, sums: Sequence[_Sums]
+    model: LanguageModel, saes: Sequence[Reconstructs], batch: Batch, sums: Sequence[_Sums]
 ) -> tuple[CleanPass, list[_Spliced | None]]:
     """The clean pass, and each SAE's; None for one that failed, now or before, with the reason kept in *sums*."""
     sound = [sae for sae, s in zip(saes, sums, strict=True) if s.fault is None]
@@ -167,7 +101,7 @@ def _where(sae: Reconstructs) -> _Where:
 
 
 def _ablated(
-    model: LanguageModel, saes: Sequence[Reconstructs], batch: _Batch, clean: CleanPass, n_positions: int
+    model: LanguageModel, saes: Sequence[Reconstructs], batch: Batch, clean: CleanPass, n_positions: int
 ) -> dict[_Where, torch.Tensor]:  # a dict: one pass for all SAEs that replace the same
     """Final hidden states with zeros where *saes* write, over the first *n_positions*; zeros behind, never scored."""
     found = {}
@@ -180,33 +114,7 @@ def _ablated(
     return found
 
 
-@torch.inference_mode()
-def _score(model: LanguageModel, batch: _Batch, hidden: Sequence[torch.Tensor]) -> list[_Scores]:
-    """Score each of *hidden* (batch, seq, d_model) where the batch is scored; the first is the clean model's."""
-    rows = [h[batch.scored] for h in hidden]  # each (rows, d_model)
-    n_rows = len(batch.targets)
-    ce, kl = (torch.empty(len(rows), n_rows) for _ in range(2))
-    correct = torch.empty(len(rows), n_rows, dtype=torch.bool)
-    rank = torch.empty(len(rows), n_rows, dtype=torch.int64)
-    for start in range(0, n_rows, N_ROWS_PER_CHUNK):
-        chunk = slice(start, min(start + N_ROWS_PER_CHUNK, n_rows))
-        targets = batch.targets[chunk]
-        clean = torch.log_softmax(model.logits(rows[0][chunk]), -1)  # (chunk, vocabulary)
-        p_clean = clean.exp()
-        for i, of_one in enumerate(rows):
-            log_p = clean if i == 0 else torch.log_softmax(model.logits(of_one[chunk]), -1)
-            of_target = log_p.gather(-1, targets[:, None])  # (chunk, 1)
-            ce[i, chunk] = -of_target[:, 0].cpu()
-            rank[i, chunk] = 1 + (log_p > of_target).sum(-1).cpu()
-            kl[i, chunk] = (p_clean * (clean - log_p)).sum(-1).cpu()
-            correct[i, chunk] = (log_p.argmax(-1) == targets).cpu()
-    return [
-        _Scores(ce_nats=ce[i].numpy(), kl_nats=kl[i].numpy(), correct=correct[i].numpy(), rank=rank[i].numpy())
-        for i in range(len(rows))
-    ]
-
-
-def _n_within(sae: Reconstructs, sequences: Sequences) -> int:
+def n_within(sae: Reconstructs, sequences: Sequences) -> int:
     """Positions of *sequences* that lie within the training context of *sae*; all of them where it is unknown."""
     n_positions = int(sequences.tokens.shape[1])
     return min(n_positions, sae.n_training_context_tokens or n_positions)
@@ -224,11 +132,11 @@ class _TextSums(_Sums):
 
     def __init__(self, sae: Reconstructs, sequences: Sequences) -> None:
         super().__init__()
-        self.n_within = _n_within(sae, sequences)
+        self.n_within = n_within(sae, sequences)
         self.n_training = sae.n_training_context_tokens
         self.documents = sequences.rows
         n, n_positions = sequences.tokens.shape
-        self.spans = {is_within: _SpanSums(n) for is_within in (True, False)}
+        self.spans = {is_within: SpanSums(n) for is_within in (True, False)}
         self.ablated = np.zeros(n)
         self.n_replaced, self.n_active, self.n_active_most = (np.zeros(n, dtype=np.int64) for _ in range(3))
         self.seen_active: Flags | None = None  # (d_sae,), known with the first batch, if at all
@@ -237,7 +145,7 @@ class _TextSums(_Sums):
         self.n_positions = n_positions
         self.at = PositionSums(n_positions)
 
-    def add_scores(self, batch: _Batch, clean: _Scores, spliced: _Scores, ablated: _Scores) -> None:
+    def add_scores(self, batch: Batch, clean: Scores, spliced: Scores, ablated: Scores) -> None:
         is_within = batch.position < self.n_within
         for key, span in self.spans.items():
             chosen = is_within == key
@@ -246,7 +154,7 @@ class _TextSums(_Sums):
         increase = spliced.ce_nats.astype(np.float64) - clean.ce_nats
         self.at.add_scores(batch.scored.cpu().numpy(), increase, spliced.kl_nats)
 
-    def add_reconstruction(self, batch: _Batch, made: Splice) -> None:
+    def add_reconstruction(self, batch: Batch, made: Splice) -> None:
         replaced = batch.replaced.cpu()  # (batch, seq)
         target = torch.where(replaced[..., None], made.target.cpu().double(), 0)  # (batch, seq, d_out)
         n_active = torch.where(replaced, made.n_active.cpu(), 0)
@@ -288,27 +196,7 @@ class _TextSums(_Sums):
         )
 
 
-class _SpanSums:
-    """Sums over one span of positions, per sequence."""
-
-    def __init__(self, n_sequences: int) -> None:
-        self.n = np.zeros(n_sequences, dtype=np.int64)
-        self.clean, self.spliced, self.kl = (np.zeros(n_sequences) for _ in range(3))
-
-    def add(
-        self, row: Counts, clean: NDArray[np.float32], spliced: NDArray[np.float32], kl: NDArray[np.float32]
-    ) -> None:
-        n = len(self.n)
-        self.n += np.bincount(row, minlength=n)
-        self.clean += np.bincount(row, clean, n)  # float64 sums of float32 values
-        self.spliced += np.bincount(row, spliced, n)
-        self.kl += np.bincount(row, kl, n)
-
-    def span(self) -> Span:
-        return Span(n_tokens=self.n, ce_clean_nats=self.clean, ce_spliced_nats=self.spliced, kl_nats=self.kl)
-
-
-class _ItemSums(_Sums):
+class ItemSums(_Sums):
     """Answers of one SAE over the batches seen."""
 
     def __init__(self, items: Sequences) -> None:
@@ -321,7 +209,7 @@ class _ItemSums(_Sums):
         self.rank = np.ones((2, n), dtype=np.int64)
         self.n_context = np.zeros(n, dtype=np.int64)
 
-    def add_scores(self, batch: _Batch, clean: _Scores, spliced: _Scores) -> None:
+    def add_scores(self, batch: Batch, clean: Scores, spliced: Scores) -> None:
         n = len(self.items)
         self.n_target += np.bincount(batch.row, minlength=n)
         np.maximum.at(self.n_context, batch.row, batch.position + 1)

@@ -11,10 +11,12 @@ from sae_checks import errors
 
 SpecialTokens = Literal["keep", "replace"]
 Bos = Literal["auto", "on", "off"]
+Profile = Literal["smoke", "release", "full"]
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
 DTYPES = ("float32", "bfloat16", "float16")
 BACKENDS = ("auto", "transformers", "transformer_lens")
+PROFILES: tuple[Profile, ...] = ("smoke", "release", "full")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,18 +86,40 @@ SPECS: tuple[OptionSpec, ...] = (
         help="Children's Book Test: .jsonl or .parquet (sentences, question, answer, options) or a Hub dataset, or :NE "
         "for the named entities of the default; default for releases of the Hub: cam-cst/cbt:CN, common nouns",
     ),
-    OptionSpec(flag="--sae-sequences", metavar="N", default="256", help="sequences of text to measure at most"),
+    OptionSpec(
+        flag="--sae-profile",
+        metavar="P",
+        default="release",
+        help="smoke: a quarter of the text, passages and queries, and INCONCLUSIVE warns; release: INCONCLUSIVE fails; "
+        "full: as release, and measures on when all verdicts are reached",
+    ),
+    OptionSpec(
+        flag="--sae-sequences",
+        metavar="N",
+        help="sequences of text to measure at most; default: 256, smoke 64",
+    ),
+    OptionSpec(
+        flag="--sae-max-sequences",
+        metavar="N",
+        help="while a verdict on text is inconclusive, measure more sequences, up to so many; default: no more",
+    ),
     OptionSpec(
         flag="--sae-context",
         metavar="N",
         help="tokens per sequence; default: the model's context, at most 1024 or twice the longest training context",
     ),
-    OptionSpec(flag="--sae-items", metavar="N", default="1000", help="Lambada passages to measure at most"),
+    OptionSpec(flag="--sae-items", metavar="N", help="Lambada passages to measure at most; default: 1000, smoke 250"),
     OptionSpec(
         flag="--sae-queries",
         metavar="N",
-        default="200",
-        help="Children's Book Test queries to measure at most; each is run once per option, ten times",
+        help="Children's Book Test queries to measure at most, each once per option, ten times; default: 200, smoke 50",
+    ),
+    OptionSpec(
+        flag="--sae-study-sequences",
+        metavar="N",
+        default="32",
+        help="sequences for what takes several splices: propagation, own layer, random errors, stacks (and four times "
+        "as many Lambada passages for stacks)",
     ),
     OptionSpec(flag="--sae-seed", metavar="N", default="0", help="seed of the order of documents and passages"),
     OptionSpec(flag="--sae-device", metavar="D", default="auto", help=f"one of {', '.join(DEVICES)}"),
@@ -143,11 +167,15 @@ class Options:
     corpus: str | None = None
     lambada: str | None = None
     cbt: str | None = None
+    profile: Profile = "release"
     n_sequences: int = 256
+    n_most_sequences: int | None = None
+    """to which an inconclusive verdict extends; None: *n_sequences*."""
     n_context_tokens: int | None = None
     """None: chosen from the model and the SAEs, see `plan.make`."""
     n_items: int = 1000
     n_queries: int = 200
+    n_study_sequences: int = 32
     seed: int = 0
     device: str = "auto"
     dtype: str = "float32"
@@ -201,6 +229,9 @@ def parse(raw: Mapping[str, str | list[str] | None]) -> Options:
     if calibrate is not None and (calibrate == record or not _is_new(calibrate)):
         expected = "a new file in a folder that exists: no file is overwritten"
         raise errors.bad_option("--sae-calibrate", str(calibrate), expected)
+    profile: Profile = next(p for p in PROFILES if p == choice("sae_profile", PROFILES))
+    n_sequences, n_items, n_queries = (64, 250, 50) if profile == "smoke" else (256, 1000, 200)
+    n_sequences = count("sae_sequences") if text("sae_sequences") else n_sequences
     return Options(
         release=text("sae_release") or "",
         revision=text("sae_revision"),
@@ -212,10 +243,13 @@ def parse(raw: Mapping[str, str | list[str] | None]) -> Options:
         corpus=path_or_name("sae_corpus"),
         lambada=path_or_name("sae_lambada"),
         cbt=path_or_name("sae_cbt"),
-        n_sequences=count("sae_sequences"),
+        profile=profile,
+        n_sequences=n_sequences,
+        n_most_sequences=count("sae_max_sequences", least=n_sequences) if text("sae_max_sequences") else None,
         n_context_tokens=count("sae_context", least=2) if text("sae_context") else None,
-        n_items=count("sae_items"),
-        n_queries=count("sae_queries"),
+        n_items=count("sae_items") if text("sae_items") else n_items,
+        n_queries=count("sae_queries") if text("sae_queries") else n_queries,
+        n_study_sequences=count("sae_study_sequences"),
         seed=count("sae_seed", least=0),
         device=choice("sae_device", DEVICES),
         dtype=choice("sae_dtype", DTYPES),

@@ -6,10 +6,11 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from sae_checks import corpus_place, errors, hub, registry
+from sae_checks import checks, corpus_place, errors, hub, registry, stacks
 from sae_checks.corpus_place import CorpusPlace
 from sae_checks.options import Options
 from sae_checks.release import Release, Sae
+from sae_checks.stacks import Stack
 
 _N_DEFAULT_CONTEXT_TOKENS = 1024
 
@@ -69,6 +70,25 @@ class Plan:
     def model_of(self, sae: Sae) -> ModelPlace:
         """The model that *sae*, one of the release, is measured in."""
         return next(model.place for model in self.models if sae.sae_id in model.sae_ids)
+
+    @property
+    def n_checks(self) -> int:
+        """
+        That may raise a false alarm, of the whole release: of all its SAEs, whatever --sae-id and -k left of them.
+
+        There are fewer stacks than SAEs; they are counted as if there were as many.
+        """
+        return self.release.n_saes * sum(not check.is_exact for check in checks.CHECKS)
+
+    @property
+    def stacks(self) -> tuple[Stack, ...]:
+        """The SAEs that are spliced together."""
+        return stacks.of(self.release)
+
+    @property
+    def subjects(self) -> tuple[str, ...]:
+        """Whatever can be judged: the SAEs, then the stacks of them."""
+        return (*self.release.sae_ids, *(stack.stack_id for stack in self.stacks))
 
     @property
     def model(self) -> ModelPlace:

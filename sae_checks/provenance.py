@@ -48,6 +48,8 @@ class CorpusFacts:
     n_context_tokens: int
     n_cut: int
     """sequences or items that lost tokens because they were longer than the context."""
+    n_listed: int | None = None
+    """documents or items of the whole source; None: it goes on behind what was read."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,6 +82,7 @@ class Package:
 class Provenance:
     """Everything behind the result of one check of one SAE."""
 
-    sae: SaeFacts
+    sae: SaeFacts | None
+    """None for what concerns several SAEs."""
     model: ModelFacts
     corpus: CorpusFacts

@@ -20,8 +20,10 @@ import jsonschema
 
 from sae_checks import checks, errors
 from sae_checks.curves import Curve
+from sae_checks.downstream import Downstream, Step
 from sae_checks.estimates import Estimate
 from sae_checks.provenance import CorpusFacts, FileHash, ModelFacts, Package, Provenance, SaeFacts
+from sae_checks.sequential import Decision
 from sae_checks.stats import Flip
 from sae_checks.thresholds import Limit
 from sae_checks.verdict import Outcome
@@ -54,10 +56,16 @@ class Result:
     limit: Limit | None
     """None only where none was looked up."""
     estimates: tuple[Estimate, ...] = ()
+    decision: Decision | None = None
+    """what the verdict rests on; None where the limited measure was counted, is exact, or has no verdict."""
     curves: tuple[Curve, ...] = ()
     """measures by position; long_context only. Six significant digits of them are kept."""
     flips: tuple[Flip, ...] = ()
     """examples of answers lost and won; lambada only."""
+    downstream: tuple[Downstream, ...] = ()
+    """what the splice does at every later SAE; propagation only."""
+    steps: tuple[Step, ...] = ()
+    """one SAE, two, ... of a stack; checks of stacks only."""
     provenance: Provenance | None = None
     """None for what was never measured."""
 
@@ -100,7 +108,7 @@ def software() -> tuple[Package, ...]:
 def to_json(record: Record) -> Json:
     """The record as JSON values, checked against the schema."""
     provenances = [result.provenance for result in record.results if result.provenance is not None]
-    saes = _once([provenance.sae for provenance in provenances])
+    saes = _once([provenance.sae for provenance in provenances if provenance.sae is not None])
     models = _once([provenance.model for provenance in provenances])
     corpora = _once([provenance.corpus for provenance in provenances])
     document: Json = {
@@ -123,6 +131,8 @@ def to_json(record: Record) -> Json:
             for result in record.results
             if result.curves
         },
+        "propagation": {r.sae_id: [asdict(cell) for cell in r.downstream] for r in record.results if r.downstream},
+        "stacks": _stacks(record.results),
         "flips": {result.sae_id: [asdict(flip) for flip in result.flips] for result in record.results if result.flips},
     }
     document = cast(Json, json.loads(dumps(document)))
@@ -252,10 +262,8 @@ def _row(result: Result, models: list[ModelFacts], corpora: list[CorpusFacts]) -
             "source": limit.source,
             "where": limit.where,
         },
-        "measures": {
-            e.measure: {"value": e.value, "low": e.low, "high": e.high, "unit": e.unit, "n": e.n}
-            for e in result.estimates
-        },
+        "measures": _measures(result.estimates),
+        "decision": None if result.decision is None else _decision_row(result.decision),
         "model": None if provenance is None else models.index(provenance.model),
         "corpus": None if provenance is None else corpora.index(provenance.corpus),
     }
@@ -267,24 +275,60 @@ def _result(
     provenance = None
     if row["model"] is not None:
         try:
-            provenance = Provenance(sae=saes[row["sae_id"]], model=models[row["model"]], corpus=corpora[row["corpus"]])
+            of_sae = saes[row["sae_id"]] if checks.named(row["check"]).of == "sae" else None
+            provenance = Provenance(sae=of_sae, model=models[row["model"]], corpus=corpora[row["corpus"]])
         except (KeyError, IndexError, TypeError):
             raise errors.bad_record("record", f"a result of {row['sae_id']} points at nothing") from None
     limit = row["limit"]
     # beside the results, not in them: the one is most of the file, the other is for people
     drawn = document["curves"].get(row["sae_id"], {}) if row["check"] == checks.LONG_CONTEXT.name else {}
     flips = document["flips"].get(row["sae_id"], ()) if row["check"] == checks.LAMBADA.name else ()
+    cells = document["propagation"].get(row["sae_id"], ()) if row["check"] == checks.PROPAGATION.name else ()
+    steps = document["stacks"].get(row["sae_id"], {}).get(row["check"], ())
     return Result(
         sae_id=row["sae_id"],
         check=row["check"],
         outcome=row["outcome"],
         reason=row["reason"],
         limit=None if limit is None else _limit(row["check"], limit),
-        estimates=tuple(Estimate(measure=name, **values) for name, values in row["measures"].items()),
+        estimates=_estimates(row["measures"]),
+        decision=None if row["decision"] is None else _decision(row),
         curves=tuple(_curve(measure, columns) for measure, columns in drawn.items()),
         flips=tuple(Flip(**flip) for flip in flips),
+        downstream=tuple(Downstream(**cell) for cell in cells),
+        steps=tuple(Step(sae_id=step["sae_id"], readings=_estimates(step["measures"])) for step in steps),
         provenance=provenance,
     )
+
+
+def _decision_row(decision: Decision) -> Json:
+    """Without its outcome, which is the result's."""
+    row = asdict(decision)
+    del row["outcome"]
+    return {"decided_at": row.pop("n_used"), **row}
+
+
+def _decision(row: Json) -> Decision:
+    rest = {name: value for name, value in row["decision"].items() if name != "decided_at"}
+    return Decision(outcome=row["outcome"], n_used=row["decision"]["decided_at"], **rest)
+
+
+def _stacks(results: Iterable[Result]) -> Json:
+    """By stack and check, the measures of one SAE, two, ... of it."""
+    found: Json = {}
+    for result in results:
+        if result.steps:
+            rows = [{"sae_id": step.sae_id, "measures": _measures(step.readings)} for step in result.steps]
+            found.setdefault(result.sae_id, {})[result.check] = rows
+    return found
+
+
+def _measures(estimates: Iterable[Estimate]) -> Json:
+    return {e.measure: {"value": e.value, "low": e.low, "high": e.high, "unit": e.unit, "n": e.n} for e in estimates}
+
+
+def _estimates(measures: Json) -> tuple[Estimate, ...]:
+    return tuple(Estimate(measure=name, **values) for name, values in measures.items())
 
 
 def _columns(curve: Curve) -> Json:

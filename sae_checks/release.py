@@ -36,6 +36,13 @@ class Release:
     corpus: Path | None
     lambada: Path | None
     cbt: Path | None = None
+    n_saes_in_all: int | None = None
+    """with those that --sae-id left out; None: these are all."""
+
+    @property
+    def n_saes(self) -> int:
+        """Of the whole release."""
+        return len(self.saes) if self.n_saes_in_all is None else self.n_saes_in_all
 
     @property
     def sae_ids(self) -> tuple[str, ...]:
@@ -89,7 +96,7 @@ def resolve(
     kept = tuple(sae for sae in release.saes if _matches(sae.sae_id, patterns))
     if not kept:
         raise errors.no_sae_matches(patterns, release.sae_ids)
-    return replace(release, saes=kept)
+    return replace(release, saes=kept, n_saes_in_all=release.n_saes)
 
 
 def _matches(sae_id: str, patterns: Sequence[str]) -> bool:
@@ -133,7 +140,7 @@ def _registered(
         saes = tuple(sorted(described, key=_place_in_release))
     l0 = {sae.sae_id: sae.l0 for sae in wanted}
     saes = tuple(replace(sae, recorded_l0=l0[sae.sae_id]) if isinstance(sae, Sae) else sae for sae in saes)
-    return _of_hub(entry.name, repo, saes, model=entry.model)
+    return _of_hub(entry.name, repo, saes, model=entry.model, n_saes=len(entry.saes))
 
 
 def _of_repo(repo: hub.HubRepo, patterns: Sequence[str]) -> Release:
@@ -146,12 +153,21 @@ def _of_repo(repo: hub.HubRepo, patterns: Sequence[str]) -> Release:
     if not wanted:
         raise errors.no_sae_matches(patterns, list(ids))
     saes = _remote(wanted, repo, {}, {})
-    return _of_hub(repo.repo_id, repo, saes, model=None)
+    return _of_hub(repo.repo_id, repo, saes, model=None, n_saes=len(ids))
 
 
-def _of_hub(name: str, repo: hub.HubRepo, saes: tuple[Sae | BrokenSae, ...], model: str | None) -> Release:
+def _of_hub(
+    name: str, repo: hub.HubRepo, saes: tuple[Sae | BrokenSae, ...], *, model: str | None, n_saes: int
+) -> Release:
     return Release(
-        name=name, source=repo.repo_id, revision=repo.commit, saes=saes, model=model, corpus=None, lambada=None
+        name=name,
+        source=repo.repo_id,
+        revision=repo.commit,
+        saes=saes,
+        model=model,
+        corpus=None,
+        lambada=None,
+        n_saes_in_all=n_saes,
     )
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Protocol, cast
 
 import torch
@@ -58,6 +60,15 @@ class LoadedSae:
         if sae.hook_z_reshaping_mode:  # heads lie side by side here
             self._sae.turn_off_forward_pass_hook_z_reshaping()
         self._forward_is_decode_of_encode = _forward_is_decode_of_encode(sae)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """sha256 over its weights: equal ones compute the same, whatever their files are called."""
+        digest = hashlib.sha256()
+        for name, weight in sorted(self._sae.state_dict().items()):
+            digest.update(f"{name}{tuple(weight.shape)}".encode())
+            digest.update(weight.detach().float().cpu().contiguous().numpy().tobytes())
+        return digest.hexdigest()
 
     @torch.inference_mode()
     def reconstruct(self, x: torch.Tensor) -> Reconstruction:

@@ -34,10 +34,10 @@ def splice(read: torch.Tensor, written: torch.Tensor, replaced: torch.Tensor, sa
     For an SAE trained on centred activations the mean over d_model is taken away before encoding and not put back: a
     model that only reads its residual stream through LayerNorm cannot tell.
     """
-    made = sae.reconstruct(_basis(read, sae.hook, sae))
-    target = _basis(written, sae.hook_out, sae)
+    made = sae.reconstruct(basis(read, sae.hook, sae))
+    target = basis(written, sae.hook_out, sae)
     return Splice(
-        activation=_put(written, made.output.to(written.dtype), replaced, sae.part),
+        activation=put(written, made.output.to(written.dtype), replaced, sae.part),
         target=target,
         n_active=made.n_active,
         error_squared=(target - made.output).square().sum(-1),
@@ -47,10 +47,10 @@ def splice(read: torch.Tensor, written: torch.Tensor, replaced: torch.Tensor, sa
 
 def ablate(activation: torch.Tensor, replaced: torch.Tensor, part: slice) -> torch.Tensor:
     """Zeros in place of *part* of *activation* where *replaced*: what the splice replaces, and nothing else."""
-    return _put(activation, torch.zeros_like(activation[..., part]), replaced, part)
+    return put(activation, torch.zeros_like(activation[..., part]), replaced, part)
 
 
-def _basis(activation: torch.Tensor, hook: str, sae: Reconstructs) -> torch.Tensor:
+def basis(activation: torch.Tensor, hook: str, sae: Reconstructs) -> torch.Tensor:
     """*sae*'s part of *activation*, as it was trained on it."""
     x = activation[..., sae.part].float()
     parsed = hooks.parse(hook)
@@ -63,7 +63,7 @@ def _seen_active(active: torch.Tensor, replaced: torch.Tensor, n_within: int | N
     return (active[:, within] & replaced[:, within, None]).flatten(0, 1).any(0)
 
 
-def _put(activation: torch.Tensor, value: torch.Tensor, replaced: torch.Tensor, part: slice) -> torch.Tensor:
+def put(activation: torch.Tensor, value: torch.Tensor, replaced: torch.Tensor, part: slice) -> torch.Tensor:
     changed = torch.where(replaced[..., None], value, activation[..., part])
     if changed.shape == activation.shape:
         return changed

@@ -33,6 +33,7 @@ from sae_checks.estimates import (
     share_of,
 )
 from sae_checks.losses import ChoiceLosses, Counts, Flags, Floats, ItemLosses, ItemText, Span, TextLosses
+from sae_checks.samples import Difference, Explained, Ratio
 
 __all__ = [
     "Estimate",
@@ -42,6 +43,7 @@ __all__ = [
     "Reading",
     "cbt",
     "ce_loss",
+    "distinct",
     "flips",
     "lambada",
     "long_context",
@@ -85,9 +87,9 @@ def ce_loss(losses: TextLosses) -> tuple[Reading, ...]:
         mean_of("ce_clean", check, clean, n),
         mean_of("ce_spliced", check, spliced, n),
         mean_of("ce_ablated", check, ablated, n),
-        mean_of("ce_increase", check, spliced - clean, n),
+        mean_of("ce_increase", check, spliced - clean, n, best=0.0),
         _recovered(ablated - spliced, ablated - clean, n),
-        mean_of("kl", check, span.kl_nats, n),
+        mean_of("kl", check, span.kl_nats, n, best=0.0),
     )
 
 
@@ -111,10 +113,13 @@ def long_context(losses: TextLosses) -> tuple[Reading, ...]:
     n_within, n_beyond = losses.within.n_tokens[reaches], losses.beyond.n_tokens[reaches]
     influence = influence_on_ratio(beyond, n_beyond) - influence_on_ratio(within, n_within)
     value = float(beyond.sum() / n_beyond.sum() - within.sum() / n_within.sum())
+    n_silent = int((~reaches).sum())
+    earlier = Ratio(top=within, bottom=n_within.astype(np.float64), best=0.0, n_silent=n_silent)
+    later = Ratio(top=beyond, bottom=n_beyond.astype(np.float64), best=0.0, n_silent=n_silent)
     return (
-        mean_of("ce_increase_within", check, within, n_within),
-        mean_of("ce_increase_beyond", check, beyond, n_beyond),
-        estimated("degradation", check, value, influence),
+        estimated("ce_increase_within", check, *_of_ratio(earlier)),
+        estimated("ce_increase_beyond", check, *_of_ratio(later)),
+        estimated("degradation", check, value, influence, Difference(of=later, less=earlier, best=0.0)),
     )
 
 
@@ -151,7 +156,14 @@ def sparsity(losses: TextLosses, *, recorded_l0: float | None = None, k: int | N
         explained: Reading = NotMeasured(measure="explained_variance", reason="the activations do not vary")
     else:
         has = n > 0
-        explained = ratio_of("explained_variance", check, (spread - sums.error_squared)[has], spread[has])
+        sample = Explained(
+            error_squared=sums.error_squared[has],
+            norm_squared=sums.norm_squared[has],
+            sum=sums.sum[has],
+            n_tokens=n[has],
+            n_silent=int((~has).sum()),
+        )
+        explained = ratio_of("explained_variance", check, (spread - sums.error_squared)[has], spread[has], sample)
     n_sequences = int((n > 0).sum())
     l0 = mean_of("l0", check, sums.n_active.astype(np.float64), n)
     most = int(sums.n_active_most.max())
@@ -168,7 +180,14 @@ def sparsity(losses: TextLosses, *, recorded_l0: float | None = None, k: int | N
     )
 
 
-def lambada(losses: ItemLosses, *, n_training_context_tokens: int | None = None) -> tuple[Reading, ...]:
+def distinct(n_copies: int) -> tuple[Reading, ...]:
+    """How many other SAEs of the release have the same weights."""
+    return (counted("copies", checks.DISTINCT, n_copies, 1),)
+
+
+def lambada(
+    losses: ItemLosses, *, n_training_context_tokens: int | None = None, n_listed: int | None = None
+) -> tuple[Reading, ...]:
     """
     The share of passages whose last word is predicted, clean and spliced, on the same passages.
 
@@ -179,7 +198,8 @@ def lambada(losses: ItemLosses, *, n_training_context_tokens: int | None = None)
     tokens that are more probable than the right one; of a word of several tokens the largest of their ranks, each given
     the true tokens before it, so that a word is right where its rank is 1 (but for ties). Ranks have no mean worth
     having, so what is given is the mean of 1 / rank. Within and beyond: passages whose word is predicted from at most,
-    and from more than, *n_training_context_tokens* (None: unknown). Lost and won: shares of all passages.
+    and from more than, *n_training_context_tokens* (None: unknown). Lost and won: shares of all passages. *n_listed*:
+    passages of the whole list, of which these are the first (None: unknown).
     """
     check = checks.LAMBADA
     clean, spliced = losses.clean_logprob_nats, losses.spliced_logprob_nats
@@ -188,23 +208,23 @@ def lambada(losses: ItemLosses, *, n_training_context_tokens: int | None = None)
             where = f"the {name} of item {losses.items[row]} is {values[row]}"
             return all_not_finite(check, where)
     return (
-        share_of("accuracy_clean", losses.clean_correct),
-        share_of("accuracy_spliced", losses.spliced_correct),
-        paired_drop("accuracy_drop", losses.clean_correct, losses.spliced_correct),
+        share_of("accuracy_clean", losses.clean_correct, n_listed),
+        share_of("accuracy_spliced", losses.spliced_correct, n_listed),
+        paired_drop("accuracy_drop", losses.clean_correct, losses.spliced_correct, n_listed),
         exp_of_mean("perplexity_clean", check, -clean),
         exp_of_mean("perplexity_spliced", check, -spliced),
-        exp_of_mean("perplexity_ratio", check, clean - spliced),
+        exp_of_mean("perplexity_ratio", check, clean - spliced, best=0.0),
         mean_fraction("probability_clean", check, np.exp(clean)),
         mean_fraction("probability_spliced", check, np.exp(spliced)),
         mean_fraction("reciprocal_rank_clean", check, 1 / losses.clean_rank),
         mean_fraction("reciprocal_rank_spliced", check, 1 / losses.spliced_rank),
-        *_by_length(losses, n_training_context_tokens),
-        share_of("answers_lost", losses.clean_correct & ~losses.spliced_correct),
-        share_of("answers_won", ~losses.clean_correct & losses.spliced_correct),
+        *_by_length(losses, n_training_context_tokens, n_listed),
+        share_of("answers_lost", losses.clean_correct & ~losses.spliced_correct, n_listed),
+        share_of("answers_won", ~losses.clean_correct & losses.spliced_correct, n_listed),
     )
 
 
-def _by_length(losses: ItemLosses, n_training: int | None) -> Iterator[Reading]:
+def _by_length(losses: ItemLosses, n_training: int | None, n_listed: int | None) -> Iterator[Reading]:
     """Clean accuracy and its drop, over the passages within the training context and over those beyond."""
     for place in ("within", "beyond"):
         measures = (f"accuracy_clean_{place}", f"accuracy_drop_{place}")
@@ -217,8 +237,9 @@ def _by_length(losses: ItemLosses, n_training: int | None) -> Iterator[Reading]:
             yield from (NotMeasured(measure=m, reason=reason) for m in measures)
             continue
         clean, spliced = losses.clean_correct[chosen], losses.spliced_correct[chosen]
-        yield share_of(measures[0], clean)
-        yield paired_drop(measures[1], clean, spliced)
+        n_alike = len(clean) if n_listed == len(chosen) else None  # of part of a list it is unknown
+        yield share_of(measures[0], clean, n_alike)
+        yield paired_drop(measures[1], clean, spliced, n_alike)
 
 
 def flips(losses: ItemLosses, texts: Iterable[ItemText]) -> tuple[Flip, ...]:
@@ -245,12 +266,13 @@ def _flip(losses: ItemLosses, row: int, text: ItemText, *, lost: bool) -> Flip:
     )
 
 
-def cbt(losses: ChoiceLosses) -> tuple[Reading, ...]:
+def cbt(losses: ChoiceLosses, *, n_listed: int | None = None) -> tuple[Reading, ...]:
     """
     The share of queries whose gap is filled rightly, clean and spliced, on the same queries.
 
     `chance` is the share that guessing gets right. `answer_logprob_drop` is what the right option loses of its
-    log-probability among the options: it moves before choices do.
+    log-probability among the options: it moves before choices do. *n_listed*: queries of the whole list, of which these
+    are the first (None: unknown).
     """
     check = checks.CBT
     clean, spliced = losses.clean_logprob_nats, losses.spliced_logprob_nats
@@ -263,11 +285,11 @@ def cbt(losses: ChoiceLosses) -> tuple[Reading, ...]:
         return all_not_measured(check, "no query")
     chance = math.fsum(1 / losses.n_options) / n
     return (
-        share_of("choice_accuracy_clean", losses.clean_correct),
-        share_of("choice_accuracy_spliced", losses.spliced_correct),
-        paired_drop("choice_accuracy_drop", losses.clean_correct, losses.spliced_correct),
+        share_of("choice_accuracy_clean", losses.clean_correct, n_listed),
+        share_of("choice_accuracy_spliced", losses.spliced_correct, n_listed),
+        paired_drop("choice_accuracy_drop", losses.clean_correct, losses.spliced_correct, n_listed),
         counted("chance", check, chance, n),
-        mean_of("answer_logprob_drop", check, clean - spliced, np.ones(n, dtype=np.int64)),
+        mean_of("answer_logprob_drop", check, clean - spliced, np.ones(n, dtype=np.int64), best=0.0),
     )
 
 
@@ -284,7 +306,14 @@ def _over(measure: str, of: Reading, recorded: float | None, reason: str) -> Rea
     unit = checks.SPARSITY.unit_of(measure)
     assert unit is not None, measure
     value, low, high = (x / recorded for x in (of.value, of.low, of.high))
-    return Estimate(measure=measure, value=value, low=low, high=high, unit=unit, n=of.n)
+    sample = replace(of.sample, bottom=of.sample.bottom * recorded) if isinstance(of.sample, Ratio) else None
+    return Estimate(measure=measure, value=value, low=low, high=high, unit=unit, n=of.n, sample=sample)
+
+
+def _of_ratio(sample: Ratio) -> tuple[float, Floats, Ratio]:
+    """Value, influence and sample of a ratio, as `estimated` takes them."""
+    value = float(sample.top.sum() / sample.bottom.sum())
+    return value, (sample.top - value * sample.bottom) / sample.bottom.mean(), sample
 
 
 def _dead(seen_active: Flags | None, n: int) -> Reading:
@@ -301,7 +330,9 @@ def _recovered(regained: Floats, lost: Floats, n_tokens: Counts) -> Reading:
     if loss.low <= 0:
         return NotMeasured(measure="ce_recovered", reason="the ablation costs nothing measurable to compare with")
     has = n_tokens > 0
-    return ratio_of("ce_recovered", checks.CE_LOSS, regained[has], lost[has])
+    n_silent = int((~has).sum())
+    sample = Ratio(top=regained[has], bottom=lost[has], best=1.0, n_silent=n_silent, has_positive_bottoms=False)
+    return ratio_of("ce_recovered", checks.CE_LOSS, regained[has], lost[has], sample)
 
 
 def why_nothing_beyond(losses: TextLosses) -> str | None:

@@ -86,13 +86,20 @@ class Thresholds:
         Raises:
             UsageError: no file has one.
         """
+        found = self.find(release, sae_id, check)
+        if found is None:
+            raise errors.no_limit(check, sae_id, self.paths)
+        return found
+
+    def find(self, release: str, sae_id: str, check: str) -> Limit | None:
+        """The limit that applies, if one is written."""
         for layers in self.files:
             for layer in layers:
                 if layer.applies(release, sae_id):
                     for limit in layer.limits:
                         if limit.check == check:
                             return limit
-        raise errors.no_limit(check, sae_id, self.paths)
+        return None
 
     def golden(self, release: str, sae_id: str) -> Golden | None:
         """The golden prompts that apply, found like a limit; most SAEs have none."""
@@ -110,6 +117,19 @@ def limit_of(golden: Golden) -> Limit:
         unit="tolerance",
         source="; ".join(dict.fromkeys(prompt.source for prompt in golden.prompts)),
         where=golden.where,
+    )
+
+
+def no_copies() -> Limit:
+    """That no two SAEs of a release have the same weights; there is no release in which that is meant."""
+    return Limit(
+        check=checks.DISTINCT.name,
+        measure="copies",
+        kind="max",
+        value=0.0,
+        unit="SAEs",
+        source="a release was published with one SAE's weights in two places",
+        where="the check",
     )
 
 

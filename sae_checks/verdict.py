@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
-from sae_checks import checks
+from sae_checks import checks, sequential
+from sae_checks.sequential import N_LEAST, Budget, Decision
 from sae_checks.stats import Estimate, NotFinite, NotMeasured, Reading
 from sae_checks.thresholds import Limit
 
-Outcome = Literal["passed", "failed", "inconclusive", "not_measured", "error"]
-
-N_LEAST = 8
-"""Sequences or items below which no check is decided."""
+Outcome = Literal["passed", "failed", "inconclusive", "not_measured", "reported", "error"]
 
 N_NATS_BELOW_CLEAN = 0.01
 """Nats per token by which a splice may seem to help before the measurement is doubted. In aggregate a reconstruction
@@ -32,40 +30,68 @@ class Verdict:
     outcome: Outcome
     reason: str
     """one line: measure, value, interval, n and limit, or why there is none."""
-    limit: Limit
+    limit: Limit | None
     estimates: tuple[Estimate, ...]
+    """without their samples."""
+    decision: Decision | None
+    """None: what is limited was counted, is exact, or was not measured."""
 
 
-def judge(readings: Sequence[Reading], limit: Limit) -> Verdict:
+def judge(readings: Sequence[Reading], limit: Limit | None, budget: Budget) -> Verdict:
     """
-    Whether the limited measure is within *limit*.
+    Whether the limited measure is within *limit*, as far as *budget* can tell; without one what was measured is told.
 
     In this order: anything not finite fails; so does what cannot be right (a splice that helps, more latents than a
-    TopK SAE's k, an L0 far from the recorded one); a limited measure that was not measured is not judged; fewer than
-    N_LEAST sequences or items are inconclusive; then `value <= limit` (or >=) decides, and an interval that holds the
-    limit is said in the reason. A drop in accuracy is only judged where the clean accuracy leaves room to exceed it. An
-    exact check is decided by its value, however few there are.
+    TopK SAE's k, an L0 far from the recorded one), if it is seen by the look that decided; a limited measure that was
+    not measured is not judged, nor a drop in accuracy where the clean accuracy leaves no room to exceed the limit; then
+    `sequential.decide` decides on the sample behind the measure.
+
+    What has no sample is decided by its value. Golden prompts are all there are. The most latents of a token, the dead
+    latents and the like are counted, not estimated. The usable context is the last position at which a curve is within
+    a limit: its bounds are pointwise, and it is no mean over sequences that a sequential test could follow. So its
+    verdict promises no error rate, and below N_LEAST sequences it is inconclusive.
     """
+    decision = None
+    if (fault := _not_finite(readings)) is None:
+        decision = _decision(readings, limit, budget)
+        fault = _cannot_be_right(readings, budget, decision.n_used if decision is not None else None)
+    outcome, reason = _decided(readings, limit, decision, budget)
+    if fault is not None:
+        outcome, reason = "failed", fault
+    return Verdict(
+        outcome=outcome,
+        reason=reason,
+        limit=limit,
+        estimates=tuple(replace(r, sample=None) for r in readings if isinstance(r, Estimate) and _finite(r)),
+        decision=decision if decision is not None and decision.outcome == outcome else None,
+    )
 
-    def verdict(outcome: Outcome, reason: str) -> Verdict:
-        estimates = tuple(r for r in readings if isinstance(r, Estimate) and _finite(r))
-        return Verdict(outcome=outcome, reason=reason, limit=limit, estimates=estimates)
 
-    if reason := _not_finite(readings) or _cannot_be_right(readings):
-        return verdict("failed", reason)
+def _decision(readings: Sequence[Reading], limit: Limit | None, budget: Budget) -> Decision | None:
+    limited = next((r for r in readings if limit is not None and r.measure == limit.measure), None)
+    if limit is None or not isinstance(limited, Estimate) or limited.sample is None:
+        return None
+    return sequential.decide(limited.sample, limit, budget)
+
+
+def _decided(
+    readings: Sequence[Reading], limit: Limit | None, decision: Decision | None, budget: Budget
+) -> tuple[Outcome, str]:
+    if limit is None:
+        known = [spoken(r) for r in readings if isinstance(r, Estimate)]
+        why = [r.reason for r in readings if isinstance(r, NotMeasured)]
+        return ("reported", f"no limit is written: {', '.join(known[-2:])}") if known else ("not_measured", why[0])
     limited = next(r for r in readings if r.measure == limit.measure)
     if isinstance(limited, NotMeasured):
-        return verdict("not_measured", limited.reason)
+        return "not_measured", limited.reason
     assert isinstance(limited, Estimate)
     if reason := _no_room_to_fail(readings, limit):
-        return verdict("not_measured", reason)
-    is_exact = checks.named(limit.check).is_exact
-    if limited.n < N_LEAST and not is_exact:
-        return verdict("inconclusive", f"{spoken(limited)}: fewer than {N_LEAST}; limit {limit}")
-    reason = f"{spoken(limited)}, limit {limit}"
-    if limited.low <= limit.value <= limited.high and not is_exact:
-        reason += " (the interval holds the limit: more sequences or items would settle it)"
-    return verdict("passed" if limit.allows(limited.value) else "failed", reason)
+        return "not_measured", reason
+    if decision is not None:
+        return decision.outcome, _told(limited, decision, limit, budget)
+    if limited.n < N_LEAST and not checks.named(limit.check).is_exact:
+        return "inconclusive", f"{spoken(limited)}: fewer than {N_LEAST} decide nothing; limit {limit}"
+    return "passed" if limit.allows(limited.value) else "failed", f"{spoken(limited)}, limit {limit}"
 
 
 def _finite(estimate: Estimate) -> bool:
@@ -78,6 +104,32 @@ def spoken(estimate: Estimate) -> str:
     return f"{estimate.measure} {value} [{low}, {high}] {estimate.unit} (n = {estimate.n})"
 
 
+def _told(limited: Estimate, decision: Decision, limit: Limit, budget: Budget) -> str:
+    """`ce_increase 0.052 [0.041, 0.11] nats/token (n = 40, worst 0.2, skewness 0.7), limit ...`, what is missing."""
+    low = "-inf" if decision.low is None else f"{decision.low:.4g}"
+    high = "inf" if decision.high is None else f"{decision.high:.4g}"
+    seen = f"n = {decision.n_used}, worst {decision.worst:.4g}, skewness {decision.skewness:.2g}"
+    told = f"{limited.measure} {decision.value:.4g} [{low}, {high}] {limited.unit} ({seen}), limit {limit}"
+    if decision.outcome == "inconclusive":
+        return f"{told}: {_missing(decision, limit, budget)}"
+    if limited.n > decision.n_used:
+        told += f"; all {limited.n}: {limited.value:.4g} [{limited.low:.4g}, {limited.high:.4g}]"
+        if limit.allows(limited.value) != (decision.outcome == "passed"):
+            told += ", on the other side of the limit: the first look that decides is final"
+    return told
+
+
+def _missing(decision: Decision, limit: Limit, budget: Budget) -> str:
+    n = decision.n_used
+    if n < N_LEAST:
+        return f"fewer than {N_LEAST} decide nothing"
+    if limit.allows(decision.value) and n < budget.n_least_to_pass:
+        return f"fewer than {budget.n_least_to_pass} cannot pass"
+    if decision.n_needed is None:
+        return "the value is the limit, and no number of sequences would tell them apart"
+    return f"the interval holds the limit; about {max(decision.n_needed, n + 1)} like these would settle it"
+
+
 def _not_finite(readings: Sequence[Reading]) -> str | None:
     for reading in readings:
         if isinstance(reading, NotFinite):
@@ -87,20 +139,32 @@ def _not_finite(readings: Sequence[Reading]) -> str | None:
     return None
 
 
-def _cannot_be_right(readings: Sequence[Reading]) -> str | None:
+def _cannot_be_right(readings: Sequence[Reading], budget: Budget, n_used: int | None) -> str | None:
     """What says that the measurement or the loading is wrong, be the limited measure as good as it may."""
     estimates = {r.measure: r for r in readings if isinstance(r, Estimate)}
     increase, most, ratio = (estimates.get(m) for m in ("ce_increase", "l0_max_of_k", "l0_ratio"))
-    if increase is not None and increase.n >= N_LEAST and increase.high < -N_NATS_BELOW_CLEAN:
+    if increase is not None and _is_beyond(increase, checks.CE_LOSS, "min", -N_NATS_BELOW_CLEAN, budget, n_used):
         return (
             f"{spoken(increase)}: the model predicts better with the splice than without. Either clean and spliced are "
             "not paired, or this text is foreign to the model; neither is a pass"
         )
     if most is not None and most.value > 1:
         return f"{spoken(most)}: a token has more active latents than this TopK SAE's k; it is run as something else"
-    if ratio is not None and ratio.n >= N_LEAST and (ratio.high < L0_BAND[0] or ratio.low > L0_BAND[1]):
+    sides: tuple[tuple[Literal["max", "min"], float], ...] = (("min", L0_BAND[0]), ("max", L0_BAND[1]))
+    if ratio is not None and any(_is_beyond(ratio, checks.SPARSITY, *side, budget, n_used) for side in sides):
         return f"{spoken(ratio)}: L0 is far from the one recorded for this SAE ({L0_BAND[0]:g} to {L0_BAND[1]:g} of it)"
     return None
+
+
+def _is_beyond(  # noqa: PLR0917 -- the middle three are one limit
+    of: Estimate, check: checks.Check, kind: Literal["max", "min"], value: float, budget: Budget, n_used: int | None
+) -> bool:
+    """Whether *of* would have failed such a limit by the look at *n_used*; None: by the last."""
+    if of.sample is None:
+        return False
+    bound = Limit(check=check.name, measure=of.measure, kind=kind, value=value, unit=of.unit, source="", where="")
+    found = sequential.decide(of.sample, bound, budget)
+    return found.outcome == "failed" and (n_used is None or found.n_used <= n_used)
 
 
 def _no_room_to_fail(readings: Sequence[Reading], limit: Limit) -> str | None:

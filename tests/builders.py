@@ -10,6 +10,8 @@ from safetensors.numpy import save_file
 
 from sae_checks import checks
 from sae_checks.losses import ByPosition, ChoiceLosses, ItemLosses, RatioSums, Reconstructions, Span, TextLosses
+from sae_checks.samples import Ratio
+from sae_checks.sequential import Budget
 from sae_checks.stats import Estimate
 from sae_checks.thresholds import Limit
 
@@ -274,3 +276,18 @@ def estimate(measure: str, value: float, low: float | None = None, high: float |
         unit=unit,
         n=n,
     )
+
+
+BUDGET = Budget(n_planned=256, n_most=256, n_checks=31)
+
+
+def sampled(measure: str, values: Sequence[float], *, best: float | None = 0.0, **numbers: float) -> Estimate:
+    """An estimate behind which there is a sample: the mean of *values*, one per sequence."""
+    tops = floats(values)
+    found = estimate(measure, float(tops.mean()), n=len(tops), **numbers)
+    return replace(found, sample=Ratio(top=tops, bottom=np.ones(len(tops)), best=best))
+
+
+def around(value: float, width: float, n: int) -> list[float]:
+    """*n* numbers whose mean is *value* and whose distance from it is *width*."""
+    return [value + (width if i % 2 else -width) for i in range(n)]

@@ -16,6 +16,7 @@ from sae_checks.plugin.asking import settle
 from sae_checks.plugin.judging import judge
 from sae_checks.plugin.state import Asked
 from sae_checks.sae import Reconstruction
+from sae_checks.sequential import Budget
 
 pytestmark = pytest.mark.slow
 
@@ -224,6 +225,7 @@ class BreaksFrom:
 def broken_from():
     """By the position an SAE breaks at: verdicts on loss, long and usable context, by the demo's limits."""
     asked = settle(Options(release="demo", n_sequences=16, device="cpu"))
+    budget = Budget(n_planned=16, n_most=16, n_checks=asked.plan.n_checks)
     executor = LocalExecutor(asked.plan, lambda *_: None)
     ready = executor._saes.get(HOOKS[1])
     model, corpus = ready.model, executor._corpus("text", ready).sequences
@@ -238,7 +240,7 @@ def broken_from():
             "long_context": stats.long_context(losses),
             "usable_context": curves.usable_context(losses, asked.limits[HOOKS[1], "ce_loss"].value),
         }
-        found[position] = {n: verdict.judge(rows, asked.limits[HOOKS[1], n]) for n, rows in readings.items()}
+        found[position] = {n: verdict.judge(rows, asked.limits[HOOKS[1], n], budget) for n, rows in readings.items()}
     return found
 
 

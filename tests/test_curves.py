@@ -13,6 +13,7 @@ from strategies import rates
 
 from sae_checks import checks, curves, estimates
 from sae_checks.estimates import Estimate, NotFinite, NotMeasured
+from sae_checks.samples import Ratio
 
 LIMIT = 0.1
 
@@ -59,7 +60,7 @@ def test_an_interval_at_a_position_is_that_of_a_ratio(of_sequences):
     """From five sums: the value and the interval that the ratio has with every sequence at hand."""
     band = curves._band(ratio_sums([of_sequences]))
     top, bottom = np.array(of_sequences).T
-    whole = estimates.ratio_of("ce_increase", checks.CE_LOSS, top, bottom)
+    whole = estimates.ratio_of("ce_increase", checks.CE_LOSS, top, bottom, Ratio(top=top, bottom=bottom))
     scale = 1 + abs(whole.value)
     assert band.value[0] == pytest.approx(whole.value, abs=1e-9)
     assert (band.high[0] - band.low[0]) ** 2 == pytest.approx((whole.high - whole.low) ** 2, rel=1e-6, abs=1e-9 * scale)

@@ -5,7 +5,7 @@ import string
 
 import numpy as np
 import pytest
-from builders import item_losses
+from builders import BUDGET, item_losses
 from hypothesis import given
 from hypothesis import strategies as st
 from test_corpora import BOS, LetterTokenizer, WordTokenizer
@@ -157,7 +157,7 @@ def test_an_answer_that_cannot_be_scored_is_an_error(text, answer, bos, n_contex
 def judged(*answers):
     found = tuple(comparison.Answer(known=known, clean=clean, spliced=spliced) for known, clean, spliced in answers)
     limit = thresholds.limit_of(golden(*(known for known, _, _ in answers)))
-    return verdict.judge(comparison.readings(found), limit)
+    return verdict.judge(comparison.readings(found), limit, BUDGET)
 
 
 shares = st.floats(0, 1)

@@ -12,6 +12,7 @@ from sae_checks import errors, options
 
 COUNTS = {
     "sae_sequences": ("n_sequences", 1),
+    "sae_max_sequences": ("n_most_sequences", 256),
     "sae_context": ("n_context_tokens", 2),
     "sae_items": ("n_items", 1),
     "sae_queries": ("n_queries", 1),
@@ -53,7 +54,9 @@ def test_every_option_is_parsed():
         "sae_corpus": "c.txt",
         "sae_lambada": "l.jsonl",
         "sae_cbt": ":NE",
+        "sae_profile": "full",
         "sae_sequences": "3",
+        "sae_max_sequences": "4",
         "sae_context": "5",
         "sae_items": "7",
         "sae_queries": "8",
@@ -79,7 +82,9 @@ def test_every_option_is_parsed():
         corpus="c.txt",
         lambada="l.jsonl",
         cbt=":NE",
+        profile="full",
         n_sequences=3,
+        n_most_sequences=4,
         n_context_tokens=5,
         n_items=7,
         n_queries=8,
@@ -166,7 +171,7 @@ def test_what_is_no_whole_number_is_refused(key, text):
         parsed(**{key: text or " "})
 
 
-@pytest.mark.parametrize("text", ["1e3", "2.0", "", "0x10", "ten", "nan", "1,000", "9" * 5000])
+@pytest.mark.parametrize("text", ["1e3", "2.0", " ", "0x10", "ten", "nan", "1,000", "9" * 5000])
 def test_numbers_in_other_forms_are_refused(text):
     """Only plain whole numbers: no exponent, no point, no prefix, nothing too long to be meant."""
     with pytest.raises(errors.UsageError, match="--sae-sequences "):
@@ -244,3 +249,30 @@ def test_the_home_folder_of_nobody_is_refused(key):
     """A home folder that cannot be found is a value that cannot be used, said by its flag."""
     with pytest.raises(errors.UsageError, match=f"--{key.replace('_', '-')} "):
         parsed(**{key: "~no-such-user-here/file"})
+
+
+@pytest.mark.parametrize(
+    ("asked", "sizes"),
+    [
+        ({}, (256, 1000, 200)),
+        ({"sae_profile": "full"}, (256, 1000, 200)),
+        ({"sae_profile": "smoke"}, (64, 250, 50)),
+        ({"sae_profile": "smoke", "sae_sequences": "16", "sae_items": "9", "sae_queries": "8"}, (16, 9, 8)),
+    ],
+)
+def test_a_profile_sets_what_was_not_asked_for(asked, sizes):
+    """Smoke takes a quarter of everything; a size that was asked for stands."""
+    found = parsed(**asked)
+    assert (found.n_sequences, found.n_items, found.n_queries) == sizes
+    assert found.profile == asked.get("sae_profile", "release")
+
+
+def test_an_extension_extends():
+    """No more sequences than planned is no extension, and fewer is a mistake."""
+    assert parsed(sae_max_sequences="256").n_most_sequences == 256
+    assert parsed(sae_profile="smoke", sae_max_sequences="64").n_most_sequences == 64
+    for asked in ({"sae_max_sequences": "255"}, {"sae_sequences": "512", "sae_max_sequences": "256"}):
+        with pytest.raises(errors.UsageError, match="--sae-max-sequences "):
+            parsed(**asked)
+    with pytest.raises(errors.UsageError, match="--sae-profile "):
+        parsed(sae_profile="quick")

@@ -1,7 +1,7 @@
 """What is printed at the end of a run: the table, the complaints, the tally."""
 
 import pytest
-from builders import estimate, limit
+from builders import BUDGET, around, estimate, limit, sampled
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from strategies import results
@@ -82,12 +82,12 @@ def test_a_table_of_nothing_is_a_head():
 def test_a_complaint_says_value_interval_limit_and_where():
     """All that is needed to look it up, from the verdict on."""
     of_check = limit(value=0.3, source="measured in May", where="own.toml [default.ce_loss]")
-    found = verdict.judge((estimate("ce_increase", 0.4, 0.35, 0.45, 99),), of_check)
+    found = verdict.judge((sampled("ce_increase", around(0.4, 0.05, 256)),), of_check, BUDGET)
     told = "\n".join(terminal.complaint(result("blocks.2", outcome=found.outcome, reason=found.reason, limit=of_check)))
     for part in (
         "FAILED: ce_loss of blocks.2",
-        "0.4 [0.35, 0.45] nats/token",
-        "n = 99",
+        "ce_increase 0.4 [0.3",
+        "] nats/token (n = 16, worst 0.45, skewness 0), limit",
         "<= 0.3",
         "own.toml [default.ce_loss]",
         "measured in May",

@@ -91,6 +91,7 @@ def make(plan: Plan, model: ModelPlace, kind: str, tokenizer: Tokenizer, *, prep
         n_scored_tokens=int(sequences.scored.sum()),
         n_context_tokens=source.n_context_tokens,
         n_cut=sequences.n_cut,
+        n_listed=len(content) if source.place.path is not None or len(content) < source.n_read else None,
     )
     return Corpus(sequences=sequences, facts=facts, texts=content if kind == "lambada" else ())
 

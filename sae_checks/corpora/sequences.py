@@ -51,6 +51,20 @@ class Sequences:
     n_cut: int
     """sequences that lost tokens to the context."""
 
+    def first(self, n_sequences: int, n_positions: int) -> Sequences:
+        """The first *n_sequences*, cut so that predictions at the first *n_positions* can still be scored."""
+        n_tokens = n_positions + 1  # what the last of them predicts
+        scored = self.scored[:n_sequences, :n_tokens].copy()
+        scored[:, n_positions:] = False
+        return Sequences(
+            tokens=self.tokens[:n_sequences, :n_tokens],
+            lengths=np.minimum(self.lengths[:n_sequences], n_tokens),
+            replaced=self.replaced[:n_sequences, :n_tokens],
+            scored=scored,
+            rows=self.rows[:n_sequences],
+            n_cut=self.n_cut,
+        )
+
     @property
     def fingerprint(self) -> str:
         """

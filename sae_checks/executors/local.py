@@ -12,11 +12,13 @@ from sae_checks import choices, errors, measure, sae
 from sae_checks.corpora import corpus, golden
 from sae_checks.corpora.corpus import Corpus
 from sae_checks.executors.ready import Ready, ReadySaes
+from sae_checks.executors.studies import Studied, Studies, Wanted
 from sae_checks.golden import Golden
 from sae_checks.losses import ChoiceLosses, ItemLosses, ItemText, TextLosses
 from sae_checks.model.interface import LanguageModel, instead
 from sae_checks.plan import Plan
 from sae_checks.provenance import Provenance
+from sae_checks.scoring import Fault
 from sae_checks.splice import splice
 
 N_CHARACTERS_SHOWN = 200
@@ -53,6 +55,7 @@ class LocalExecutor:
         self._text: dict[str, Measured[TextLosses] | errors.SaeChecksError] = {}
         self._items: dict[str, Measured[ItemLosses] | errors.SaeChecksError] = {}
         self._choices: dict[str, Measured[ChoiceLosses] | errors.SaeChecksError] = {}
+        self._studies = Studies(plan, self._saes, self._corpus, progress)
 
     def text(self, sae_id: str, together: Collection[str]) -> Measured[TextLosses]:
         """
@@ -86,11 +89,26 @@ class LocalExecutor:
             (losses,) = measure.measure_items(model, [ready.sae], sequences, n_batch_tokens=n_batch, progress=_silent)
         except RuntimeError as problem:
             raise errors.MeasuringError(str(problem)) from None
-        if isinstance(losses, measure.Fault):
+        if isinstance(losses, Fault):
             raise errors.SaeError(losses.problem)
         facts = golden.facts(known, sequences, n_context_tokens=n_context)
         made_of = Provenance(sae=sae.facts(ready.described, ready.sae), model=model.facts, corpus=facts)
         return Measured(losses=losses, provenance=made_of)
+
+    def study(self, wanted: Wanted, together: Collection[Wanted]) -> Studied:
+        """A study of one SAE or stack, on few sequences of the same corpora; raises like `text`."""
+        return self._studies.get(wanted, together)
+
+    def copies(self, sae_id: str) -> tuple[str, ...]:
+        """
+        The other SAEs of the release whose weights are the same, number by number.
+
+        Raises:
+            SaeError: this SAE cannot be loaded.
+            MeasuringError: its model cannot be.
+        """
+        own = self._saes.get(sae_id).sae.fingerprint
+        return tuple(r.sae.sae_id for r in self._saes.sound() if r.sae.sae_id != sae_id and r.sae.fingerprint == own)
 
     def spliced_forward(self, sae_id: str) -> Callable[[], None]:
         """What a benchmark times: encode, decode and resume the model, on the first sequences of the plan."""
@@ -114,7 +132,7 @@ class LocalExecutor:
         self,
         kind: str,
         into: dict[str, Measured[Losses] | errors.SaeChecksError],
-        run: Callable[..., tuple[Losses | measure.Fault, ...]],
+        run: Callable[..., tuple[Losses | Fault, ...]],
         sae_id: str,
         together: Collection[str],
     ) -> None:
@@ -135,7 +153,7 @@ class LocalExecutor:
                 into.update(dict.fromkeys((r.sae.sae_id for r in group), errors.MeasuringError(str(problem))))
 
     def _measure_group(
-        self, kind: str, run: Callable[..., tuple[Losses | measure.Fault, ...]], group: list[Ready]
+        self, kind: str, run: Callable[..., tuple[Losses | Fault, ...]], group: list[Ready]
     ) -> dict[str, Measured[Losses] | errors.SaeChecksError]:  # a dict: rows of one of this class's own
         """*group*, whose SAEs share model and corpus."""
         model, measured_on = group[0].model, self._corpus(kind, group[0])
@@ -148,7 +166,7 @@ class LocalExecutor:
         )
         found: dict[str, Measured[Losses] | errors.SaeChecksError] = {}
         for ready, losses in zip(group, measured, strict=True):
-            if isinstance(losses, measure.Fault):
+            if isinstance(losses, Fault):
                 found[ready.sae.sae_id] = errors.SaeError(losses.problem)
                 continue
             facts = sae.facts(ready.described, ready.sae)

@@ -14,7 +14,7 @@ import pytest
 from sae_checks import checks, errors, hub, options, plan, release, thresholds
 from sae_checks.corpora import files
 from sae_checks.plugin.reporting import Reporter
-from sae_checks.plugin.state import ASKED, GATE, GATE_ID, HUB_PROBLEM, LEDGER, Asked, Ledger
+from sae_checks.plugin.state import ASKED, GATE, GATE_ID, HUB_PROBLEM, LEDGER, Asked, Cell, Ledger
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -120,15 +120,10 @@ def settle(asked: options.Options) -> Asked:
         allow_pickle=asked.allow_pickle,
     )
     limits = thresholds.load(asked.thresholds)
-    by_cell = {
-        (sae_id, check.name): limits.limit(found.name, sae_id, check.name)
-        for sae_id in found.sae_ids
-        for check in checks.CHECKS
-        if not check.is_exact
-    }
-    golden = {sae_id: known for sae_id in found.sae_ids if (known := limits.golden(found.name, sae_id)) is not None}
-    by_cell |= {(sae_id, checks.GOLDEN.name): thresholds.limit_of(known) for sae_id, known in golden.items()}
     settled = plan.make(asked, found)
+    golden = {sae_id: known for sae_id in found.sae_ids if (known := limits.golden(found.name, sae_id)) is not None}
+    by_cell = _limits(settled, limits)
+    by_cell |= {(sae_id, checks.GOLDEN.name): thresholds.limit_of(known) for sae_id, known in golden.items()}
     if settled.corpus.path is not None:
         files.read_documents(settled.corpus.path)
     if settled.lambada is not None and settled.lambada.path is not None:
@@ -137,6 +132,20 @@ def settle(asked: options.Options) -> Asked:
         files.read_queries(settled.cbt.path)
     _check_device(asked.device)
     return Asked(plan=settled, limits=by_cell, golden=golden)
+
+
+def _limits(settled: plan.Plan, limits: thresholds.Thresholds) -> dict[Cell, thresholds.Limit | None]:
+    """The limit of every check of every SAE and stack; golden prompts bring their own."""
+    found = settled.release
+    subjects = {"sae": found.sae_ids, "stack": tuple(stack.stack_id for stack in settled.stacks)}
+    by_cell: dict[Cell, thresholds.Limit | None] = {}
+    for check in checks.CHECKS:
+        for subject in subjects[check.of] if not check.is_exact else ():
+            look_up = limits.find if check.is_optional else limits.limit
+            by_cell[subject, check.name] = look_up(found.name, subject, check.name)
+    if len(found.sae_ids) > 1:
+        by_cell |= {(sae_id, checks.DISTINCT.name): thresholds.no_copies() for sae_id in found.sae_ids}
+    return by_cell
 
 
 def _check_device(device: str) -> None:

@@ -70,8 +70,9 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if asked is None:
         raise pytest.Collector.CollectError(str(errors.release_not_given([metafunc.definition.nodeid])))
     check = metafunc.definition.get_closest_marker("sae_check")
-    sae_ids = [s for s in asked.plan.release.sae_ids if check is None or (s, check.args[0]) in asked.limits]
-    metafunc.parametrize("sae_id", sae_ids, scope="session", ids=param_id)
+    subjects = asked.plan.subjects if check is not None else asked.plan.release.sae_ids
+    asked_of = [subject for subject in subjects if check is None or (subject, check.args[0]) in asked.limits]
+    metafunc.parametrize("sae_id", asked_of, scope="session", ids=param_id)
 
 
 @pytest.hookimpl(trylast=True)  # behind pytest's own reordering by SAE

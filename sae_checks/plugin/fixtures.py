@@ -29,7 +29,7 @@ class Judgement:
         """Fail unless passed; skip what was not measured."""
         from sae_checks.report.terminal import complaint
 
-        if self.result.outcome == "not_measured":
+        if self.result.outcome in ("not_measured", "reported"):
             pytest.skip(self.result.reason)
         if self.result.outcome != "passed":
             pytest.fail("\n".join(complaint(self.result)), pytrace=False)
@@ -43,8 +43,13 @@ def sae_judgement(request: pytest.FixtureRequest, sae_id: str) -> Judgement:
     marker = request.node.get_closest_marker("sae_check")
     check = checks.named(marker.args[0])
     asked = request.config.stash[ASKED]
-    together = sharing.measured_together(request.config, sae_id, judging.checks_of_one_pass(check))
-    result = judging.judge(_executor(request.config), asked, sae_id, check, together)
+    executor, config = _executor(request.config), request.config
+    if check.name in judging.STUDIES:
+        cells = sharing.studied_together(config, sae_id, judging.checks_of_one_pass(check))
+        result = judging.judge_study(executor, asked, sae_id, check, cells)
+    else:
+        together = sharing.measured_together(config, sae_id, judging.checks_of_one_pass(check))
+        result = judging.judge(executor, asked, sae_id, check, together)
     request.node.stash[RESULT] = result
     request.node.user_properties.extend(judging.properties(result))
     if result.outcome == "error":

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from sae_checks.plugin.state import ASKED, HUB_PROBLEM, LEDGER, cell_of
+from sae_checks.plugin.state import ASKED, HUB_PROBLEM, LEDGER, Cell, cell_of
 
 # Any below: pytest-xdist is optional, and so are its types.
 
@@ -32,12 +32,12 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
         return None
     from xdist.scheduler import LoadScopeScheduling
 
-    sae_ids = asked.plan.release.sae_ids
+    sae_ids, known = asked.plan.release.sae_ids, {subject for subject, _ in asked.limits}
 
     class BySae(LoadScopeScheduling):  # type: ignore[misc]  # xdist has no types
         def _split_scope(self, nodeid: str) -> str:
             cell = cell_of(nodeid)
-            if cell is None or cell[0] not in sae_ids:
+            if cell is None or cell[0] not in known:
                 return nodeid
             return f"share {share_of(cell[0], sae_ids, self.numnodes)}"
 
@@ -54,7 +54,20 @@ def pytest_xdist_node_collection_finished(node: Any, ids: list[str]) -> None:
 
 def share_of(sae_id: str, sae_ids: Collection[str], n_workers: int) -> int:
     """Which worker's share *sae_id* is: neighbours go to different workers, since early layers take longer."""
-    return list(sae_ids).index(sae_id) % max(1, n_workers)
+    return list(sae_ids).index(sae_id) % max(1, n_workers) if sae_id in sae_ids else 0  # stacks: all to one
+
+
+def studied_together(config: pytest.Config, sae_id: str, names: Collection[str]) -> tuple[Cell, ...]:
+    """The (subject, check) of this process's share that are selected of the checks *names*, in the plan's order."""
+    asked, selected = config.stash[ASKED], config.stash[LEDGER].selected
+    sae_ids = asked.plan.release.sae_ids
+    n_workers = getattr(config, "workerinput", {}).get("workercount", 1)
+    share = share_of(sae_id, sae_ids, n_workers)
+    return tuple(
+        cell
+        for cell in asked.limits
+        if cell in selected and cell[1] in names and share_of(cell[0], sae_ids, n_workers) == share
+    )
 
 
 def measured_together(config: pytest.Config, sae_id: str, names: Collection[str]) -> tuple[str, ...]:

@@ -24,7 +24,7 @@ GATE_ID = "sae_checks/gate/"
 """How node ids of the gate begin, wherever the package is installed."""
 
 Cell = tuple[str, str]
-"""(SAE id, check name)."""
+"""(id of an SAE or a stack, check name)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,8 +32,8 @@ class Asked:
     """What was asked and found good; the same in every process of a run."""
 
     plan: Plan
-    limits: dict[Cell, Limit]
-    """of every check that there is of every SAE: `golden` only of those with golden prompts."""
+    limits: dict[Cell, Limit | None]
+    """of every check that there is, of every SAE and stack; None: it is reported, and no limit is written for it."""
     golden: dict[str, Golden]
     """by SAE id."""
 

@@ -1,0 +1,158 @@
+"""The studies of a plan on demand: all that are wanted of SAEs with one model and one corpus share a clean pass."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+from sae_checks import errors, sae
+from sae_checks.corpora.corpus import Corpus
+from sae_checks.corpora.sequences import Sequences
+from sae_checks.executors.ready import Ready, ReadySaes
+from sae_checks.plan import Plan
+from sae_checks.provenance import Provenance
+from sae_checks.release import Sae
+from sae_checks.sae import LoadedSae
+from sae_checks.scoring import Fault
+from sae_checks.studies.neighbours import Neighbours, beside
+from sae_checks.studies.propagation import Propagation
+from sae_checks.studies.random_error import RandomError
+from sae_checks.studies.run import Study, run
+from sae_checks.studies.stacked import Stacked, StackedItems
+
+Kind = Literal["propagation", "own_layer", "random_error", "stacked", "stacked_lambada"]
+Wanted = tuple[Kind, str]
+"""A study, and the SAE or stack that it is of."""
+
+N_ITEMS_PER_SEQUENCE = 4
+"""Lambada passages for a stack, for each sequence of text: only their last words are scored."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Studied:
+    """What a study measured, and what of."""
+
+    losses: Any  # Any: of the study's own kind, which its check knows
+    provenance: Provenance
+
+
+class Studies:
+    """Measures studies that are wanted together, once."""
+
+    def __init__(
+        self,
+        plan: Plan,
+        saes: ReadySaes,
+        corpus_of: Callable[[str, Ready], Corpus],
+        progress: Callable[[str, int, int], None],
+    ) -> None:
+        self._plan = plan
+        self._saes = saes
+        self._corpus_of = corpus_of
+        self._progress = progress
+        self._stacks = {stack.stack_id: stack for stack in plan.stacks}
+        self._found: dict[Wanted, Studied | errors.SaeChecksError] = {}
+
+    def get(self, wanted: Wanted, together: Collection[Wanted]) -> Studied:
+        """
+        *wanted*, measured with all of *together* that has not been.
+
+        Raises:
+            SaeError: an SAE that it needs cannot be measured.
+            MeasuringError: the model or the corpus cannot be used.
+        """
+        if wanted not in self._found:
+            self._measure([each for each in dict.fromkeys([*together, wanted]) if each not in self._found])
+        found = self._found[wanted]
+        if isinstance(found, errors.SaeChecksError):
+            raise found
+        return found
+
+    def _measure(self, wanted: list[Wanted]) -> None:
+        groups: dict[object, list[tuple[Wanted, Ready]]] = {}
+        for each in wanted:
+            try:
+                ready = self._first(each)
+                of_items = each[0] == "stacked_lambada"
+                groups.setdefault((ready.model, ready.prepends_bos, of_items), []).append((each, ready))
+            except (errors.SaeError, errors.MeasuringError) as problem:
+                self._found[each] = problem
+        for group in groups.values():
+            names = [each for each, _ in group]
+            try:
+                self._measure_group(names, group[0][1])
+            except (errors.MeasuringError, RuntimeError) as problem:  # torch's errors, out of memory included
+                self._found.update(dict.fromkeys(names, errors.MeasuringError(str(problem))))
+
+    def _measure_group(self, wanted: list[Wanted], one: Ready) -> None:
+        of_items = wanted[0][0] == "stacked_lambada"
+        corpus = self._corpus_of("lambada" if of_items else "text", one)
+        sequences = self._few(corpus.sequences, of_items=of_items)
+        studies: list[Study[Any]] = []
+        made: list[Wanted] = []
+        for each in wanted:
+            try:
+                studies.append(self._study(each, sequences, one))
+                made.append(each)
+            except errors.SaeError as problem:
+                self._found[each] = problem
+        losses = run(
+            one.model,
+            studies,
+            sequences,
+            n_batch_tokens=self._plan.options.n_batch_tokens,
+            progress=lambda done, total: self._progress("studies", done, total),
+        )
+        facts = replace(
+            corpus.facts,
+            fingerprint=sequences.fingerprint,
+            n_sequences=len(sequences.rows),
+            n_scored_tokens=int(sequences.scored.sum()),
+            n_context_tokens=int(sequences.tokens.shape[1]),
+        )
+        for each, found in zip(made, losses, strict=True):
+            if isinstance(found, Fault):
+                self._found[each] = errors.SaeError(found.problem)
+                continue
+            ready = None if each[1] in self._stacks else self._saes.get(each[1])
+            of_sae = None if ready is None else sae.facts(ready.described, ready.sae)
+            self._found[each] = Studied(
+                losses=found, provenance=Provenance(sae=of_sae, model=one.model.facts, corpus=facts)
+            )
+
+    def _few(self, sequences: Sequences, *, of_items: bool) -> Sequences:
+        n = self._plan.options.n_study_sequences
+        n_positions = int(sequences.tokens.shape[1])
+        if of_items:
+            return sequences.first(n * N_ITEMS_PER_SEQUENCE, n_positions)
+        known = [s.n_training_context_tokens for s in self._plan.release.saes if isinstance(s, Sae)]
+        longest = max((n_positions if context is None else context for context in known), default=n_positions)
+        return sequences.first(n, min(n_positions, longest))
+
+    def _study(self, wanted: Wanted, sequences: Sequences, one: Ready) -> Study[Any]:
+        kind, subject = wanted
+        if kind in ("stacked", "stacked_lambada"):
+            members = [self._saes.get(sae_id).sae for sae_id in self._stacks[subject].sae_ids]
+            return Stacked(members, sequences) if kind == "stacked" else StackedItems(members, sequences)
+        spliced = self._saes.get(subject).sae
+        if kind == "propagation":
+            return Propagation(spliced, self._of_model(one), len(sequences.rows))
+        if kind == "own_layer":
+            return Neighbours(spliced, beside(spliced, one.model.facts.n_layers), sequences)
+        return RandomError(spliced, sequences, self._plan.options.seed)
+
+    def _first(self, wanted: Wanted) -> Ready:
+        """The SAE of *wanted*, or the first of its stack, all of which must share model and convention."""
+        stack = self._stacks.get(wanted[1])
+        if stack is None:
+            return self._saes.get(wanted[1])
+        members = [self._saes.get(sae_id) for sae_id in stack.sae_ids]
+        if any(m.model is not members[0].model or m.prepends_bos != members[0].prepends_bos for m in members):
+            raise errors.stack_of_several(stack.stack_id)
+        return members[0]
+
+    def _of_model(self, one: Ready) -> list[LoadedSae]:
+        """Every sound SAE of the release that shares model and convention with *one*."""
+        sound = self._saes.sound()
+        return [r.sae for r in sound if r.model is one.model and r.prepends_bos == one.prepends_bos]

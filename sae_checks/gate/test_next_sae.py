@@ -1,0 +1,15 @@
+"""
+What reaches the next SAE of the release must still be what it can explain.
+
+Explained variance of the next SAE on the activations behind the splice, against the clean ones.
+"""
+
+import pytest
+
+from sae_checks.plugin.fixtures import Judgement
+
+
+@pytest.mark.sae_check("next_sae")
+def test_next_sae(sae_judgement: Judgement) -> None:
+    """What reaches the next SAE of the release must still be what it can explain."""
+    sae_judgement.enforce()

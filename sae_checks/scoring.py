@@ -1,0 +1,126 @@
+"""Sequences in batches of like length, and what is scored of them: the same for every pass."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from sae_checks.corpora.sequences import Sequences
+from sae_checks.losses import Counts, Span
+from sae_checks.model.interface import LanguageModel
+
+N_ROWS_PER_CHUNK = 128
+
+Progress = Callable[[int, int], None]
+"""Told (tokens done, tokens in all) at the start and after every batch."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fault:
+    """Why one SAE could not be measured."""
+
+    problem: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Batch:
+    """Some sequences, cut to the longest of them."""
+
+    tokens: torch.Tensor  # (batch, seq)
+    replaced: torch.Tensor  # (batch, seq)
+    scored: torch.Tensor  # (batch, seq)
+    targets: torch.Tensor  # (rows,) the token after each scored position
+    row: Counts  # (rows,) sequence of each scored position
+    position: Counts  # (rows,)
+    sequences: Counts  # (batch,) their rows in the result
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Scores:
+    """At each scored position of a batch, in the order of `Batch.row`. All (rows,)."""
+
+    ce_nats: NDArray[np.float32]
+    kl_nats: NDArray[np.float32]
+    """from the clean model; zeros for the clean model itself."""
+    correct: NDArray[np.bool_]
+    """the target is the most probable token."""
+    rank: Counts
+    """of the target: 1 and the number of tokens that are more probable."""
+
+
+def batches(model: LanguageModel, sequences: Sequences, n_batch_tokens: int, progress: Progress) -> Iterator[Batch]:
+    order = np.argsort(-sequences.lengths, kind="stable")
+    n_all, n_done, start = int(sequences.lengths.sum()), 0, 0
+    progress(0, n_all)
+    while start < len(order):
+        n_positions = int(sequences.lengths[order[start]])
+        rows = order[start : start + max(1, n_batch_tokens // n_positions)]
+        start += len(rows)
+        yield _batch(sequences, rows, n_positions, model.device)
+        n_done += int(sequences.lengths[rows].sum())
+        progress(n_done, n_all)
+
+
+def _batch(sequences: Sequences, rows: Counts, n_positions: int, device: torch.device) -> Batch:
+    tokens = sequences.tokens[rows, :n_positions]
+    scored = sequences.scored[rows, :n_positions]
+    in_batch, position = np.nonzero(scored)
+    return Batch(
+        tokens=torch.from_numpy(tokens).to(device),
+        replaced=torch.from_numpy(sequences.replaced[rows, :n_positions]).to(device),
+        scored=torch.from_numpy(scored).to(device),
+        targets=torch.from_numpy(tokens[in_batch, position + 1]).to(device),
+        row=rows[in_batch],
+        position=position,
+        sequences=rows,
+    )
+
+
+@torch.inference_mode()
+def score(model: LanguageModel, batch: Batch, hidden: Sequence[torch.Tensor]) -> list[Scores]:
+    """Score each of *hidden* (batch, seq, d_model) where the batch is scored; the first is the clean model's."""
+    rows = [h[batch.scored] for h in hidden]  # each (rows, d_model)
+    n_rows = len(batch.targets)
+    ce, kl = (torch.empty(len(rows), n_rows) for _ in range(2))
+    correct = torch.empty(len(rows), n_rows, dtype=torch.bool)
+    rank = torch.empty(len(rows), n_rows, dtype=torch.int64)
+    for start in range(0, n_rows, N_ROWS_PER_CHUNK):
+        chunk = slice(start, min(start + N_ROWS_PER_CHUNK, n_rows))
+        targets = batch.targets[chunk]
+        clean = torch.log_softmax(model.logits(rows[0][chunk]), -1)  # (chunk, vocabulary)
+        p_clean = clean.exp()
+        for i, of_one in enumerate(rows):
+            log_p = clean if i == 0 else torch.log_softmax(model.logits(of_one[chunk]), -1)
+            of_target = log_p.gather(-1, targets[:, None])  # (chunk, 1)
+            ce[i, chunk] = -of_target[:, 0].cpu()
+            rank[i, chunk] = 1 + (log_p > of_target).sum(-1).cpu()
+            kl[i, chunk] = (p_clean * (clean - log_p)).sum(-1).cpu()
+            correct[i, chunk] = (log_p.argmax(-1) == targets).cpu()
+    return [
+        Scores(ce_nats=ce[i].numpy(), kl_nats=kl[i].numpy(), correct=correct[i].numpy(), rank=rank[i].numpy())
+        for i in range(len(rows))
+    ]
+
+
+class SpanSums:
+    """Sums over one span of positions, per sequence."""
+
+    def __init__(self, n_sequences: int) -> None:
+        self.n = np.zeros(n_sequences, dtype=np.int64)
+        self.clean, self.spliced, self.kl = (np.zeros(n_sequences) for _ in range(3))
+
+    def add(
+        self, row: Counts, clean: NDArray[np.float32], spliced: NDArray[np.float32], kl: NDArray[np.float32]
+    ) -> None:
+        n = len(self.n)
+        self.n += np.bincount(row, minlength=n)
+        self.clean += np.bincount(row, clean, n)  # float64 sums of float32 values
+        self.spliced += np.bincount(row, spliced, n)
+        self.kl += np.bincount(row, kl, n)
+
+    def span(self) -> Span:
+        return Span(n_tokens=self.n, ce_clean_nats=self.clean, ce_spliced_nats=self.spliced, kl_nats=self.kl)

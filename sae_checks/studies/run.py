@@ -1,0 +1,102 @@
+"""Several studies over the same batches: one clean pass serves them all."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol, TypeVar
+
+import numpy as np
+import torch
+
+from sae_checks import errors
+from sae_checks.corpora.sequences import Sequences
+from sae_checks.losses import Reconstructions
+from sae_checks.model.interface import CleanPass, LanguageModel
+from sae_checks.scoring import Batch, Fault, Progress, batches
+from sae_checks.splice import Splice
+
+Losses_co = TypeVar("Losses_co", covariant=True)
+
+
+class Study(Protocol[Losses_co]):
+    """Sees every batch and its clean pass, and has losses at the end."""
+
+    hooks: frozenset[str]
+    """that the clean pass must capture."""
+    n_looks: int
+    """how often it wants to see all batches: 2 where it must know something of them before it measures."""
+
+    def see(self, model: LanguageModel, batch: Batch, clean: CleanPass, look: int) -> None:
+        """Measure what it wants on *batch*; *look* counts from 0."""
+
+    def losses(self) -> Losses_co:
+        """What it measured."""
+
+
+def run(
+    model: LanguageModel,
+    studies: Sequence[Study[Losses_co]],
+    sequences: Sequences,
+    *,
+    n_batch_tokens: int,
+    progress: Progress,
+) -> list[Losses_co | Fault]:
+    """The losses of each of *studies* on *sequences*; a Fault where one failed."""
+    problems: list[str | None] = [None] * len(studies)
+    for look in range(max((study.n_looks for study in studies), default=0)):
+        first = max(study.n_looks for study in studies) - look
+        at_it = [i for i, study in enumerate(studies) if study.n_looks >= first]
+        for batch in batches(model, sequences, n_batch_tokens, progress):
+            sound = [i for i in at_it if problems[i] is None]
+            clean = model.clean(batch.tokens, frozenset().union(*(studies[i].hooks for i in sound)))
+            for i in sound:
+                try:
+                    studies[i].see(model, batch, clean, studies[i].n_looks - first)
+                except (errors.SaeChecksError, RuntimeError) as problem:  # torch's errors, out of memory included
+                    problems[i] = str(problem)
+    return [
+        study.losses() if problem is None else Fault(problem=problem)
+        for study, problem in zip(studies, problems, strict=True)
+    ]
+
+
+class ReconstructionSums:
+    """`Reconstructions`, filled batch by batch."""
+
+    def __init__(self, n_sequences: int) -> None:
+        self._n = n_sequences
+        self._counts = np.zeros((3, n_sequences), dtype=np.int64)  # tokens, active latents, most active on one
+        self._squares = np.zeros((2, n_sequences))  # error, norm
+        self._sum: np.ndarray[tuple[int, int], np.dtype[np.float64]] | None = None
+
+    def add(self, batch: Batch, made: Splice, counted: torch.Tensor) -> None:
+        """What *made* says at the positions *counted* (batch, seq)."""
+        rows = batch.sequences
+        target = torch.where(counted[..., None], made.target.double(), 0).cpu()  # (batch, seq, d_out)
+        n_active = torch.where(counted, made.n_active, 0).cpu()
+        if self._sum is None:
+            self._sum = np.zeros((self._n, target.shape[-1]))
+        self._counts[0, rows] = counted.sum(-1).cpu().numpy()
+        self._counts[1, rows] = n_active.sum(-1).numpy()
+        self._counts[2, rows] = n_active.amax(-1).numpy()
+        self._squares[0, rows] = summed(made.error_squared, counted)
+        self._squares[1, rows] = target.square().sum((-1, -2)).numpy()
+        self._sum[rows] = target.sum(-2).numpy()
+
+    def sums(self) -> Reconstructions:
+        """What was seen."""
+        assert self._sum is not None  # there is no corpus without a batch
+        n_tokens, n_active, n_most = self._counts
+        return Reconstructions(
+            n_tokens=n_tokens,
+            n_active=n_active,
+            n_active_most=n_most,
+            error_squared=self._squares[0],
+            norm_squared=self._squares[1],
+            sum=self._sum,
+        )
+
+
+def summed(values: torch.Tensor, counted: torch.Tensor) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+    """Sums of *values* (batch, seq) over the positions *counted*, per sequence, in float64."""
+    return torch.where(counted, values.double(), 0).sum(-1).cpu().numpy()
