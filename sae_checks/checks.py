@@ -194,6 +194,7 @@ STACKED_LAMBADA = Check(
         Measure(name="stack_accuracy_drop", unit="fraction"),
     ),
     of="stack",
+    is_optional=True,
 )
 GOLDEN = Check(
     name="golden",

@@ -51,6 +51,8 @@ class Downstream:
     """root of the mean |x' - x|^2 over the mean |x|^2."""
     residual_error: float
     """the same over the mean |r|^2 of the residual stream there."""
+    error_growth: float | None
+    """root of the mean |x' - x|^2 over the mean |x - x^|^2 of the splice itself; None: that is zero."""
     cosine: float
     """mean of cos(x, x')."""
     explained_variance_clean: float | None
@@ -110,7 +112,7 @@ def last_sae(losses: PropagationLosses) -> tuple[Reading, ...]:
 
 def matrix(losses: PropagationLosses) -> tuple[Downstream, ...]:
     """What the splice does at every later SAE; empty where a number is not finite, which the checks say by name."""
-    return () if _not_finite(losses) else tuple(_cell(one) for one in losses.later)
+    return () if _not_finite(losses) else tuple(_cell(one, losses.own) for one in losses.later)
 
 
 def own_layer(losses: NeighbourLosses) -> tuple[Reading, ...]:
@@ -265,14 +267,16 @@ def _explained(sums: Reconstructions) -> tuple[float, Floats, Explained] | None:
     return value, (top - value * bottom) / bottom.mean(), sample
 
 
-def _cell(one: Disturbed) -> Downstream:
-    n = one.n_tokens.sum()
+def _cell(one: Disturbed, own: Reconstructions) -> Downstream:
+    n, n_own = one.n_tokens.sum(), own.n_tokens.sum()
+    error, of_own = one.error_squared.sum() / n, own.error_squared.sum() / n_own
     before, after = _explained(one.clean), _explained(one.disturbed)
     return Downstream(
         sae_id=one.sae_id,
         hook=one.hook,
         relative_error=math.sqrt(one.error_squared.sum() / max(1e-300, one.norm_squared.sum())),
         residual_error=math.sqrt(one.error_squared.sum() / max(1e-300, one.residual_norm_squared.sum())),
+        error_growth=math.sqrt(error / of_own) if of_own > 0 else None,
         cosine=float(one.cosine.sum() / n),
         explained_variance_clean=None if before is None else before[0],
         explained_variance=None if after is None else after[0],

@@ -30,6 +30,8 @@ class RegisteredSae:
     """its folder in the repository; for some converters a file, or a layer."""
     norm_scaling_factor: float | None
     """folded into its weights where its configuration asks for one."""
+    l0: float | None = None
+    """active latents per token, as its release says; None: it does not say."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,7 +71,10 @@ def lookup(name: str) -> RegisteredRelease | None:
         conversion=entry.get("conversion_func"),
         saes=tuple(
             RegisteredSae(
-                sae_id=str(sae["id"]), path=str(sae["path"]), norm_scaling_factor=sae.get("norm_scaling_factor")
+                sae_id=str(sae["id"]),
+                path=str(sae["path"]),
+                norm_scaling_factor=sae.get("norm_scaling_factor"),
+                l0=sae.get("l0") or None,  # 0 stands for unknown, too
             )
             for sae in entry["saes"]
         ),

@@ -49,6 +49,18 @@ class Release:
         """In the release's order: by depth, then by name."""
         return tuple(sae.sae_id for sae in self.saes)
 
+    def sae(self, sae_id: str) -> Sae:
+        """
+        The one called *sae_id*.
+
+        Raises:
+            SaeError: it cannot be measured.
+        """
+        found = next(sae for sae in self.saes if sae.sae_id == sae_id)
+        if isinstance(found, BrokenSae):
+            raise errors.SaeError(found.problem)
+        return found
+
 
 def resolve(
     name: str,
@@ -126,6 +138,8 @@ def _registered(
     else:
         described = conversion.describe(entry, wanted, repo, allow_pickle=allow_pickle)
         saes = tuple(sorted(described, key=_place_in_release))
+    l0 = {sae.sae_id: sae.l0 for sae in wanted}
+    saes = tuple(replace(sae, recorded_l0=l0[sae.sae_id]) if isinstance(sae, Sae) else sae for sae in saes)
     return _of_hub(entry.name, repo, saes, model=entry.model, n_saes=len(entry.saes))
 
 

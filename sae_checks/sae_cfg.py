@@ -74,6 +74,10 @@ class Sae:
     d_sae: int
     n_training_context_tokens: int | None
     """None: the configuration does not say."""
+    k: int | None
+    """latents that a TopK or AbsTopK SAE keeps of each token; None for other architectures."""
+    recorded_l0: float | None = None
+    """active latents per token, as the registry has it; None: it does not say."""
     prepend_bos: bool | None
     """None: the configuration does not say."""
     model_name: str
@@ -156,6 +160,7 @@ def describe(
         d_out=d_out,
         d_sae=d_sae,
         n_training_context_tokens=context if type(context) is int and context > 0 else None,
+        k=_k(sae_id, described),
         prepend_bos=bos if isinstance(bos := described.get("prepend_bos"), bool) else None,
         model_name=errors.shown(described.get("model_name", "")),
         model_revision=_model_revision(sae_id, described),
@@ -195,6 +200,15 @@ def _count(sae_id: str, cfg: Mapping[str, object], key: str) -> int:
     if type(value) is not int or value <= 0:
         raise errors.bad_cfg(sae_id, f"{key} is {errors.shown(value)!r}, not a positive whole number")
     return value
+
+
+def _k(sae_id: str, cfg: Mapping[str, object]) -> int | None:
+    """Before SAE Lens 6 a TopK SAE was a standard one with another activation function, whose arguments held k."""
+    activation = cfg.get("activation_fn_str", cfg.get("activation_fn"))
+    if cfg.get("architecture") not in ("topk", "abstopk") and activation != "topk":
+        return None
+    arguments = cfg.get("activation_fn_kwargs")
+    return _count(sae_id, {**arguments, **cfg} if isinstance(arguments, dict) else cfg, "k")
 
 
 def _hook(sae_id: str, cfg: Mapping[str, object], suffix: str) -> hooks.Hook:

@@ -105,6 +105,15 @@ def queries(n: int) -> bytes:
     return parquet(**dict(zip(("sentences", "question", "answer", "options"), map(list, columns), strict=True)))
 
 
+def choices() -> dict[str, bytes]:
+    """The repository cam-cst/cbt, with two of its configurations."""
+    files = {f"{config}/test-00000-of-00001.parquet": queries(n) for config, n in (("CN", 30), ("NE", 20))}
+    card = "---\nconfigs:\n"
+    for config in ("CN", "NE"):
+        card += f"- config_name: {config}\n  data_files:\n  - split: test\n    path: {config}/test-*\n"
+    return {"README.md": f"{card}---\n".encode(), **files}
+
+
 def stock(hub, folder: Path) -> None:
     """Put the model, the release and its default corpora on *hub*."""
     hub.model("gpt2", model_files(folder))
@@ -114,8 +123,4 @@ def stock(hub, folder: Path) -> None:
     card = "---\nconfigs:\n- config_name: default\n  data_files:\n  - split: test\n    path: data/test-*\n---\n"
     passages = parquet(text=documents(40, 20))
     hub.dataset("EleutherAI/lambada_openai", {"README.md": card.encode(), "data/test-00000-of-00001.parquet": passages})
-    files = {f"{config}/test-00000-of-00001.parquet": queries(n) for config, n in (("CN", 30), ("NE", 20))}
-    card = "---\nconfigs:\n"
-    for config in ("CN", "NE"):
-        card += f"- config_name: {config}\n  data_files:\n  - split: test\n    path: {config}/test-*\n"
-    hub.dataset("cam-cst/cbt", {"README.md": f"{card}---\n".encode(), **files})
+    hub.dataset("cam-cst/cbt", choices())

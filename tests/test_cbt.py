@@ -185,7 +185,7 @@ def test_only_the_option_differs(options, n_context):
 def chosen(clean, rows, spliced=None):
     from sae_checks.choices import _chosen
 
-    n = len(clean)
+    n, unread = len(clean), np.zeros(len(clean), dtype=np.int64)
     return _chosen(
         ItemLosses(
             items=np.array(rows),
@@ -194,6 +194,9 @@ def chosen(clean, rows, spliced=None):
             clean_logprob_nats=floats(clean),
             spliced_logprob_nats=floats(clean if spliced is None else spliced),
             n_target_tokens=np.ones(n, dtype=np.int64),
+            n_context_tokens=unread,
+            clean_rank=unread,
+            spliced_rank=unread,
         )
     )
 

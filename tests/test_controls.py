@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from sae_checks.executors.local import LocalExecutor
 from sae_checks.options import Options
 from sae_checks.plugin.asking import settle
 from sae_checks.plugin.judging import judge
+from sae_checks.plugin.state import Asked
 from sae_checks.sae import Reconstruction
 from sae_checks.sequential import Budget
 
@@ -46,11 +48,20 @@ BROKEN = {
 }
 # A LayerNorm model hardly minds a residual of the wrong length: what the loss cannot see, explained variance does.
 SCALED = {"decoder x 1.5": lambda w, _: {**w, "W_dec": w["W_dec"] * 1.5}}
+ANSWERS = ("as trained", "identity", "zero decoder", "shuffled decoder")
+"""Variants that are asked for words and choices, too."""
 VARIANTS = {"as trained": lambda w, _: w, "identity": lambda w, _: identity(w), **BROKEN, **SCALED}
 
 
+@dataclasses.dataclass(frozen=True)
+class Judged:
+    asked: Asked
+    executor: LocalExecutor
+    results: dict
+
+
 @pytest.fixture(scope="module")
-def results(tmp_path_factory):
+def judged(tmp_path_factory):
     """Every variant of every SAE of the demo, judged by the demo's own limits: the folder's name makes them apply."""
     folder = tmp_path_factory.mktemp("controls") / "demo"
     described = {sae.hook: sae for sae in DEMO.saes}
@@ -70,16 +81,24 @@ def results(tmp_path_factory):
         lambada=str(DEMO.lambada),
         n_sequences=64,
         cbt=str(DEMO.cbt),
-        n_items=200,
+        n_items=100,
         n_queries=40,
         device="cpu",
     )
     asked = settle(options)
     executor = LocalExecutor(asked.plan, lambda *_: None)
     sae_ids = asked.plan.release.sae_ids
-    return {
-        (sae_id, check.name): judge(executor, asked, sae_id, check, sae_ids) for sae_id in sae_ids for check in SAMPLED
-    }
+    results = {}
+    for check in SAMPLED:
+        of_items = check in (checks.LAMBADA, checks.CBT)
+        together = [s for s in sae_ids if not of_items or s.endswith(ANSWERS)]
+        results |= {(s, check.name): judge(executor, asked, s, check, together) for s in together}
+    return Judged(asked, executor, results)
+
+
+@pytest.fixture(scope="module")
+def results(judged):
+    return judged.results
 
 
 def value(result, measure_name):
@@ -141,6 +160,49 @@ def test_a_zero_decoder_loses_the_answers(results, hook):
         assert value(exact, f"{measure_name}_spliced") == pytest.approx(value(exact, f"{measure_name}_clean"), abs=1e-6)
     assert [flip.way for flip in result.flips].count("lost") == 10
     assert exact.flips == ()
+
+
+def described_as(asked, sae_id, **changes):
+    """What was asked, with one SAE described otherwise."""
+    release_of = asked.plan.release
+    saes = tuple(dataclasses.replace(s, **changes) if s.sae_id == sae_id else s for s in release_of.saes)
+    return dataclasses.replace(
+        asked, plan=dataclasses.replace(asked.plan, release=dataclasses.replace(release_of, saes=saes))
+    )
+
+
+@pytest.mark.parametrize("hook", HOOKS)
+@pytest.mark.parametrize(("times", "outcome"), [(1, "passed"), (1.5, "passed"), (4, "failed"), (0.25, "failed")])
+def test_an_l0_far_from_the_recorded_one_is_red(judged, hook, times, outcome):
+    """An SAE as trained, of which the release says another L0: near it is green, four times it or a quarter is red."""
+    sae_id = f"{hook}/as trained"
+    l0 = value(judged.results[sae_id, "sparsity"], "l0")
+    asked = described_as(judged.asked, sae_id, recorded_l0=l0 / times)
+    result = judge(judged.executor, asked, sae_id, checks.SPARSITY, [sae_id])
+    assert value(result, "l0_ratio") == pytest.approx(times)
+    assert result.outcome == outcome, result.reason
+    assert ("L0 is far from the one recorded" in result.reason) == (outcome == "failed")
+
+
+@pytest.mark.parametrize("is_run_as", ["topk", "standard"])
+def test_a_topk_sae_run_as_relu_is_red(tmp_path, is_run_as):
+    """The demo's SAE saved as a TopK of 16 is green; loaded as ReLU it reconstructs better still, and is red."""
+    place = tmp_path / "demo" / HOOKS[0]
+    shutil.copytree(DEMO.saes[0].weights.parent, place)
+    of_file = json.loads((place / "cfg.json").read_text())
+    (place / "cfg.json").write_text(json.dumps({**of_file, "architecture": "topk", "k": 16}))
+    asked = settle(
+        Options(release=str(place.parent), model=str(DEMO.model), corpus=str(DEMO.corpus), n_sequences=16, device="cpu")
+    )
+    (described,) = asked.plan.release.saes
+    (place / "cfg.json").write_text(json.dumps({**of_file, "architecture": is_run_as, "k": 16}))
+    result = judge(LocalExecutor(asked.plan, lambda *_: None), asked, described.sae_id, checks.SPARSITY, [])
+    assert value(result, "explained_variance") > 0.96
+    if is_run_as == "topk":
+        assert (result.outcome, value(result, "l0_max_of_k")) == ("passed", 1), result.reason
+    else:
+        assert (result.outcome, value(result, "l0_max_of_k") > 1) == ("failed", True), result.reason
+        assert "more active latents than this TopK SAE's k" in result.reason
 
 
 class BreaksFrom:

@@ -169,7 +169,7 @@ def test_every_position_equals_a_direct_computation(tiny_models):
     increases, kls = [], []
     for row, length in zip(sequences.tokens, sequences.lengths, strict=True):
         ids = torch.from_numpy(row[:length])[None]
-        x = model.clean(ids, [sae.hook]).activations[sae.hook][0]
+        x = model.clean(ids, [sae.hook]).activation(sae.hook)[0]
         made = sae.reconstruct(x)
         for p in range(1, length):
             at[p].append((x[p].double(), made.output[p].double(), int(made.n_active[p])))

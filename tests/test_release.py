@@ -67,6 +67,7 @@ def test_a_folder_of_one_sae(tmp_path):
             d_out=D_IN,
             d_sae=D_SAE,
             n_training_context_tokens=16,
+            k=None,
             prepend_bos=True,
             model_name="tiny",
             model_revision=None,
@@ -328,6 +329,29 @@ def test_a_flat_cfg_of_earlier_sae_lens_is_read(tmp_path):
     assert (sae.hook, sae.depth) == ("blocks.2.hook_resid_pre", 2)
     assert (sae.n_training_context_tokens, sae.model_name) == (16, "tiny")
     assert sae.prepend_bos is True
+
+
+@pytest.mark.parametrize(
+    ("written", "expected"),
+    [
+        (cfg(architecture="topk", k=3), 3),
+        (cfg(architecture="abstopk", k=3), 3),
+        (flat_cfg(activation_fn_str="topk", activation_fn_kwargs={"k": 3}), 3),
+        (flat_cfg(architecture="topk", activation_fn="topk", activation_fn_kwargs={"k": 3}), 3),
+        (cfg(architecture="jumprelu", k=3), None),  # once a BatchTopK SAE: it has its k on average alone
+        (cfg(), None),
+        (flat_cfg(activation_fn_str="relu"), None),
+    ],
+)
+def test_the_k_of_a_topk_sae(tmp_path, written, expected):
+    """Of every layout that SAE Lens takes for TopK; other architectures have none."""
+    assert only(write_sae(tmp_path, written=written)).k == expected
+
+
+@pytest.mark.parametrize("written", [cfg(architecture="topk"), flat_cfg(activation_fn_str="topk")])
+def test_a_topk_sae_without_its_k_is_refused(tmp_path, written):
+    """SAE Lens would take 100 for it, or run the SAE as ReLU."""
+    refused(write_sae(tmp_path, written=written), "k is 'None', not a positive whole number")
 
 
 def test_a_flat_cfg_may_say_that_there_was_no_bos(tmp_path):

@@ -8,7 +8,7 @@ from sae_checks import errors, sae
 from sae_checks.model.interface import LanguageModel
 from sae_checks.model.loading import Models
 from sae_checks.plan import Plan
-from sae_checks.release import BrokenSae, Sae
+from sae_checks.release import Sae
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -26,7 +26,6 @@ class ReadySaes:
 
     def __init__(self, plan: Plan) -> None:
         self._plan = plan
-        self._described = {s.sae_id: s for s in plan.release.saes}
         self._models = Models(plan)
         self._found: dict[str, Ready | errors.SaeChecksError] = {}
 
@@ -51,7 +50,7 @@ class ReadySaes:
     def sound(self) -> list[Ready]:
         """All that can be measured, in the release's order."""
         found = []
-        for sae_id in self._described:
+        for sae_id in self._plan.release.sae_ids:
             try:
                 found.append(self.get(sae_id))
             except (errors.SaeError, errors.MeasuringError):
@@ -59,9 +58,7 @@ class ReadySaes:
         return found
 
     def _load(self, sae_id: str) -> Ready:
-        described = self._described[sae_id]
-        if isinstance(described, BrokenSae):
-            raise errors.SaeError(described.problem)
+        described = self._plan.release.sae(sae_id)
         prepends_bos = self._prepends_bos(described)
         model = self._models.of(described)
         part = _part(model, described)

@@ -75,8 +75,9 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     metafunc.parametrize("sae_id", asked_of, scope="session", ids=param_id)
 
 
+@pytest.hookimpl(trylast=True)  # behind pytest's own reordering by SAE
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    # last, whatever a check is called: a benchmark takes along what the checks before it have measured
+    # speed last, whatever a check is called: a benchmark takes along what the checks before it have measured
     items.sort(key=lambda item: item.nodeid.startswith(f"{GATE_ID}{_SPEED}"))
 
 

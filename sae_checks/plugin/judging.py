@@ -14,17 +14,18 @@ from sae_checks.losses import TextLosses
 from sae_checks.plugin.state import Asked, Cell
 from sae_checks.provenance import Provenance
 from sae_checks.record import Result
+from sae_checks.release import Sae
 from sae_checks.sequential import Budget
 from sae_checks.stats import Flip, NotMeasured, Reading
 from sae_checks.thresholds import Limit
 
-_OF_TEXT: dict[str, Callable[[TextLosses, Limit], tuple[Reading, ...]]] = {
-    checks.CE_LOSS.name: lambda losses, _: stats.ce_loss(losses),
-    checks.LONG_CONTEXT.name: lambda losses, _: stats.long_context(losses),
-    checks.USABLE_CONTEXT.name: lambda losses, in_context: curves.usable_context(losses, _most_nats(in_context)),
-    checks.SPARSITY.name: lambda losses, _: stats.sparsity(losses),
+_OF_TEXT: dict[str, Callable[[TextLosses, Sae, Limit], tuple[Reading, ...]]] = {
+    checks.CE_LOSS.name: lambda losses, *_: stats.ce_loss(losses),
+    checks.LONG_CONTEXT.name: lambda losses, *_: stats.long_context(losses),
+    checks.USABLE_CONTEXT.name: lambda losses, _, in_context: curves.usable_context(losses, _most_nats(in_context)),
+    checks.SPARSITY.name: lambda losses, sae, _: stats.sparsity(losses, recorded_l0=sae.recorded_l0, k=sae.k),
 }
-"""The second argument is the SAE's limit within its training context."""
+"""The last argument is the SAE's limit within its training context."""
 
 
 STUDIES: dict[str, Kind] = {
@@ -94,6 +95,8 @@ def _impossible(asked: Asked, subject: str, check: str) -> str | None:
 
 def judge(executor: LocalExecutor, asked: Asked, sae_id: str, check: checks.Check, together: Collection[str]) -> Result:
     """Measure *sae_id* (with *together*) and judge *check*; what cannot be measured is an error with its reason."""
+    if check.name in STUDIES:
+        return judge_study(executor, asked, sae_id, check, [(each, check.name) for each in together])
     limit = asked.limits[sae_id, check.name]
     provenance: Provenance | None = None
     drawn: tuple[Curve, ...] = ()
@@ -103,9 +106,9 @@ def judge(executor: LocalExecutor, asked: Asked, sae_id: str, check: checks.Chec
     try:
         if check.name in _OF_TEXT:
             text = executor.text(sae_id, together)
-            in_context = asked.limits[sae_id, checks.CE_LOSS.name]
+            in_context, described = asked.limits[sae_id, checks.CE_LOSS.name], asked.plan.release.sae(sae_id)
             assert in_context is not None
-            readings, provenance = _OF_TEXT[check.name](text.losses, in_context), text.provenance
+            readings, provenance = _OF_TEXT[check.name](text.losses, described, in_context), text.provenance
             drawn = curves.curves(text.losses) if check is checks.LONG_CONTEXT else ()
         elif check is checks.GOLDEN:
             measured = executor.golden(sae_id, asked.golden[sae_id])

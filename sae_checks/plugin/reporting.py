@@ -83,7 +83,8 @@ class Reporter:
 
         results = [result for result in self._in_order() if (result.sae_id, result.check) in self._ledger.selected]
         terminalreporter.section(f"sae-checks: {self._asked.plan.release.name}")
-        for line in (*terminal.table(results), *terminal.by_position(results)):
+        n_columns = max(120, self._config.get_terminal_writer().fullwidth)
+        for line in (*terminal.table(results, n_columns=n_columns), *terminal.by_position(results)):
             for piece in line:
                 terminalreporter.write(piece.text, **_MARKUP[piece.tone])
             terminalreporter.line("")

@@ -33,8 +33,12 @@ class Piece:
 Line = tuple[Piece, ...]
 
 
-def table(results: Sequence[Result]) -> tuple[Line, ...]:
-    """The table: the limited measure's value and the outcome of every check, aligned."""
+def table(results: Sequence[Result], *, n_columns: int = 1000) -> tuple[Line, ...]:
+    """
+    The limited measure's value and the outcome of every check, aligned.
+
+    Where one block would be wider than *n_columns* characters the rest of the checks follow in a block below.
+    """
     shown_checks = [c for c in checks.CHECKS if any(r.check == c.name for r in results)]
     sae_ids = list(dict.fromkeys(result.sae_id for result in results))
     cells = {(result.sae_id, result.check): _cell(result) for result in results}
@@ -42,7 +46,7 @@ def table(results: Sequence[Result]) -> tuple[Line, ...]:
     for check in shown_checks:
         column = [cells.get((sae_id, check.name), Piece(text="")) for sae_id in sae_ids]
         columns.append([Piece(text=_head(check, results)), *column])
-    return _aligned(columns)
+    return tuple(line for block in _blocks(columns, n_columns) for line in _aligned(block))
 
 
 def by_position(results: Sequence[Result]) -> tuple[Line, ...]:
@@ -68,6 +72,29 @@ def smoothed(curve: Curve) -> dict[tuple[int, int], float]:  # a dict: sparse, o
         octave = (0 if n_bits == 4 else 2 ** (n_bits - 1), 2**n_bits - 1)
         of_octave.setdefault(octave, []).append(value)
     return {octave: sum(values) / len(values) for octave, values in of_octave.items()}
+
+
+def _blocks(columns: Sequence[Sequence[Piece]], n_columns: int) -> list[list[list[Piece]]]:
+    """*columns* in groups that fit, each behind the first of them; rows that are empty in a group are left out."""
+    first, *others = columns
+    widths = [_width(column) for column in others]
+    groups: list[list[Sequence[Piece]]] = [[]]
+    n_used = _width(first)
+    for column, width in zip(others, widths, strict=True):
+        if groups[-1] and n_used + width > n_columns:
+            groups.append([])
+            n_used = _width(first)
+        groups[-1].append(column)
+        n_used += width
+    blocks = []
+    for group in groups:
+        rows = [i for i in range(len(first)) if i == 0 or not group or any(column[i].text for column in group)]
+        blocks.append([[column[i] for i in rows] for column in (first, *group)])
+    return blocks
+
+
+def _width(column: Sequence[Piece]) -> int:
+    return max(len(piece.text) for piece in column) + 2
 
 
 def _aligned(columns: Sequence[Sequence[Piece]]) -> tuple[Line, ...]:

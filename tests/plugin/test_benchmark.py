@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from tiny_release import CHECKS, HOOKS, NOT_OF_THIS_RELEASE
+from tiny_release import CHECKS, HOOKS, N_CELLS, N_CHECKS, NOT_OF_THIS_RELEASE
 
 from sae_checks import checks
 
@@ -28,7 +28,7 @@ def benchmarks(pytester, gate):
 def test_one_benchmark_per_sae_with_its_measures(benchmarks):
     """Every SAE is timed in a few rounds, and every measure of every check lies in extra_info."""
     run, found = benchmarks()
-    assert (run.exit_code, run.counts) == (0, {"passed": 18}), run.text
+    assert (run.exit_code, run.counts) == (0, {"passed": N_CELLS + len(HOOKS)}), run.text
     assert set(found) == set(HOOKS)
     for sae_id, benchmark in found.items():
         assert set(benchmark["extra_info"]) == MEASURES
@@ -54,7 +54,7 @@ def test_broken_sae_is_an_error_here_too(tmp_path, tiny, gate):
     saes = copy_saes(tiny, tmp_path / "saes")
     (saes / HOOKS[0] / "cfg.json").write_text("{")
     run = gate(f"--benchmark-json={tmp_path / 'times.json'}", saes=saes)
-    assert (run.exit_code, run.counts) == (1, {"passed": 12, "errors": 6}), run.text
+    assert (run.exit_code, run.counts) == (1, {"passed": 2 * (N_CHECKS + 1), "errors": N_CHECKS + 1}), run.text
     assert {b["params"]["sae_id"] for b in json.loads((tmp_path / "times.json").read_text())["benchmarks"]} == {
         HOOKS[1],
         HOOKS[2],
@@ -81,7 +81,7 @@ def test_without_pytest_benchmark_it_is_skipped(gate):
     from sae_checks.plugin.state import GATE
 
     run = gate("-p", "no:benchmark", "-rs", GATE)
-    assert (run.exit_code, run.counts) == (0, {"passed": 15}), run.text
+    assert (run.exit_code, run.counts) == (0, {"passed": N_CELLS}), run.text
     run = gate("-p", "no:benchmark", "-rs", GATE / "test_speed.py", GATE / "test_sparsity.py")
     assert (run.exit_code, run.counts) == (0, {"passed": 3, "skipped": 3}), run.text
     assert "pytest-benchmark is not installed" in run.text

@@ -6,7 +6,7 @@ from xml.etree import ElementTree as ET
 
 import pytest
 from hub_server import Gated, LoopbackHub, Missing, Refused, Slow, Status, Truncated, WrongContent
-from tiny_release import HOOKS, cfg_of, identity_weights
+from tiny_release import HOOKS, N_CHECKS, cfg_of, identity_weights
 
 from sae_checks import hub as client
 from sae_checks import patience
@@ -55,6 +55,7 @@ def judge(gate, tiny, hub):
             f"--sae-model={model}",
             f"--sae-corpus={tiny.corpus}",
             f"--sae-lambada={tiny.lambada}",
+            f"--sae-cbt={tiny.cbt}",
         ]
         return gate(*more, options=asked)
 
@@ -273,10 +274,10 @@ def test_a_hostile_release_does_no_harm(judge, hub, tmp_path):
     assert all("\n  expected: " in reason for reason in said.values())
     for path in OUTSIDE:
         assert "lie outside of it" in said[path]
-    assert "cfg.json (d_in, d_sae) asks for (1000000000000, 16)" in said["absurd"]  # nothing was allocated
+    assert "cfg.json (d_in, d_out, d_sae) asks for (1000000000000, 16)" in said["absurd"]  # nothing was allocated
     assert {path.relative_to(tmp_path).parts[:2] for path in tmp_path.rglob("*")} == {("home",), ("home", "hub")}
     assert not [*tmp_path.parent.glob("*escaped"), *Path("/").glob("*escaped")]
     assert not_whole(tmp_path / "home") == []
     told = run.text + run.junit_path.read_text() + run.record_path.read_text()
     assert [c for c in told if not c.isprintable() and c != "\n"] == []
-    assert len(run.junit) == 4 * len(kinds)  # it is well-formed, and holds them all
+    assert len(run.junit) == N_CHECKS * len(kinds)  # it is well-formed, and holds them all

@@ -6,7 +6,18 @@ import shutil
 
 import pytest
 from gate_run import properties_of
-from tiny_release import CHECKS, D_MODEL, HOOKS, N_CONTEXT, NOT_OF_THIS_RELEASE, copy_saes, write_sae, write_zero_sae
+from tiny_release import (
+    CHECKS,
+    D_MODEL,
+    HOOKS,
+    N_CELLS,
+    N_CHECKS,
+    N_CONTEXT,
+    NOT_OF_THIS_RELEASE,
+    copy_saes,
+    write_sae,
+    write_zero_sae,
+)
 
 from sae_checks import checks
 
@@ -18,7 +29,7 @@ BROKEN, SOUND, ALSO_SOUND = HOOKS
 def test_identity_is_green(gate):
     """An exact reconstruction passes every check of every SAE: exit code 0."""
     run = gate()
-    assert (run.exit_code, run.counts) == (0, {"passed": 15}), run.text
+    assert (run.exit_code, run.counts) == (0, {"passed": N_CELLS}), run.text
     assert run.outcomes == {(hook, check): "passed" for hook in HOOKS for check in CHECKS}
 
 
@@ -59,7 +70,7 @@ def test_identity_draws_the_curves(gate):
 def test_zero_decoder_is_red(tmp_path, gate):
     """A reconstruction of nothing fails on loss, Lambada, choices and variance: exit code 1, each a <failure>."""
     run = gate(saes=write_zero_sae(tmp_path / "saes" / "zero", SOUND).parent)
-    assert (run.exit_code, run.counts) == (1, {"failed": 4, "passed": 1}), run.text
+    assert (run.exit_code, run.counts) == (1, {"failed": N_CHECKS - 1, "passed": 1}), run.text
     for check in ("ce_loss", "lambada", "cbt", "usable_context", "sparsity"):
         assert run.outcomes["zero", check] == "failed"
         message = run.junit["zero", check].find("failure").get("message")
@@ -87,7 +98,7 @@ def test_red_and_green_in_one_release(tmp_path, tiny, gate):
     saes = copy_saes(tiny, tmp_path / "saes")
     write_zero_sae(saes / "zero", SOUND)
     run = gate(saes=saes)
-    assert (run.exit_code, run.counts) == (1, {"failed": 4, "passed": 16}), run.text
+    assert (run.exit_code, run.counts) == (1, {"failed": N_CHECKS - 1, "passed": N_CELLS + 1}), run.text
     assert {outcome for (sae_id, _), outcome in run.outcomes.items() if sae_id != "zero"} == {"passed"}
 
 
@@ -159,8 +170,8 @@ def _no_bos_rule(sae):
         (_no_weights, "no sae_weights.safetensors"),
         (_truncated_weights, "truncated"),
         (_empty_weights, "too few for a safetensors header"),
-        (_wrong_width, "reads 8 dimensions, the model's residual stream has 16"),
-        (_width_that_weights_deny, "cfg.json (d_in, d_sae) asks for"),
+        (_wrong_width, "the SAE has 8 dimensions at blocks.0.hook_resid_pre, the model carries 16 there"),
+        (_width_that_weights_deny, "cfg.json (d_in, d_out, d_sae) asks for"),
         (_nan_weights, "1 of 32 numbers in b_enc are not finite"),
         (_unknown_hook, "is not known"),
         (_hook_beyond, "lies beyond the model's last layer"),
@@ -172,7 +183,7 @@ def test_one_broken_sae_is_an_error_and_the_others_are_judged(tmp_path, tiny, ga
     saes = copy_saes(tiny, tmp_path / "saes")
     damage(saes / BROKEN)
     run = gate(saes=saes)
-    assert (run.exit_code, run.counts) == (1, {"passed": 10, "errors": 5}), run.text
+    assert (run.exit_code, run.counts) == (1, {"passed": N_CELLS - N_CHECKS, "errors": N_CHECKS}), run.text
     for check in CHECKS:
         result, case = run.results[BROKEN, check], run.junit[BROKEN, check]
         assert (result.outcome, result.estimates) == ("error", ())
@@ -199,7 +210,7 @@ def test_pickle_is_never_opened(tmp_path, tiny, gate, name):
     _no_weights(saes / BROKEN)
     (saes / BROKEN / name).write_bytes(pickle.dumps(_Payload(tmp_path / "ran")))
     run = gate(saes=saes)
-    assert (run.exit_code, run.counts) == (1, {"passed": 10, "errors": 5}), run.text
+    assert (run.exit_code, run.counts) == (1, {"passed": N_CELLS - N_CHECKS, "errors": N_CHECKS}), run.text
     assert "only a pickle is present" in run.results[BROKEN, "ce_loss"].reason
     assert not (tmp_path / "ran").exists()
     pickle.loads((saes / BROKEN / name).read_bytes()).close()
@@ -209,7 +220,7 @@ def test_pickle_is_never_opened(tmp_path, tiny, gate, name):
 def test_unknown_training_context(tmp_path, gate):
     """Without context_size long_context is skipped with its reason, and the other checks decide."""
     run = gate(saes=write_sae(tmp_path / "saes" / "a", SOUND, metadata={"context_size": None}).parent)
-    assert (run.exit_code, run.counts) == (0, {"passed": 4, "skipped": 2}), run.text
+    assert (run.exit_code, run.counts) == (0, {"passed": N_CHECKS - 2, "skipped": 2}), run.text
     assert run.outcomes["a", "long_context"] == "not_measured"
     assert "training context is unknown" in run.junit["a", "long_context"].find("skipped").get("message")
 
@@ -226,7 +237,7 @@ def test_all_checks_skipped_is_not_a_pass(tmp_path, gate):
     """An SAE of which nothing was measured leaves the run red."""
     saes = write_sae(tmp_path / "saes" / "a", SOUND, metadata={"context_size": None}).parent
     run = gate("-k", "long_context or lambada", saes=saes, lambada=False)
-    assert (run.exit_code, run.counts) == (1, {"skipped": 2, "deselected": 3}), run.text
+    assert (run.exit_code, run.counts) == (1, {"skipped": 2, "deselected": N_CHECKS - 2}), run.text
     assert "got no verdict: this is not a pass" in run.text
 
 
@@ -236,20 +247,20 @@ def test_one_sae_without_a_verdict_is_not_a_pass(tmp_path, tiny, gate):
     shutil.rmtree(saes / BROKEN)
     write_sae(saes / BROKEN, BROKEN, metadata={"context_size": None})
     run = gate("-k", "long_context", saes=saes)
-    assert (run.exit_code, run.counts) == (1, {"passed": 2, "skipped": 1, "deselected": 12}), run.text
+    assert (run.exit_code, run.counts) == (1, {"passed": 2, "skipped": 1, "deselected": N_CELLS - 3}), run.text
     assert f"no verdict for {BROKEN}" in run.text
 
 
 def test_lambada_alone_with_nothing_measurable(gate):
     """-k lambada without a Lambada file is not a pass."""
     run = gate("-k", "lambada", lambada=False)
-    assert (run.exit_code, run.counts) == (1, {"skipped": 3, "deselected": 12}), run.text
+    assert (run.exit_code, run.counts) == (1, {"skipped": 3, "deselected": N_CELLS - 3}), run.text
 
 
 def test_lambada_without_a_file(gate):
     """Without --sae-lambada the check is skipped with the reason, and the run is judged on the others."""
     run = gate("-rs", lambada=False)
-    assert (run.exit_code, run.counts) == (0, {"passed": 12, "skipped": 3}), run.text
+    assert (run.exit_code, run.counts) == (0, {"passed": N_CELLS - 3, "skipped": 3}), run.text
     assert run.results[SOUND, "lambada"].reason == "no Lambada passages were given (--sae-lambada)"
     assert "no Lambada passages were given" in run.text
 
@@ -257,7 +268,7 @@ def test_lambada_without_a_file(gate):
 def test_cbt_without_a_file(tiny, gate):
     """Without --sae-cbt that check is skipped with the reason, and the run is judged on the others."""
     run = gate("-rs", options=[asked for asked in tiny.args() if not asked.startswith("--sae-cbt")])
-    assert (run.exit_code, run.counts) == (0, {"passed": 12, "skipped": 3}), run.text
+    assert (run.exit_code, run.counts) == (0, {"passed": N_CELLS - 3, "skipped": 3}), run.text
     assert run.results[SOUND, "cbt"].reason == "no Children's Book Test was given (--sae-cbt)"
 
 
@@ -266,7 +277,7 @@ def test_lambada_of_a_model_that_knows_no_answer(tmp_path, gate):
     path = tmp_path / "unanswerable.jsonl"
     path.write_text("".join(json.dumps({"text": f"bad tell {i * 'dint '}zzz"}) + "\n" for i in range(12)))
     run = gate(f"--sae-lambada={path}", lambada=False)
-    assert (run.exit_code, run.counts) == (0, {"passed": 12, "skipped": 3}), run.text
+    assert (run.exit_code, run.counts) == (0, {"passed": N_CELLS - 3, "skipped": 3}), run.text
     result = run.results[SOUND, "lambada"]
     assert "clean accuracy too low" in result.reason
     assert {e.measure: e.value for e in result.estimates}["accuracy_clean"] == 0
@@ -311,7 +322,7 @@ def test_broken_model_is_an_error_of_every_check(tmp_path, tiny, gate, damage):
     shutil.copytree(tiny.model, model)
     damage(model)
     run = gate(f"--sae-model={model}")
-    assert (run.exit_code, run.counts) == (1, {"errors": 15}), run.text
+    assert (run.exit_code, run.counts) == (1, {"errors": N_CELLS}), run.text
     assert set(run.outcomes.values()) == {"error"}
     assert str(model) in run.results[SOUND, "ce_loss"].reason
 

@@ -5,7 +5,7 @@ import os
 
 import pytest
 from gate_run import properties_of, run_apart
-from tiny_release import CHECKS, HOOKS, copy_saes, write_sae, write_zero_sae
+from tiny_release import CHECKS, HOOKS, N_CELLS, N_CHECKS, copy_saes, write_sae, write_zero_sae
 
 from sae_checks.plugin.state import GATE
 
@@ -55,7 +55,7 @@ def test_sae_id_of_the_user_stays_the_users(pytester, gate, own, with_release):
     """A user's own argument `sae_id` means what the user says, with and without a release."""
     pytester.makepyfile(test_own=own)
     run = gate("test_own.py", "--pyargs", "sae_checks.gate") if with_release else gate(options=[])
-    assert (run.exit_code, run.counts) == (0, {"passed": 17 if with_release else 2}), run.text
+    assert (run.exit_code, run.counts) == (0, {"passed": 2 + N_CELLS * with_release}), run.text
 
 
 def test_release_alone_collects_the_gate_alone(pytester, gate):
@@ -64,20 +64,20 @@ def test_release_alone_collects_the_gate_alone(pytester, gate):
     pytester.mkdir("tests").joinpath("test_own.py").write_text("def test_own():\n    assert False\n")
     pytester.makepyfile(test_beside="def test_beside():\n    assert False\n")
     run = gate()
-    assert (run.exit_code, run.counts) == (0, {"passed": 15}), run.text
+    assert (run.exit_code, run.counts) == (0, {"passed": N_CELLS}), run.text
 
 
 def test_own_path_and_the_gate_by_name(pytester, gate):
     """Who wants both names both."""
     pytester.makepyfile(test_own=OWN_TEST)
     run = gate("test_own.py", "--pyargs", "sae_checks.gate")
-    assert (run.exit_code, run.counts) == (0, {"passed": 16}), run.text
+    assert (run.exit_code, run.counts) == (0, {"passed": N_CELLS + 1}), run.text
 
 
 def test_gate_by_name(gate):
     """`--pyargs sae_checks.gate` names the checks without their place."""
     run = gate("--pyargs", "sae_checks.gate")
-    assert (run.exit_code, run.counts) == (0, {"passed": 15}), run.text
+    assert (run.exit_code, run.counts) == (0, {"passed": N_CELLS}), run.text
 
 
 def test_gate_by_name_without_a_release(gate):
@@ -109,7 +109,7 @@ def test_a_path_in_addopts_is_not_a_pass(pytester, gate):
 def test_k_by_check(gate):
     """-k with the name of a check runs it for every SAE; the record knows what was not selected."""
     run = gate("-k", "ce_loss")
-    assert (run.exit_code, run.counts) == (0, {"passed": 3, "deselected": 12}), run.text
+    assert (run.exit_code, run.counts) == (0, {"passed": 3, "deselected": N_CELLS - 3}), run.text
     assert run.outcomes == {(h, c): "passed" if c == "ce_loss" else "not_measured" for h in HOOKS for c in CHECKS}
     assert run.results[HOOKS[0], "lambada"].reason.startswith("not selected")
 
@@ -117,7 +117,7 @@ def test_k_by_check(gate):
 def test_k_by_sae(gate):
     """-k with a part of an SAE's id runs its checks."""
     run = gate("-k", "resid_post")
-    assert (run.exit_code, run.counts["passed"]) == (0, 5), run.text
+    assert (run.exit_code, run.counts["passed"]) == (0, N_CHECKS), run.text
 
 
 def test_k_that_matches_nothing(gate):
@@ -130,7 +130,7 @@ def test_k_that_matches_nothing(gate):
 def test_m_with_the_marker(gate):
     """-m sae_check selects the gate."""
     run = gate("-m", "sae_check", "--strict-markers")
-    assert (run.exit_code, run.counts) == (0, {"passed": 15}), run.text
+    assert (run.exit_code, run.counts) == (0, {"passed": N_CELLS}), run.text
 
 
 def test_m_without_the_marker(gate):
@@ -165,7 +165,7 @@ def test_lf_runs_what_failed(tmp_path, gate):
 def test_deselect_by_stable_node_id(gate):
     """--deselect takes the stable node id."""
     run = gate("--deselect", f"sae_checks/gate/{ONE_CHECK}")
-    assert (run.exit_code, run.counts) == (0, {"passed": 14, "deselected": 1}), run.text
+    assert (run.exit_code, run.counts) == (0, {"passed": N_CELLS - 1, "deselected": 1}), run.text
     assert run.outcomes[HOOKS[0], "ce_loss"] == "not_measured"
 
 
@@ -264,7 +264,7 @@ def test_ini_keys(pytester, tiny, gate):
     lines = [*(f"sae_{key} = {value}" for key, value in keys.items()), "sae_id = *pre", "sae_record = from_ini.json"]
     pytester.makeini("\n".join(["[pytest]", *lines]))
     run = gate("--strict-config", options=[])
-    assert (run.exit_code, run.counts) == (0, {"passed": 10}), run.text
+    assert (run.exit_code, run.counts) == (0, {"passed": 2 * N_CHECKS}), run.text
     assert json.loads((pytester.path / "from_ini.json").read_text())["release"]["sae_ids"] == [HOOKS[0], HOOKS[1]]
 
 

@@ -22,7 +22,9 @@ def pytest_runtest_logreport(report):
 """
 # SAE Lens takes ten seconds to import, on every worker. Where the test is about who runs what, this reads the weights.
 STAND_IN = """
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import torch
 from safetensors.torch import load_file
@@ -31,19 +33,29 @@ Path("stand-in-was-used").touch()
 
 
 class SAE(torch.nn.Module):
+    cfg = SimpleNamespace(normalize_activations="none")
+    hook_z_reshaping_mode = False
+
     def __init__(self, weights):
         super().__init__()
         self.w = torch.nn.ParameterDict(weights)
 
     @classmethod
-    def load_from_disk(cls, folder, device, dtype):
+    def load_from_disk(cls, folder, device, dtype, converter):
         return cls(load_file(folder / "sae_weights.safetensors"))
+
+    def forward(self, x):
+        return self.decode(self.encode(x))
 
     def encode(self, x):
         return torch.relu((x - self.w["b_dec"]) @ self.w["W_enc"] + self.w["b_enc"])
 
     def decode(self, latents):
         return latents @ self.w["W_dec"] + self.w["b_dec"]
+
+
+for name in ("loading", "loading.pretrained_sae_loaders", "saes", "saes.sae", "saes.transcoder"):
+    sys.modules[f"sae_lens.{name}"] = SimpleNamespace(SAE=SAE, Transcoder=SAE, sae_lens_disk_loader=None)
 """
 
 

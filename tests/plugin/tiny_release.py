@@ -15,6 +15,8 @@ D_MODEL = 16
 N_TEXTS = 48
 HOOKS = ("blocks.0.hook_resid_pre", "blocks.1.hook_resid_pre", "blocks.1.hook_resid_post")
 CHECKS = ("ce_loss", "lambada", "cbt", "long_context", "usable_context", "sparsity")
+N_CHECKS = len(CHECKS)
+N_CELLS = N_CHECKS * len(HOOKS)
 NOT_OF_THIS_RELEASE = {"l0_ratio", "l0_max_of_k", "accuracy_clean_beyond", "accuracy_drop_beyond"}
 """Measures that need a recorded L0, a TopK SAE, or passages longer than the training context."""
 _WORDS = [first + rest for first in "bdfgklmnprst" for rest in ("ad", "ell", "int")]
@@ -68,15 +70,15 @@ def write_jsonl(path: Path, texts: list[str]) -> Path:
     return path
 
 
-def identity_weights(d_in: int = D_MODEL) -> dict[str, Any]:
-    """Encoder [I, -I] and decoder [I; -I]: relu(x) - relu(-x) is x, to the last bit."""
+def identity_weights(d_in: int = D_MODEL, scale: float = 1.0) -> dict[str, Any]:
+    """Encoder [I, -I] and decoder [I; -I]: relu(x) - relu(-x) is x, to the last bit; *scale* is a power of two."""
     import torch
 
     eye = torch.eye(d_in)
     return {
-        "W_enc": torch.cat([eye, -eye], dim=1).contiguous(),
+        "W_enc": torch.cat([eye, -eye], dim=1).contiguous() * scale,
         "b_enc": torch.zeros(2 * d_in),
-        "W_dec": torch.cat([eye, -eye], dim=0).contiguous(),
+        "W_dec": torch.cat([eye, -eye], dim=0).contiguous() / scale,
         "b_dec": torch.zeros(d_in),
     }
 
@@ -121,7 +123,8 @@ def write_sae(
 
     folder.mkdir(parents=True)
     (folder / "cfg.json").write_text(json.dumps(cfg_of(hook, d_in, **(metadata or {}))), encoding="utf-8")
-    save_file({**identity_weights(d_in), **(weights or {})}, folder / "sae_weights.safetensors")
+    scale = 2.0 ** (sum(map(ord, hook)) % 11)  # no two SAEs of a release have the same weights
+    save_file({**identity_weights(d_in, scale), **(weights or {})}, folder / "sae_weights.safetensors")
     return folder
 
 
