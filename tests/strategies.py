@@ -13,6 +13,7 @@ from sae_checks import checks
 from sae_checks.curves import Curve
 from sae_checks.provenance import CorpusFacts, FileHash, ModelFacts, Package, Provenance, SaeFacts
 from sae_checks.record import Record, ReleaseFacts, Result
+from sae_checks.sequential import Decision
 from sae_checks.stats import Estimate, Flip
 from sae_checks.thresholds import Limit
 
@@ -174,6 +175,7 @@ def provenances(sae_id):
         n_scored_tokens=small,
         n_context_tokens=small,
         n_cut=small,
+        n_listed=st.none() | small,
     )
     return st.builds(Provenance, sae=sae, model=model, corpus=corpus)
 
@@ -213,19 +215,37 @@ flips = st.builds(
 
 
 @st.composite
+def decisions(draw, outcome):
+    """What a verdict of that *outcome* may rest on."""
+    return Decision(
+        outcome=outcome,
+        n_used=draw(small),
+        value=draw(finite),
+        low=draw(st.none() | finite),
+        high=draw(st.none() | finite),
+        worst=draw(finite),
+        skewness=draw(finite),
+        n_needed=draw(st.none() | small),
+    )
+
+
+@st.composite
 def results(draw, sae_id=None, check=None, provenance=None):
     """One result, for *provenance* (a strategy) or any; only long_context has a curve."""
     check = draw(st.sampled_from(checks.CHECKS)) if check is None else check
     sae_id = draw(hostile_names) if sae_id is None else sae_id
     measures = draw(st.lists(st.sampled_from(check.measures), unique=True))
     drawn = st.lists(curves(checks.CE_LOSS), max_size=2, unique_by=lambda curve: curve.measure)
+    outcome = draw(st.sampled_from(["passed", "failed", "inconclusive", "not_measured", "error"]))
+    is_decided = outcome in ("passed", "failed", "inconclusive")
     return Result(
         sae_id=sae_id,
         check=check.name,
-        outcome=draw(st.sampled_from(["passed", "failed", "inconclusive", "not_measured", "error"])),
+        outcome=outcome,
         reason=draw(hostile_names),
         limit=draw(st.none() | limits(check)),
         estimates=tuple(draw(estimates(measure)) for measure in measures),
+        decision=draw(st.none() | decisions(outcome)) if is_decided else None,
         curves=tuple(draw(drawn)) if check is checks.LONG_CONTEXT else (),
         flips=tuple(draw(st.lists(flips, max_size=2))) if check is checks.LAMBADA else (),
         provenance=draw(st.none() | provenances(sae_id) if provenance is None else provenance),
