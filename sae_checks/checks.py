@@ -24,6 +24,8 @@ class Check:
     measures: tuple[Measure, ...]
     of: Literal["sae", "stack"] = "sae"
     """what is asked: each SAE, or each stack of them (see `stacks`)."""
+    is_study: bool = False
+    """it takes more than one splice, or more than one SAE; `--sae-study-sequences=0` leaves it out."""
     is_optional: bool = False
     """it is judged only where a limit is written, and else reported."""
     is_exact: bool = False
@@ -124,6 +126,7 @@ PROPAGATION = Check(
         Measure(name="cosine_last", unit="fraction"),
         Measure(name="amplification_last", unit="ratio"),
     ),
+    is_study=True,
 )
 NEXT_SAE = Check(
     name="next_sae",
@@ -135,6 +138,7 @@ NEXT_SAE = Check(
         Measure(name="next_l0_clean", unit="latents/token"),
         Measure(name="next_l0", unit="latents/token"),
     ),
+    is_study=True,
 )
 LAST_SAE = Check(
     name="last_sae",
@@ -146,6 +150,7 @@ LAST_SAE = Check(
         Measure(name="last_l0_clean", unit="latents/token"),
         Measure(name="last_l0", unit="latents/token"),
     ),
+    is_study=True,
 )
 OWN_LAYER = Check(
     name="own_layer",
@@ -155,6 +160,7 @@ OWN_LAYER = Check(
         Measure(name="increase_at_neighbour", unit=_NATS),
         Measure(name="own_layer_margin", unit=_NATS),
     ),
+    is_study=True,
 )
 RANDOM_ERROR = Check(
     name="random_error",
@@ -167,12 +173,14 @@ RANDOM_ERROR = Check(
         Measure(name="kl_ratio_covariance", unit="ratio"),
     ),
     is_optional=True,
+    is_study=True,
 )
 DISTINCT = Check(
     name="distinct",
     title="distinct",
     measures=(Measure(name="copies", unit="SAEs"),),
     is_exact=True,
+    is_study=True,
 )
 STACKED = Check(
     name="stacked",
@@ -184,6 +192,7 @@ STACKED = Check(
         Measure(name="stack_kl", unit=_NATS),
     ),
     of="stack",
+    is_study=True,
 )
 STACKED_LAMBADA = Check(
     name="stacked_lambada",
@@ -195,6 +204,7 @@ STACKED_LAMBADA = Check(
     ),
     of="stack",
     is_optional=True,
+    is_study=True,
 )
 GOLDEN = Check(
     name="golden",

@@ -46,7 +46,7 @@ def judge(readings: Sequence[Reading], limit: Limit | None, budget: Budget) -> V
     Whether the limited measure is within *limit*, as far as *budget* can tell; without one what was measured is told.
 
     In this order: anything not finite fails; so does what cannot be right (a splice that helps, more latents than a
-    TopK SAE's k, an L0 far from the recorded one), if it is seen by the look that decided; a limited measure that was
+    TopK SAE's k, an L0 far from the recorded one); a limited measure that was
     not measured is not judged, nor a drop in accuracy where the clean accuracy leaves no room to exceed the limit; then
     `sequential.decide` decides on the sample behind the measure.
 
@@ -64,7 +64,7 @@ def judge(readings: Sequence[Reading], limit: Limit | None, budget: Budget) -> V
     decision = None
     if (fault := _not_finite(readings)) is None:
         decision = _decision(readings, limit, budget)
-        fault = _cannot_be_right(readings, budget, decision.n_used if decision is not None else None)
+        fault = _cannot_be_right(readings)
     outcome: Outcome = "failed"
     reason = fault
     if reason is None:  # what is not finite is nothing to decide on
@@ -150,32 +150,25 @@ def _not_finite(readings: Sequence[Reading]) -> str | None:
     return None
 
 
-def _cannot_be_right(readings: Sequence[Reading], budget: Budget, n_used: int | None) -> str | None:
-    """What says that the measurement or the loading is wrong, be the limited measure as good as it may."""
+def _cannot_be_right(readings: Sequence[Reading]) -> str | None:
+    """
+    What says that the measurement or the loading is wrong, be the limited measure as good as it may.
+
+    All that was measured counts, also what came behind the look that decided: no pass is kept against better knowledge.
+    An interval that lies wholly beyond is enough; these guards promise no rate, they can only turn a pass red.
+    """
     estimates = {r.measure: r for r in readings if isinstance(r, Estimate)}
     increase, most, ratio = (estimates.get(m) for m in ("ce_increase", "l0_max_of_k", "l0_ratio"))
-    if increase is not None and _is_beyond(increase, checks.CE_LOSS, "min", -N_NATS_BELOW_CLEAN, budget, n_used):
+    if increase is not None and increase.n >= N_LEAST and increase.high < -N_NATS_BELOW_CLEAN:
         return (
             f"{spoken(increase)}: the model predicts better with the splice than without. Either clean and spliced are "
             "not paired, or this text is foreign to the model; neither is a pass"
         )
     if most is not None and most.value > 1:
         return f"{spoken(most)}: a token has more active latents than this TopK SAE's k; it is run as something else"
-    sides: tuple[tuple[Literal["max", "min"], float], ...] = (("min", L0_BAND[0]), ("max", L0_BAND[1]))
-    if ratio is not None and any(_is_beyond(ratio, checks.SPARSITY, *side, budget, n_used) for side in sides):
+    if ratio is not None and ratio.n >= N_LEAST and (ratio.high < L0_BAND[0] or ratio.low > L0_BAND[1]):
         return f"{spoken(ratio)}: L0 is far from the one recorded for this SAE ({L0_BAND[0]:g} to {L0_BAND[1]:g} of it)"
     return None
-
-
-def _is_beyond(  # noqa: PLR0917 -- the middle three are one limit
-    of: Estimate, check: checks.Check, kind: Literal["max", "min"], value: float, budget: Budget, n_used: int | None
-) -> bool:
-    """Whether *of* would have failed such a limit by the look at *n_used*; None: by the last."""
-    if of.sample is None:
-        return False
-    bound = Limit(check=check.name, measure=of.measure, kind=kind, value=value, unit=of.unit, source="", where="")
-    found = sequential.decide(of.sample, bound, budget)
-    return found.outcome == "failed" and (n_used is None or found.n_used <= n_used)
 
 
 def _no_room_to_fail(readings: Sequence[Reading], limit: Limit) -> str | None:

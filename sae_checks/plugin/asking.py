@@ -139,11 +139,12 @@ def _limits(settled: plan.Plan, limits: thresholds.Thresholds) -> dict[Cell, thr
     found = settled.release
     subjects = {"sae": found.sae_ids, "stack": tuple(stack.stack_id for stack in settled.stacks)}
     by_cell: dict[Cell, thresholds.Limit | None] = {}
-    for check in checks.CHECKS:
+    asked_of = [check for check in checks.CHECKS if not check.is_study or settled.options.n_study_sequences]
+    for check in asked_of:
         for subject in subjects[check.of] if not check.is_exact else ():
             look_up = limits.find if check.is_optional else limits.limit
             by_cell[subject, check.name] = look_up(found.name, subject, check.name)
-    if len(found.sae_ids) > 1:
+    if checks.DISTINCT in asked_of and len(found.sae_ids) > 1:
         by_cell |= {(sae_id, checks.DISTINCT.name): thresholds.no_copies() for sae_id in found.sae_ids}
     return by_cell
 

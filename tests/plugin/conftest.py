@@ -72,6 +72,7 @@ def _warm_up(release: TinyRelease) -> None:
         "sae_corpus": str(release.corpus),
         "sae_lambada": str(release.lambada),
         "sae_cbt": str(release.cbt),
+        "sae_study_sequences": "0",
     }
     asked = asking.settle(options.parse(raw))
     executor = LocalExecutor(asked.plan, lambda _kind, _done, _all: None)
