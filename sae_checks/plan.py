@@ -17,21 +17,40 @@ _N_DEFAULT_CONTEXT_TOKENS = 1024
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class OwnFormat:
-    """What TransformerLens reads of a model that transformers cannot."""
+class OwnFiles:
+    """A model in TransformerLens's own format, on disk."""
 
+    name: str
+    """the official one: what TransformerLens converts depends on that."""
+    config: Path
+    weights: Path
+    """a pickle."""
+    tokenizer: Path
+    """a folder."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OwnFormat:
+    """A model that TransformerLens reads from its own files; transformers cannot."""
+
+    repo: hub.HubRepo
     weights: str
-    """the pickle's path in the model's repository."""
+    """the pickle's path in it."""
     tokenizer: hub.HubRepo
 
-    def fetched_tokenizer(self) -> Path:
+    def fetched(self) -> OwnFiles:
         """
-        The folder with the tokenizer, fetched if need be.
+        Configuration, weights and tokenizer, fetched if need be.
 
         Raises:
-            HubError: the Hub does not give it.
+            HubError: the Hub does not give them.
         """
-        return hub.fetch_folder(self.tokenizer, _is_needed_of_tokenizer)
+        return OwnFiles(
+            name=self.repo.repo_id,
+            config=hub.fetch(self.repo, "config.json"),
+            weights=hub.fetch(self.repo, self.weights),
+            tokenizer=hub.fetch_folder(self.tokenizer, _is_needed_of_tokenizer),
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,8 +79,7 @@ class ModelPlace:
 
     def fetched(self) -> Path:
         """
-        The folder with its configuration, weights and, but for TransformerLens's own format, tokenizer; fetched if
-        need be.
+        The folder with its configuration, safetensors and tokenizer in transformers' format, fetched if need be.
 
         Raises:
             HubError: the Hub does not give them.
@@ -69,8 +87,6 @@ class ModelPlace:
         if self.folder is not None:
             return self.folder
         assert self.repo is not None
-        if self.own_format is not None:
-            return hub.fetch_folder(self.repo, {"config.json", self.own_format.weights}.__contains__)
         return hub.fetch_folder(self.repo, _is_needed_of_model)
 
 
@@ -270,7 +286,7 @@ def _own_format(repo: hub.HubRepo, options: Options) -> OwnFormat | None:
     name = registry.hub_model_name(named) if isinstance(named, str) else None
     if name is None or ("/" in name and not hub.is_repo_id(name)):
         raise errors.no_model(repo.source, "its config.json names no tokenizer of the Hub")
-    return OwnFormat(weights=weights, tokenizer=hub.pin(name, offline=options.offline))
+    return OwnFormat(repo=repo, weights=weights, tokenizer=hub.pin(name, offline=options.offline))
 
 
 def _is_needed_of_model(path: str) -> bool:

@@ -24,6 +24,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:HookedTransformer is deprecated:DeprecationWarning"),  # made here, to compare
 ]
 
+HOOK = "blocks.0.hook_resid_post"
 TOKENIZER = "NeelNanda/gpt-neox-tokenizer-digits"
 D_MODEL, N_CONTEXT = 16, 32
 BLOCKS = {"d_model": D_MODEL, "d_head": 8, "n_heads": 2, "n_ctx": N_CONTEXT, "d_mlp": 32, "attn_only": False}
@@ -116,7 +117,7 @@ def hub(made_models, tmp_path):
 def asked(tmp_path):
     """Settles a run on an exact SAE and one that gives zeros, of the model called *name*."""
 
-    def ask(name, *, hook="blocks.0.hook_resid_post", **options):
+    def ask(name, *, hook=HOOK, **options):
         eye, zeros = np.eye(D_MODEL, dtype=np.float32), np.zeros(2 * D_MODEL, np.float32)
         both = np.concatenate([eye, -eye])
         for sae_id, decoder in (("exact", both), ("zero", 0 * both)):
@@ -138,22 +139,24 @@ def measured(run, sae_id="exact"):
 
 @every_name
 def test_it_is_judged_as_hooked_transformer_computes_it(hub, asked, made_models, name):
-    """Green and red where they should be; each sequence's clean loss is that of the model which wrote the files."""
+    """Green and red as they should be; each clean and spliced loss is that of the model which wrote the files."""
     run = asked(name)
     executor, sae_ids = LocalExecutor(run.plan, lambda *_: None), run.plan.release.sae_ids
-    results = {s: judge(executor, run, s, checks.CE_LOSS, sae_ids) for s in sae_ids}
-    assert {s: r.outcome for s, r in results.items()} == {"exact": "passed", "zero": "failed"}, results
+    assert judge(executor, run, "exact", checks.CE_LOSS, sae_ids).outcome == "passed"
+    for sae_id, outcome in (("exact", "passed"), ("zero", "failed")):
+        assert judge(executor, run, sae_id, checks.SPARSITY, sae_ids).outcome == outcome
     (corpus,) = executor._corpora.values()
-    losses = executor.text("exact", sae_ids).losses
-    sequences = corpus.sequences
-    assert losses.within.n_tokens.min() > 0
-    with torch.no_grad():
-        for i, tokens in enumerate(torch.from_numpy(sequences.tokens)):
-            log_probs = torch.log_softmax(made_models[name](tokens[None])[0].double(), -1)
-            ce = -log_probs[:-1].gather(-1, tokens[1:, None])[:, 0].numpy()
-            expected = ce[sequences.scored[i, :-1]].sum()
-            got = losses.within.ce_clean_nats[i] + losses.beyond.ce_clean_nats[i]
-            assert got == pytest.approx(expected, rel=1e-5)
+    losses = executor.text("zero", sae_ids).losses
+    sequences, spans = corpus.sequences, (losses.within, losses.beyond)
+    clean, spliced = sum(s.ce_clean_nats for s in spans), sum(s.ce_spliced_nats for s in spans)
+    assert (abs(spliced - clean) > 0.1).any()
+    for i, tokens in enumerate(torch.from_numpy(sequences.tokens)):
+        kept = torch.from_numpy(~sequences.replaced[i])[:, None]
+        for got, hooks in ((clean, []), (spliced, [(HOOK, lambda x, kept=kept, **_: x * kept)])):
+            with torch.no_grad():
+                logits = made_models[name].run_with_hooks(tokens[None], fwd_hooks=hooks)[0].double()
+            ce = -torch.log_softmax(logits[:-1], -1).gather(-1, tokens[1:, None])[:, 0].numpy()
+            assert got[i] == pytest.approx(ce[sequences.scored[i, :-1]].sum(), rel=1e-5)
 
 
 def test_model_and_tokenizer_are_pinned_and_in_the_record(hub, asked):

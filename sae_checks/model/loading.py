@@ -79,20 +79,14 @@ class Models:
         options = self._plan.options
         device: torch.device = hugging_face.pick_device(options.device)
         try:
+            if place.own_format is not None:
+                files, processing = place.own_format.fetched(), key.processing
+                return own_format.load(
+                    files, source=key.source, dtype=options.dtype, device=device, processing=processing
+                )
             folder = place.fetched()
-            tokenizer = place.own_format.fetched_tokenizer() if place.own_format is not None else None
         except errors.HubError as problem:
             raise errors.MeasuringError(str(problem)) from None
-        if place.own_format is not None and place.repo is not None and tokenizer is not None:
-            files = own_format.Files(
-                name=place.repo.repo_id,
-                config=folder / "config.json",
-                weights=folder / place.own_format.weights,
-                tokenizer=tokenizer,
-            )
-            return own_format.load(
-                files, source=key.source, dtype=options.dtype, device=device, processing=key.processing
-            )
         if key.backend == "transformers":
             return hugging_face.load(folder, source=key.source, dtype=options.dtype, device=device)
         return transformer_lens.load(

@@ -7,8 +7,6 @@ import io
 import json
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 from unittest import mock
@@ -18,25 +16,16 @@ import torch
 from sae_checks import errors
 from sae_checks.model import hugging_face
 from sae_checks.model.transformer_lens import HookedModel, built
+from sae_checks.plan import OwnFiles
 from sae_checks.provenance import FileHash
 from sae_checks.release import sha256_of
 
 _ALL_BLOCKS = "blocks.0.hook_resid_pre"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Files:
-    """What such a model is made of, on disk."""
-
-    name: str
-    """TransformerLens's official name: what it converts depends on that."""
-    config: Path
-    weights: Path
-    tokenizer: Path
-    """a folder."""
-
-
-def load(files: Files, *, source: str, dtype: str, device: torch.device, processing: Sequence[str] = ()) -> HookedModel:
+def load(
+    files: OwnFiles, *, source: str, dtype: str, device: torch.device, processing: Sequence[str] = ()
+) -> HookedModel:
     """
     The model in *files* as TransformerLens makes it, its weights processed as *processing* names it; no network.
 
@@ -66,7 +55,7 @@ def load(files: Files, *, source: str, dtype: str, device: torch.device, process
     return found
 
 
-def _hooked(files: Files, dtype: torch.dtype, device: torch.device, processing: Sequence[str]) -> Any:
+def _hooked(files: OwnFiles, dtype: torch.dtype, device: torch.device, processing: Sequence[str]) -> Any:
     """Any: TransformerLens is not typed."""
     with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
         warnings.simplefilter("ignore")  # HookedTransformer's deprecation, and the caller's `-W error` is the caller's
@@ -76,16 +65,16 @@ def _hooked(files: Files, dtype: torch.dtype, device: torch.device, processing: 
         reading = SimpleNamespace(download_file_from_hf=_reader(files), select_compatible_kwargs=lambda *_: {})
         nowhere = SimpleNamespace(exists=lambda: False)
         with (
-            mock.patch.object(loading, "HfApi", lambda: hub),
+            mock.patch.object(loading, "HfApi", return_value=hub),
             mock.patch.object(loading, "utils", reading),
-            mock.patch.object(loading, "Path", lambda _: nowhere),  # TRAP: it prefers a folder called like the model
+            mock.patch.object(loading, "Path", return_value=nowhere),  # TRAP: it prefers a folder called like the model
         ):
             config = loading.get_pretrained_model_config(files.name, device=str(device), dtype=dtype)
             weights = loading.get_pretrained_state_dict(files.name, config, dtype=dtype)
         return built(config, weights, processing).to(device)
 
 
-def _reader(files: Files) -> Callable[[str, str], Any]:
+def _reader(files: OwnFiles) -> Callable[[str, str], Any]:
     """In place of TransformerLens's download, which reads a pickle by running it. Any: JSON, or tensors by name."""
 
     def read(_: str, file: str) -> Any:

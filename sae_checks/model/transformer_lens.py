@@ -107,8 +107,8 @@ class HookedModel:
             raise errors.unknown_hook(sae_id, hook, hooks.KNOWN)
         if parsed.layer >= config.n_layers:
             raise errors.hook_beyond_model(sae_id, hook, config.n_layers)
-        is_there = not config.attn_only if parsed.place == "mlp_module_in" else hook in self._model.hook_dict
-        if not is_there:
+        is_there = parsed.place == "mlp_module_in" or hook in self._model.hook_dict
+        if not is_there or (config.attn_only and "mlp" in parsed.place):
             raise errors.hook_not_here(sae_id, hook, self.facts.architecture, "its HookedTransformer has no such hook")
         return int(config.n_heads * config.d_head if parsed.place == "z" else config.d_model)
 
