@@ -41,15 +41,18 @@ every_name = pytest.mark.parametrize("name", NAMES)
 
 
 def tokenizer_files(folder):
-    """Whole words behind a BOS, as three JSON files without a model's config.json."""
+    """Whole words and single digits, without a model's config.json; they name a class whose own rules are others."""
     words = Tokenizer(models.WordLevel(unk_token="<|UNK|>"))
-    words.pre_tokenizer = pre_tokenizers.Whitespace()
+    single = pre_tokenizers.Digits(individual_digits=True)
+    words.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.Whitespace(), single])
     special = ["<|BOS|>", "<|EOS|>", "<|UNK|>"]
-    words.train_from_iterator(stand_in.documents(50), trainers.WordLevelTrainer(special_tokens=special))
+    words.train_from_iterator([*stand_in.documents(50), "1 2 3"], trainers.WordLevelTrainer(special_tokens=special))
     transformers.PreTrainedTokenizerFast(
         tokenizer_object=words, bos_token=special[0], eos_token=special[1], unk_token=special[2]
     ).save_pretrained(folder)
-    return stand_in.files_in(folder)
+    files = stand_in.files_in(folder)
+    named = json.loads(files["tokenizer_config.json"]) | {"tokenizer_class": "GPTNeoXTokenizer"}
+    return files | {"tokenizer_config.json": json.dumps(named).encode()}
 
 
 def config_of(name, d_vocab):
@@ -182,6 +185,17 @@ def test_model_and_tokenizer_are_pinned_and_in_the_record(hub, asked):
         again = measured(asked("gelu-1l", offline=True))
     assert again.provenance.model == facts
     assert np.array_equal(again.losses.within.ce_clean_nats, first.losses.within.ce_clean_nats)
+
+
+def test_the_tokenizer_is_the_one_that_was_written(hub, asked, made_models):
+    """Whatever class its configuration names, text becomes the tokens that tokenizer.json itself makes of it."""
+    run = asked("gelu-1l")
+    executor = LocalExecutor(run.plan, lambda *_: None)
+    tokenizer = executor._saes.get("exact").model.tokenizer
+    text = "the cat sat 123 over"
+    expected = Tokenizer.from_str(made_models[None]["tokenizer.json"].decode()).encode(text).ids
+    assert tokenizer(text, add_special_tokens=False)["input_ids"] == expected
+    assert (len(expected), tokenizer.bos_token_id, len(tokenizer)) == (7, 0, made_models["gelu-1l"].cfg.d_vocab)
 
 
 def test_the_pickle_must_be_asked_for(hub, asked):

@@ -86,19 +86,23 @@ def read(folder: Path, *, dtype: str, device: torch.device) -> Read:
     return Read(model=model.to(device), tokenizer=tokenizer, weights=weights)
 
 
-def read_tokenizer(folder: Path) -> Tokenizer:
+def read_tokenizer(folder: Path, *, as_written: bool = False) -> Tokenizer:
     """
     The tokenizer in *folder*; no remote code, no network.
+
+    *as_written*: a tokenizer.json counts as it stands. TRAP: transformers 5 takes no more of it than the vocabulary
+    where the configuration names a class like GPT-NeoX's, and puts that class's own rules in place of the others.
 
     Raises:
         MeasuringError: transformers cannot load it, or there is none.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the caller's `-W error` is for the caller's code
-        from transformers import AutoTokenizer
+        from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
+        reader: Any = PreTrainedTokenizerFast if as_written and (folder / "tokenizer.json").is_file() else AutoTokenizer
         try:
-            tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+            tokenizer = reader.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
         except Exception as problem:
             raise errors.model_not_loaded(str(folder), f"{type(problem).__name__}: {problem}") from problem
     if not tokenizer.vocab_size:  # what transformers makes of a folder without tokenizer files

@@ -35,7 +35,7 @@ def load(
     """
     try:
         model = _hooked(files, hugging_face.DTYPES[dtype], device, processing)
-        tokenizer = hugging_face.read_tokenizer(files.tokenizer)
+        tokenizer = hugging_face.read_tokenizer(files.tokenizer, as_written=True)
     except errors.MeasuringError:
         raise
     except Exception as problem:

@@ -8,7 +8,7 @@ from typing import Any
 
 from sae_checks import checks, comparison, curves, downstream, errors, stats, verdict
 from sae_checks.curves import Curve
-from sae_checks.executors.local import LocalExecutor
+from sae_checks.executors.local import LocalExecutor, Measured
 from sae_checks.executors.studies import N_ITEMS_PER_SEQUENCE, Kind, Studied
 from sae_checks.losses import TextLosses
 from sae_checks.plugin.state import Asked, Cell
@@ -106,9 +106,11 @@ def judge(executor: LocalExecutor, asked: Asked, sae_id: str, check: checks.Chec
     try:
         if check.name in _OF_TEXT:
             text = executor.text(sae_id, together)
-            in_context, described = asked.limits[sae_id, checks.CE_LOSS.name], asked.plan.release.sae(sae_id)
-            assert in_context is not None
-            readings, provenance = _OF_TEXT[check.name](text.losses, described, in_context), text.provenance
+            readings, provenance = _of_text(asked, sae_id, check, text), text.provenance
+            judged = verdict.judge(readings, limit, _budget(asked, check, provenance))
+            if judged.outcome == "inconclusive" and asked.plan.options.n_most_sequences is not None:
+                text = executor.more_text(sae_id)
+                readings, provenance = _of_text(asked, sae_id, check, text), text.provenance
             drawn = curves.curves(text.losses) if check is checks.LONG_CONTEXT else ()
         elif check is checks.GOLDEN:
             measured = executor.golden(sae_id, asked.golden[sae_id])
@@ -152,6 +154,12 @@ def judge(executor: LocalExecutor, asked: Asked, sae_id: str, check: checks.Chec
     )
 
 
+def _of_text(asked: Asked, sae_id: str, check: checks.Check, text: Measured[TextLosses]) -> tuple[Reading, ...]:
+    in_context = asked.limits[sae_id, checks.CE_LOSS.name]
+    assert in_context is not None
+    return _OF_TEXT[check.name](text.losses, asked.plan.release.sae(sae_id), in_context)
+
+
 def _budget(asked: Asked, check: checks.Check, provenance: Provenance | None, n_queries: int | None = None) -> Budget:
     """
     What the verdict on *check* may spend: so many sequences, passages or queries.
@@ -183,7 +191,7 @@ def properties(result: Result) -> list[tuple[str, object]]:
         found += [
             ("limit", str(result.limit)),
             ("limit.measure", result.limit.measure),
-            (f"limit.{result.limit.kind}", result.limit.value),
+            *((f"limit.{end.kind}", end.value) for end in result.limit.sides),
             ("limit.unit", result.limit.unit),
             ("limit.source", result.limit.source),
             ("limit.where", result.limit.where),
