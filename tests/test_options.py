@@ -16,7 +16,7 @@ COUNTS = {
     "sae_context": ("n_context_tokens", 2),
     "sae_items": ("n_items", 1),
     "sae_queries": ("n_queries", 1),
-    "sae_study_sequences": ("n_study_sequences", 1),
+    "sae_study_sequences": ("n_study_sequences", 0),
     "sae_seed": ("seed", 0),
     "sae_batch_tokens": ("n_batch_tokens", 1),
 }

@@ -16,6 +16,7 @@ TONES = {
     "failed": ("FAILED", "bad"),
     "inconclusive": ("INCONCLUSIVE", "bad"),
     "not_measured": ("not measured", "warn"),
+    "reported": ("reported", "plain"),
     "error": ("ERROR", "bad"),
 }
 any_results = st.lists(results(provenance=st.none()), max_size=6)

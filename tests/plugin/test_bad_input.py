@@ -121,7 +121,7 @@ def test_sae_id_that_matches_nothing_lists_what_there_is(gate):
         (f"schema = 2\n{LIMIT}", "schema is 2"),
         (f"schema = true\n{LIMIT}", "schema is True"),
         (f"schema = 1\n{LIMIT}colour = 'red'\n", "unknown key 'colour'"),
-        (f"schema = 1\n{LIMIT}min = 1\n", "exactly one of max and min"),
+        (f"schema = 1\n{LIMIT}min = 5\n", "min <= max"),
         ("schema = 1\n[default.sparsity]\nmeasure = 'l0'\n", "unit"),
         (f"schema = 1\n{LIMIT.replace('l0', 'l1')}", "a measure of sparsity: l0, l0_ratio, l0_max,"),
         (f"schema = 1\n{LIMIT.replace('latents/token', 'percent')}", "unit = 'latents/token'"),

@@ -19,9 +19,9 @@ def test_round_trip(tmp_path, tiny, gate, limits):
     """What was measured passes by the limits made of it; an SAE of the same id that reconstructs nothing is red."""
     run = gate(f"--sae-calibrate={limits}")
     assert (run.exit_code, run.counts) == (0, {"passed": len(HOOKS) * len(CHECKS)}), run.text
-    # So few items leave no room for a drop beyond so wide an interval. And what a usable context is measured against,
+    # So few queries leave no room for a drop beyond so wide an interval. And what a usable context is measured against,
     # the limit of ce_loss, moves.
-    without = ("lambada", "cbt", "usable_context")
+    without = ("cbt", "usable_context")
     n_without = len(HOOKS) * len(without)
     n_limits = len(run.results) - n_without
     assert f"limits to review: {limits}: {n_limits} limits, none for {n_without} (see there)" in run.text

@@ -56,6 +56,7 @@ def judge(gate, tiny, hub):
             f"--sae-corpus={tiny.corpus}",
             f"--sae-lambada={tiny.lambada}",
             f"--sae-cbt={tiny.cbt}",
+            "--sae-study-sequences=0",
         ]
         return gate(*more, options=asked)
 

@@ -95,7 +95,7 @@ def test_record_holds_every_cell(mixed):
     assert list(mixed.record.release.sae_ids) == sae_ids
     found = [(result.sae_id, result.check) for result in mixed.record.results]
     assert found == [(sae_id, check) for sae_id in sae_ids for check in CHECKS]
-    assert set(mixed.outcomes.values()) == {"passed", "failed", "not_measured", "error"}
+    assert set(mixed.outcomes.values()) == {"passed", "failed", "inconclusive", "not_measured", "error"}
 
 
 def test_record_of_deselected_checks(gate):
@@ -132,7 +132,7 @@ def test_record_names_what_was_measured(tiny, gate):
         str(tiny.corpus),
         sha256(tiny.corpus),
     )
-    assert (text.corpus.n_sequences, text.corpus.n_context_tokens, text.corpus.n_cut) == (16, N_CONTEXT, 16)
+    assert (text.corpus.n_sequences, text.corpus.n_context_tokens, text.corpus.n_cut) == (48, N_CONTEXT, 48)
     assert text.corpus.n_scored_tokens == 16 * (N_CONTEXT - 2)  # BOS predicts nothing that is scored
     assert (items.corpus.kind, items.corpus.sha256) == ("lambada", sha256(tiny.lambada))
     assert items.corpus.n_scored_tokens == items.corpus.n_sequences == 16
@@ -229,7 +229,13 @@ def test_junit_names_of_properties_are_distinct(mixed):
 
 def test_junit_says_error_failure_and_skipped(mixed):
     """The outcome decides the element, and a passed check has none of the three."""
-    element = {"passed": None, "failed": "failure", "not_measured": "skipped", "error": "error"}
+    element = {
+        "passed": None,
+        "failed": "failure",
+        "inconclusive": "failure",
+        "not_measured": "skipped",
+        "error": "error",
+    }
     for cell, outcome in mixed.outcomes.items():
         found = [child.tag for child in mixed.junit[cell] if child.tag in ("failure", "error", "skipped")]
         assert found == ([element[outcome]] if element[outcome] else []), cell

