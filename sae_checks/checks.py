@@ -22,8 +22,10 @@ class Check:
     title: str
     """for people, at the head of a column."""
     measures: tuple[Measure, ...]
-    of: Literal["sae", "stack"] = "sae"
-    """what is asked: each SAE, or each stack of them (see `stacks`)."""
+    of: Literal["sae", "stack", "comparison"] = "sae"
+    """what is asked: each SAE, each stack of them (see `stacks`), or each check of either against an earlier run."""
+    version: int = 1
+    """raised when a measure comes to mean another number, so that earlier runs are not compared with later ones."""
     is_optional: bool = False
     """it is judged only where a limit is written, and else reported."""
     is_exact: bool = False
@@ -207,6 +209,14 @@ GOLDEN = Check(
     is_exact=True,
 )
 
+NO_REGRESSION = Check(
+    name="no_regression",
+    title="against the baseline",
+    measures=tuple(Measure(name=name, unit="that of the measure") for name in ("before", "after", "difference")),
+    of="comparison",
+)
+"""Not of the catalogue: it asks of every other check whether its limited measure has become worse."""
+
 CHECKS: tuple[Check, ...] = (
     CE_LOSS,
     LAMBADA,
@@ -233,7 +243,7 @@ def named(name: str) -> Check:
     Raises:
         KeyError: there is none.
     """
-    for check in CHECKS:
+    for check in (*CHECKS, NO_REGRESSION):
         if check.name == name:
             return check
     raise KeyError(name)
