@@ -276,6 +276,7 @@ def _row(result: Result, models: list[ModelFacts], corpora: list[CorpusFacts]) -
         else {
             "measure": limit.measure,
             limit.kind: limit.value,
+            **({} if limit.floor is None else {"min": limit.floor}),
             "unit": limit.unit,
             "source": limit.source,
             "where": limit.where,
@@ -377,7 +378,8 @@ def _curve(measure: str, columns: Json) -> Curve:
 def _limit(check: str, limit: Json) -> Limit:
     kind: Literal["max", "min"] = "max" if "max" in limit else "min"
     rest = {key: limit[key] for key in ("measure", "unit", "source", "where")}
-    return Limit(check=check, kind=kind, value=limit[kind], **rest)
+    floor = limit["min"] if len({"max", "min"} & set(limit)) == 2 else None
+    return Limit(check=check, kind=kind, value=limit[kind], floor=floor, **rest)
 
 
 def _sae_facts(sae: Json) -> SaeFacts:

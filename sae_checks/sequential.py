@@ -13,11 +13,12 @@ Expansion (1992), section 3.9.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, fields
 from typing import Literal
 
 import numpy as np
+from scipy import optimize
 
 from sae_checks import betting
 from sae_checks.losses import Floats
@@ -37,6 +38,9 @@ N_GUARDED = 128
 """A plan of so many pays for the guard against what was not met."""
 WORST = 5.0
 """Times the limit: the value that is added before a pass."""
+_N_DOUBLINGS = 20
+"""Of its distance at the value itself: an end that is not found so near is none."""
+_MOST_ERRORS = 1e6
 TO_PASS, TO_FAIL = 2.9, 4.3
 """Standard errors between value and limit that decide, about, for the guess of how many more it takes."""
 
@@ -119,8 +123,7 @@ def decide(sample: Sample | Answers, limit: Limit, budget: Budget) -> Decision:
         return _decide_answers(sample, limit, budget)
     test = _Test(sample, limit, budget)
     looks = list(budget.looks(sample.n, n_silent=sample.n_silent))
-    for n in looks:
-        outcome = test.outcome(n)
+    for n, outcome in zip(looks, test.outcomes(looks), strict=True):
         if outcome != "inconclusive":
             return test.decision(outcome, n)
     return test.decision("inconclusive", looks[-1] if looks else sample.n)
@@ -169,6 +172,11 @@ def moments(values: Floats) -> Moments:
     return Moments(**dict(zip(("n", "mean", "sd", "skewness"), map(np.asarray, numbers), strict=True)))
 
 
+def together(each: Sequence[Moments]) -> Moments:
+    """The moments of several looks as those of one array."""
+    return Moments(**{f.name: np.array([getattr(of, f.name) for of in each]) for f in fields(Moments)})
+
+
 def upper_end(of: Moments, budget: Budget, worst: Floats | None) -> Floats:
     """What the mean is below but for ALPHA; *worst*: one value more, none to meet or None."""
     _, upper = ends(of, np.zeros_like(of.n), boundary(of.n, ALPHA, budget.n_tightest))
@@ -205,20 +213,27 @@ class _Test:
         if budget.is_guarded and best is not None and self._sign * (self._limit - best) > 0:
             self._guard = best + WORST * (self._limit - best)
 
-    def outcome(self, n: int) -> Outcome:
-        if not self._is_ratio(n):
-            return "inconclusive"
-        of = self._badness(n, self._limit)
-        if n >= self._budget.n_least_to_pass and self._upper(of, n, self._limit) < 0:
-            return "passed"
-        return "failed" if float(lower_end(of, self._budget)) > 0 else "inconclusive"
+    def outcomes(self, looks: Sequence[int]) -> list[Outcome]:
+        """What each look says by itself."""
+        if not looks:
+            return []
+        of = together([self._badness(n, self._limit) for n in looks])
+        can_pass = np.array([self._is_ratio(n) for n in looks])
+        can_fail = can_pass.copy()
+        can_pass &= of.n >= self._budget.n_least_to_pass
+        worst = None if self._guard is None else np.array([self._worst(n, self._limit) for n in looks])
+        passed = can_pass & (upper_end(of, self._budget, worst) < 0)
+        failed = can_fail & (lower_end(of, self._budget) > 0)
+        return ["passed" if p else "failed" if f else "inconclusive" for p, f in zip(passed, failed, strict=True)]
 
     def decision(self, outcome: Outcome, n: int) -> Decision:
         top, bottom = self._sample.upto(n)
         ratio = math.fsum(top) / math.fsum(bottom)
         each = self._sample.each(n)
         of = self._badness(n, ratio) if n > 1 else None
-        bad, good = (self._end(n, ratio, is_bad=is_bad) if of is not None else None for is_bad in (True, False))
+        beyond = self._limit if outcome != "inconclusive" else None
+        bad = self._end(n, ratio, beyond if outcome == "passed" else None, is_bad=True) if of is not None else None
+        good = self._end(n, ratio, beyond if outcome == "failed" else None, is_bad=False) if of is not None else None
         low, high = (good, bad) if self._sign > 0 else (bad, good)
         return Decision(
             outcome=outcome,
@@ -243,39 +258,52 @@ class _Test:
         top, bottom = self._sample.upto(n)
         return moments(self._sign * (top - at * bottom))
 
-    def _upper(self, of: Moments, n: int, at: float) -> float:
-        if self._guard is None:
-            return float(upper_end(of, self._budget, None))
-        bottom = math.fsum(self._sample.upto(n)[1]) / n
-        return float(upper_end(of, self._budget, np.asarray(self._sign * (self._guard - at) * bottom)))
+    def _worst(self, n: int, at: float) -> float:
+        """The badness of a sequence of mean length that is as bad as the guard has it."""
+        assert self._guard is not None
+        return self._sign * (self._guard - at) * math.fsum(self._sample.upto(n)[1]) / n
 
-    def _end(self, n: int, ratio: float, *, is_bad: bool) -> float | None:
-        """The ratio at which badness is, at this end of its interval, zero."""
-        bottom = math.fsum(self._sample.upto(n)[1]) / n
-        at = ratio
-        for _ in range(100):
-            of = self._badness(n, at)
-            off = self._upper(of, n, at) if is_bad else float(lower_end(of, self._budget))
-            step = self._sign * off / bottom
-            if not math.isfinite(step):
-                return None
-            at += step
-            if abs(step) <= 1e-12 * max(abs(at), abs(at - ratio)):
-                return at
+    def _end(self, n: int, ratio: float, beyond: float | None, *, is_bad: bool) -> float | None:
+        """
+        The ratio at which badness is, at this end of its interval, zero; None: so few have no such end.
+
+        *beyond* lies behind it, where that is known: the limit of what was decided, so that the interval says the same.
+        """
+        outwards = self._sign if is_bad else -self._sign
+        within, off = ratio, self._off(n, ratio, is_bad=is_bad)
+        if not math.isfinite(off):
+            return None
+        if off <= 0 if is_bad else off >= 0:  # nothing varies, and rounding has the last word
+            return ratio
+        step = abs(off) * n / math.fsum(self._sample.upto(n)[1])
+        for _ in range(_N_DOUBLINGS):
+            at = within + outwards * step if beyond is None else beyond
+            found = self._off(n, at, is_bad=is_bad)
+            if found * off <= 0:
+                return float(optimize.brentq(lambda r: self._off(n, r, is_bad=is_bad), within, at, xtol=1e-300))
+            within, step = at, 2 * step
         return None
+
+    def _off(self, n: int, at: float, *, is_bad: bool) -> float:
+        of = self._badness(n, at)
+        if not is_bad:
+            return float(lower_end(of, self._budget))
+        return float(upper_end(of, self._budget, None if self._guard is None else np.asarray(self._worst(n, at))))
 
     def _n_needed(self, n: int) -> int | None:
         of = self._badness(n, self._limit)
-        mean = float(of.mean)
-        if mean == 0:
-            return None
-        needed = ((TO_PASS if mean < 0 else TO_FAIL) * float(of.sd) / mean) ** 2
-        return max(N_LEAST, math.ceil(needed)) if needed < 1e12 else None
+        return _needed(float(of.mean), float(of.sd))
 
     def _shown(self, ratio: float) -> float:
         if not self._sample.is_log:
             return ratio
         return math.exp(min(ratio, 700.0))  # exp overflows float64
+
+
+def _needed(badness: float, sd: float) -> int | None:
+    """How many values it takes about until their mean is told from zero; None: more than anybody has."""
+    errors = (TO_PASS if badness < 0 else TO_FAIL) * sd
+    return max(N_LEAST, math.ceil((errors / badness) ** 2)) if errors < _MOST_ERRORS * abs(badness) else None
 
 
 def _decide_answers(sample: Answers, limit: Limit, budget: Budget) -> Decision:
@@ -310,11 +338,12 @@ def _decision_on_answers(sample: Answers, limit: Limit, budget: Budget, outcome:
     of = moments(values.astype(np.float64)) if n > 1 else None
     off = value - limit.value
     needed = None
-    if outcome == "inconclusive" and of is not None and off != 0:
+    if outcome == "inconclusive" and of is not None:
         # as if what is not equal were as frequent as the limit allows, at least: of few flips none may have come
         spread = max(float(of.sd) ** 2, abs(limit.value) * (1 - abs(limit.value)))
-        needed = math.ceil((TO_PASS if sign * off < 0 else TO_FAIL) ** 2 * spread / off**2)
-        needed = max(N_LEAST, needed if sample.n_listed is None else min(needed, sample.n_listed))
+        needed = _needed(sign * off, math.sqrt(spread))
+        if sample.n_listed is not None:
+            needed = min(needed or sample.n_listed, sample.n_listed)
     return Decision(
         outcome=outcome,
         n_used=n,

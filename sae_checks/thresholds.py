@@ -12,7 +12,7 @@ import fnmatch
 import math
 import tomllib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -43,12 +43,25 @@ class Limit:
     """where the number comes from."""
     where: str
     """file and table in which it is written."""
+    floor: float | None = None
+    """of a range: the least it may be, *value* being the most."""
+
+    @property
+    def sides(self) -> tuple[Limit, ...]:
+        """Itself; of a range its two ends."""
+        if self.floor is None:
+            return (self,)
+        return replace(self, floor=None), replace(self, kind="min", value=self.floor, floor=None)
 
     def allows(self, value: float) -> bool:
-        """True on the limit and on its good side; False for NaN, since both comparisons are."""
+        """True on the limit and on its good side; False for NaN, since every comparison is."""
+        if self.floor is not None:
+            return self.floor <= value <= self.value
         return value <= self.value if self.kind == "max" else value >= self.value
 
     def __str__(self) -> str:
+        if self.floor is not None:
+            return f"{self.floor:g} <= {self.measure} <= {self.value:g} {self.unit}"
         sign = "<=" if self.kind == "max" else ">="
         return f"{self.measure} {sign} {self.value:g} {self.unit}"
 
@@ -254,13 +267,17 @@ class _Reader:
         self.only(table, _LIMIT_KEYS, place)
         measure, unit, source = self.measured(check, table, place)
         kinds: list[Literal["max", "min"]] = [kind for kind in ("max", "min") if kind in table]
-        if len(kinds) != 1:
-            raise self.complaint(place, f"{len(kinds)} of max and min", "exactly one of max and min")
+        if not kinds:
+            raise self.complaint(place, "neither max nor min", "max, min, or both of them for a range")
+        floor = self.number(table, "min", place) if len(kinds) == 2 else None
+        if floor is not None and floor > self.number(table, "max", place):
+            raise self.complaint(place, "min is above max", "min <= max")
         return Limit(
             check=check,
             measure=measure,
             kind=kinds[0],
             value=self.number(table, kinds[0], place),
+            floor=floor,
             unit=unit,
             source=source,
             where=f"{self.path.name} [{place}]",

@@ -23,6 +23,10 @@ L0_BAND = (0.5, 2.0)
 threshold, TopK as ReLU) multiplies it, and may explain more variance for it."""
 
 
+_WORST_FIRST: tuple[Outcome, ...] = ("error", "failed", "inconclusive", "not_measured", "reported", "passed")
+"""A range is kept only where both its ends are."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
     """What one check says of one SAE."""
@@ -51,6 +55,12 @@ def judge(readings: Sequence[Reading], limit: Limit | None, budget: Budget) -> V
     a limit: its bounds are pointwise, and it is no mean over sequences that a sequential test could follow. So its
     verdict promises no error rate, and below N_LEAST sequences it is inconclusive.
     """
+    if limit is not None and limit.floor is not None:
+        ends = [judge(readings, end, budget) for end in limit.sides]
+        worst = min(ends, key=lambda end: _WORST_FIRST.index(end.outcome))
+        return replace(
+            worst, limit=limit, reason=worst.reason if worst.outcome != "passed" else f"{ends[0].reason}; {limit}"
+        )
     decision = None
     if (fault := _not_finite(readings)) is None:
         decision = _decision(readings, limit, budget)

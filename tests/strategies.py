@@ -3,6 +3,7 @@
 import math
 import os
 import string
+from dataclasses import replace
 
 import builders
 import numpy as np
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 
 from sae_checks import checks
 from sae_checks.curves import Curve
+from sae_checks.downstream import Downstream, Step
 from sae_checks.provenance import CorpusFacts, FileHash, ModelFacts, Package, Provenance, SaeFacts
 from sae_checks.record import Record, ReleaseFacts, Result
 from sae_checks.stats import Estimate, Flip
@@ -116,11 +118,13 @@ def estimates(draw, measure):
 @st.composite
 def limits(draw, check):
     measure = draw(st.sampled_from(check.measures))
+    kind, (low, high) = draw(st.sampled_from(["max", "min", "range"])), sorted((draw(finite), draw(finite)))
     return Limit(
         check=check.name,
         measure=measure.name,
-        kind=draw(st.sampled_from(["max", "min"])),
-        value=draw(finite),
+        kind="max" if kind == "range" else kind,
+        value=high,
+        floor=low if kind == "range" else None,
         unit=measure.unit,
         source=draw(st.text(max_size=20)),
         where=draw(st.text(max_size=20)),
@@ -212,6 +216,27 @@ flips = st.builds(
 )
 
 
+disturbances = st.builds(
+    Downstream,
+    sae_id=hostile_names,
+    hook=texts,
+    relative_error=finite,
+    residual_error=finite,
+    error_growth=st.none() | finite,
+    cosine=finite,
+    explained_variance_clean=st.none() | finite,
+    explained_variance=st.none() | finite,
+    l0_clean=finite,
+    l0=finite,
+)
+
+
+@st.composite
+def steps(draw, check):
+    measures = draw(st.lists(st.sampled_from(check.measures), unique=True))
+    return Step(sae_id=draw(hostile_names), readings=tuple(draw(estimates(measure)) for measure in measures))
+
+
 @st.composite
 def results(draw, sae_id=None, check=None, provenance=None):
     """One result, for *provenance* (a strategy) or any; only long_context has a curve."""
@@ -219,16 +244,21 @@ def results(draw, sae_id=None, check=None, provenance=None):
     sae_id = draw(hostile_names) if sae_id is None else sae_id
     measures = draw(st.lists(st.sampled_from(check.measures), unique=True))
     drawn = st.lists(curves(checks.CE_LOSS), max_size=2, unique_by=lambda curve: curve.measure)
+    made_of = draw(st.none() | provenances(sae_id) if provenance is None else provenance)
+    if made_of is not None and check.of == "stack":
+        made_of = replace(made_of, sae=None)
     return Result(
         sae_id=sae_id,
         check=check.name,
-        outcome=draw(st.sampled_from(["passed", "failed", "inconclusive", "not_measured", "error"])),
+        outcome=draw(st.sampled_from(["passed", "failed", "inconclusive", "not_measured", "reported", "error"])),
         reason=draw(hostile_names),
         limit=draw(st.none() | limits(check)),
         estimates=tuple(draw(estimates(measure)) for measure in measures),
         curves=tuple(draw(drawn)) if check is checks.LONG_CONTEXT else (),
         flips=tuple(draw(st.lists(flips, max_size=2))) if check is checks.LAMBADA else (),
-        provenance=draw(st.none() | provenances(sae_id) if provenance is None else provenance),
+        downstream=tuple(draw(st.lists(disturbances, max_size=2))) if check is checks.PROPAGATION else (),
+        steps=tuple(draw(st.lists(steps(check), max_size=2))) if check.of == "stack" else (),
+        provenance=made_of,
     )
 
 

@@ -13,7 +13,7 @@ from sae_checks import checks, curves, measure, release, stats, verdict
 from sae_checks.executors.local import LocalExecutor
 from sae_checks.options import Options
 from sae_checks.plugin.asking import settle
-from sae_checks.plugin.judging import judge
+from sae_checks.plugin.judging import STUDIES, judge
 from sae_checks.plugin.state import Asked
 from sae_checks.sae import Reconstruction
 from sae_checks.sequential import Budget
@@ -22,7 +22,8 @@ pytestmark = pytest.mark.slow
 
 DEMO = release.resolve("demo")
 HOOKS = [sae.hook for sae in DEMO.saes]
-SAMPLED = [check for check in checks.CHECKS if not check.is_exact]  # of golden prompts: tests/test_golden.py
+SAMPLED = [check for check in checks.CHECKS if not check.is_exact and check.name not in STUDIES]
+# of golden prompts see tests/test_golden.py, of studies tests/test_study_controls.py
 OTHER = {hook: HOOKS[(i + 2) % len(HOOKS)] for i, hook in enumerate(HOOKS)}
 
 

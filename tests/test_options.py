@@ -16,6 +16,7 @@ COUNTS = {
     "sae_context": ("n_context_tokens", 2),
     "sae_items": ("n_items", 1),
     "sae_queries": ("n_queries", 1),
+    "sae_study_sequences": ("n_study_sequences", 1),
     "sae_seed": ("seed", 0),
     "sae_batch_tokens": ("n_batch_tokens", 1),
 }
@@ -60,6 +61,7 @@ def test_every_option_is_parsed():
         "sae_context": "5",
         "sae_items": "7",
         "sae_queries": "8",
+        "sae_study_sequences": "9",
         "sae_seed": "11",
         "sae_device": "cpu",
         "sae_dtype": "bfloat16",
@@ -88,6 +90,7 @@ def test_every_option_is_parsed():
         n_context_tokens=5,
         n_items=7,
         n_queries=8,
+        n_study_sequences=9,
         seed=11,
         device="cpu",
         dtype="bfloat16",

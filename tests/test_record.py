@@ -247,7 +247,7 @@ def _spoil(document, *keys, value):
         (("results", 0, "outcome"), "ok"),
         (("results", 0, "measures", "ce_increase", "value"), None),
         (("results", 0, "measures", "ce_increase", "n"), 1.5),
-        (("results", 0, "limit", "min"), 0),
+        (("results", 0, "limit", "min"), "0"),
         (("corpora", 0, "fingerprint"), "abc"),
         (("curves", "a"), {"kl": {}}),
     ],

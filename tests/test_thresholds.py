@@ -1,5 +1,6 @@
 """thresholds.toml -> limits: which table applies, and every malformed entry refused where it stands."""
 
+import dataclasses
 import math
 
 import pytest
@@ -13,7 +14,7 @@ from sae_checks import checks, errors, thresholds
 LIMIT = {"measure": '"ce_increase"', "max": "0.3", "unit": '"nats/token"', "source": '"a test"'}
 
 
-SAMPLED = [check for check in checks.CHECKS if not check.is_exact]
+SAMPLED = [check for check in checks.CHECKS if not check.is_exact and not check.is_optional]
 
 
 def table(name="default.ce_loss", **changes):
@@ -166,10 +167,26 @@ def test_a_limit_too_large_for_a_float_is_refused(refused):
     refused(document(table(max="1" + "0" * 400)), "default.ce_loss", "a finite number")
 
 
-def test_exactly_one_of_max_and_min(refused):
-    """Both, or neither, is refused."""
-    refused(document(table(min="0")), "2 of max and min")
-    refused(document(table(max=None)), "0 of max and min")
+def test_a_limit_has_an_end(refused):
+    """Neither max nor min is refused, and so is a range that nothing can be in."""
+    refused(document(table(max=None)), "neither max nor min")
+    refused(document(table(max="1", min="2")), "min is above max")
+
+
+def test_a_range_is_read(load):
+    """max and min together are a range."""
+    found = load(document(table(max="0.4", min="0.1"))).limit("r", "a", "ce_loss")
+    assert (found.kind, found.value, found.floor) == ("max", 0.4, 0.1)
+    assert str(found) == "0.1 <= ce_increase <= 0.4 nats/token"
+
+
+@given(st.floats(-10, 10), st.floats(-10, 10), st.floats(-10, 10))
+def test_a_range_allows_what_both_its_ends_allow(one, other, value):
+    """With max and min the limit is a range, and its sides are the limits of its ends."""
+    low, high = sorted((one, other))
+    found = dataclasses.replace(limit(value=high), floor=low)
+    assert found.allows(value) == all(end.allows(value) for end in found.sides) == (low <= value <= high)
+    assert [(end.kind, end.value) for end in found.sides] == [("max", high), ("min", low)]
 
 
 @pytest.mark.parametrize("key", ["measure", "unit", "source"])
@@ -241,7 +258,7 @@ def test_the_shipped_limits_stop_what_is_broken():
     """Increase and drop have a ceiling, explained variance a floor."""
     found = thresholds.load()
     kinds = {c.name: found.limit("r", "a", c.name).kind for c in SAMPLED}
-    of_least = {"usable_context", "sparsity"}
+    of_least = {"usable_context", "sparsity", "own_layer"}
     assert kinds == {c.name: "min" if c.name in of_least else "max" for c in SAMPLED}
 
 

@@ -1,5 +1,6 @@
 """Readings x limit -> what follows: the rules, their order, and what the reason says."""
 
+import dataclasses
 import math
 from itertools import product
 
@@ -333,3 +334,17 @@ def test_a_verdict_is_a_function_of_its_readings(readings):
     bound = limit("lambada", measure, "min", 0.0)
     forth, back = (judge(rows, bound) for rows in (readings, readings[::-1]))
     assert (forth.outcome, forth.reason) == (back.outcome, back.reason)
+
+
+@pytest.mark.parametrize(
+    ("value", "outcome"),
+    [(0.5, "failed"), (1.5, "passed"), (2.5, "failed"), (1.0, "inconclusive"), (2.0, "inconclusive")],
+)
+def test_a_range_is_kept_between_both_its_ends(value, outcome):
+    """Outside of either end it fails, on one it is not decided, and the reason names the range where it is kept."""
+    readings = (sampled("kl_ratio_isotropic", around(value, 0.05, 256)),)
+    of_check = dataclasses.replace(limit("random_error", "kl_ratio_isotropic", value=2.0), floor=1.0)
+    found = judge(readings, of_check)
+    assert found.outcome == outcome
+    assert found.limit == of_check
+    assert ("1 <= kl_ratio_isotropic <= 2" in found.reason) == (outcome == "passed")

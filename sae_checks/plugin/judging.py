@@ -183,7 +183,7 @@ def properties(result: Result) -> list[tuple[str, object]]:
         found += [
             ("limit", str(result.limit)),
             ("limit.measure", result.limit.measure),
-            (f"limit.{result.limit.kind}", result.limit.value),
+            *((f"limit.{end.kind}", end.value) for end in result.limit.sides),
             ("limit.unit", result.limit.unit),
             ("limit.source", result.limit.source),
             ("limit.where", result.limit.where),

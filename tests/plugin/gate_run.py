@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
@@ -36,11 +37,11 @@ class GateRun:
         """Passed, failed, skipped, errors: those that pytest's last line speaks of."""
         return pytest.RunResult.parse_summary_nouns(self.lines)
 
-    @property
+    @cached_property
     def record(self) -> record.Record:
         return record.read(self.record_path)
 
-    @property
+    @cached_property
     def results(self) -> dict[Cell, record.Result]:
         return {(result.sae_id, result.check): result for result in self.record.results}
 

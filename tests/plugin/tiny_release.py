@@ -12,7 +12,7 @@ from typing import Any
 N_CONTEXT = 32
 N_TRAINING_CONTEXT = 16
 D_MODEL = 16
-N_TEXTS = 16
+N_TEXTS = 48
 HOOKS = ("blocks.0.hook_resid_pre", "blocks.1.hook_resid_pre", "blocks.1.hook_resid_post")
 CHECKS = ("ce_loss", "lambada", "cbt", "long_context", "usable_context", "sparsity")
 N_CHECKS = len(CHECKS)
