@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from sae_checks import checks, errors, record, verdict
-from sae_checks.estimates import ALPHA, Estimate, NotMeasured, Reading, paired_drop, t_quantile
+from sae_checks.estimates import Estimate, NotMeasured, Reading, paired_drop, t_quantile
 from sae_checks.kept import Kept, KeptAnswers, KeptRatio
 from sae_checks.provenance import Provenance
 from sae_checks.record import Record, Result
@@ -24,7 +24,7 @@ from sae_checks.samples import Answers, Difference
 from sae_checks.sequential import Budget
 from sae_checks.thresholds import Limit
 
-__all__ = ["ALPHA", "Baseline", "Conditions", "compare", "load"]
+__all__ = ["Baseline", "Conditions", "compare", "load", "of"]
 
 _OF_OTHER_SAES = {check.name for check in (checks.PROPAGATION, checks.NEXT_SAE, checks.LAST_SAE)}
 
@@ -73,7 +73,9 @@ def load(asked: str, own: Path | None) -> Baseline:
 
 def of(found: Record, source: str) -> Baseline:
     """What of *found* can be compared."""
-    slim = (replace(r, curves=(), flips=(), downstream=()) for r in found.results if r.check != checks.NO_REGRESSION.name)
+    slim = (
+        replace(r, curves=(), flips=(), downstream=()) for r in found.results if r.check != checks.NO_REGRESSION.name
+    )
     rule = str(dict(found.options).get("special_tokens"))
     return Baseline(
         source=source,
@@ -117,7 +119,7 @@ def compare(after: Result, baseline: Baseline, limit: Limit, now: Conditions, bu
     if after.provenance is not None:
         blank = replace(blank, provenance=replace(after.provenance, sae=None))
     before = baseline.result(after.sae_id, after.check)
-    if after.sample is None:
+    if after.sample is None or after.outcome == "not_measured":  # or: too little is right without the splice
         outcome = after.outcome if after.outcome in ("error", "failed") else "not_measured"
         return replace(blank, outcome=outcome, reason=after.reason)
     if before is None or before.sample is None:
@@ -150,7 +152,7 @@ def _differences(
     """What has to be the same: (in words, before, after), what explains most first."""
     assert before.sample is not None
     assert after.sample is not None
-    yield "the version of its measures", before.sample.version, after.sample.version
+    yield "the version of the measures", before.sample.version, after.sample.version
     yield "the limited measure", before.sample.measure, after.sample.measure
     yield "the kind of the sample", type(before.sample).__name__, type(after.sample).__name__
     yield "the rule for special tokens", then.special_tokens, now.special_tokens
@@ -160,16 +162,18 @@ def _differences(
         return
     yield "BOS before every sequence", earlier.corpus.prepend_bos, later.corpus.prepend_bos
     yield "the fingerprint of its tokens", earlier.corpus.fingerprint, later.corpus.fingerprint
-    yield "the model's weights", _hashes(earlier), _hashes(later)
+    yield "the sha256 of the model's weights", _hashes(earlier), _hashes(later)
     yield "the model's dtype", earlier.model.dtype, later.model.dtype
     if earlier.sae is not None and later.sae is not None:
-        yield "the SAE's hook", *((s.hook, s.hook_out, s.head) for s in (earlier.sae, later.sae))
+        hook_before, hook_after = ((s.hook, s.hook_out, s.head) for s in (earlier.sae, later.sae))
+        yield "the SAE's hook", hook_before, hook_after
         contexts = (earlier.sae.n_training_context_tokens, later.sae.n_training_context_tokens)
         if earlier.corpus.kind == "text":
             yield "the SAE's training context", *contexts
-    yield "the SAEs of the stack", *([step.sae_id for step in r.steps] for r in (before, after))
+    stack_before, stack_after = ([step.sae_id for step in r.steps] for r in (before, after))
+    yield "the list of the stack's SAEs", stack_before, stack_after
     if after.check in _OF_OTHER_SAES:
-        yield "the SAEs of the release", then.sae_ids, now.sae_ids
+        yield "the list of the release's SAEs", then.sae_ids, now.sae_ids
 
 
 def _hashes(of: Provenance) -> list[str]:
@@ -201,7 +205,7 @@ def _paired(before: Kept, after: Kept, unit: str) -> Reading:
         assert isinstance(after, KeptAnswers)
         moved = np.array(after.top[:n], dtype=np.int64) - np.array(before.top[:n], dtype=np.int64)
         if np.abs(moved).max() > 1:  # right to wrong and wrong to right at once: the clean answer has flipped
-            raise errors.not_comparable(after.measure, "the untouched model's answers", "one", "another, on some items")
+            raise errors.not_comparable(after.measure, "an answer of the untouched model", "one", "another")
         found = paired_drop("difference", moved > 0, moved < 0, None)
         listed = after.n_listed
         return replace(found, sample=Answers(values=moved, n_listed=listed)) if isinstance(found, Estimate) else found

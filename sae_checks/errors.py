@@ -701,7 +701,7 @@ def nothing_in_common(baseline: str, before: Sequence[str], now: Sequence[str]) 
 def not_comparable(subject: str, what: str, before: str, after: str) -> RecordError:
     return RecordError(
         said(
-            f"{shown(subject)} cannot be compared with the baseline: {what} differ",
+            f"{shown(subject)} cannot be compared with the baseline: {what} is not the same",
             expected=f"{shown(before)}, as in the baseline",
             got=shown(after),
             attempt="the options and corpora of the baseline, or a new baseline",

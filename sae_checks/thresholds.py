@@ -24,7 +24,10 @@ _LIMIT_KEYS = ("measure", "max", "min", "unit", "source")
 _MARGIN_KEYS = ("measure", "margin", "unit", "source")
 _GOLDEN_TEXTS = ("prompt", "answer", "source")
 _GOLDEN_NUMBERS = ("probability_clean", "probability_spliced", "tolerance")
-_HEAD = 'schema = 1, then tables [default.CHECK], [release."NAME".CHECK], [release."NAME".sae."GLOB".CHECK]; CHECK or regression.CHECK'
+_HEAD = (
+    'schema = 1, then tables [default.CHECK], [release."NAME".CHECK], [release."NAME".sae."GLOB".CHECK], and '
+    "regression.CHECK for CHECK"
+)
 
 Toml = dict[str, object]
 
@@ -88,6 +91,7 @@ class Margin:
             unit=self.unit,
             source=self.source,
             where=self.where,
+            floor=None if on.floor is None else -self.value,
         )
 
 
@@ -234,7 +238,9 @@ class _Reader:
             release=release,
             sae=sae,
             limits=self.limits({key: value for key, value in table.items() if key not in rest}, place),
-            margins=tuple(self.margin(check, self.table(margins, check, f"{place}.regression"), place) for check in margins),
+            margins=tuple(
+                self.margin(check, self.table(margins, check, f"{place}.regression"), place) for check in margins
+            ),
             golden=self.golden(table["golden"], f"{place}.golden") if has_golden else None,
         )
 

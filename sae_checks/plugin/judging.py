@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection
 from dataclasses import asdict
 from typing import Any
 
-from sae_checks import checks, comparison, curves, downstream, errors, stats, verdict
+from sae_checks import baseline, checks, comparison, curves, downstream, errors, kept, stats, verdict
 from sae_checks.curves import Curve
 from sae_checks.executors.local import LocalExecutor
 from sae_checks.executors.studies import N_ITEMS_PER_SEQUENCE, Kind, Studied
@@ -80,6 +80,7 @@ def judge_study(
         limit=limit,
         estimates=decided.estimates,
         decision=decided.decision,
+        sample=kept.keep(readings, limit),
         downstream=downstream.matrix(found.losses) if found is not None and check is checks.PROPAGATION else (),
         steps=downstream.steps(found.losses) if found is not None and check.of == "stack" else (),
         provenance=provenance,
@@ -146,10 +147,22 @@ def judge(executor: LocalExecutor, asked: Asked, sae_id: str, check: checks.Chec
         limit=limit,
         estimates=decided.estimates,
         decision=decided.decision,
+        sample=kept.keep(readings, limit),
         curves=drawn,
         flips=flips,
         provenance=provenance,
     )
+
+
+def compare(asked: Asked, after: Result) -> Result:
+    """*after* against the baseline."""
+    assert asked.baseline is not None
+    limit = asked.limits[f"{after.sae_id}-{after.check}", checks.NO_REGRESSION.name]
+    assert limit is not None
+    plan = asked.plan
+    now = baseline.Conditions(special_tokens=plan.options.special_tokens, sae_ids=plan.release.sae_ids)
+    budget = _budget(asked, checks.named(after.check), after.provenance)
+    return baseline.compare(after, asked.baseline, limit, now, budget)
 
 
 def _budget(asked: Asked, check: checks.Check, provenance: Provenance | None, n_queries: int | None = None) -> Budget:
