@@ -20,7 +20,7 @@ from sae_checks.estimates import Estimate, NotMeasured, Reading, paired_drop, t_
 from sae_checks.kept import Kept, KeptAnswers, KeptRatio
 from sae_checks.provenance import Provenance
 from sae_checks.record import Record, Result
-from sae_checks.samples import Answers, Difference
+from sae_checks.samples import Answers, Difference, Sample
 from sae_checks.sequential import Budget
 from sae_checks.thresholds import Limit
 
@@ -129,18 +129,18 @@ def compare(after: Result, baseline: Baseline, limit: Limit, now: Conditions, bu
         if earlier != later:
             return replace(blank, reason=str(errors.not_comparable(subject, what, str(earlier), str(later))))
     try:
-        difference = _paired(before.sample, after.sample, limit.unit)
+        found = _pairs(before.sample, after.sample, limit.unit)
     except errors.RecordError as problem:
         return replace(blank, reason=str(problem))
-    if isinstance(difference, Estimate) and _is_the_same(before, after, difference):
-        difference = replace(difference, low=0.0, high=0.0, sample=None)
-    found: list[Reading] = [_renamed(before, "before"), _renamed(after, "after"), difference]
+    difference = found[-1]
+    if isinstance(difference, Estimate) and _is_the_same(before, after, difference.n):
+        found = (*found[:-1], replace(difference, low=0.0, high=0.0, sample=None))
     n_pairs = difference.n if isinstance(difference, Estimate) else 0
     decided = verdict.judge(found, limit, replace(budget, n_most=n_pairs))
     return replace(
         blank,
         outcome=decided.outcome,
-        reason=f"{_in_words(difference, limit)}{decided.reason}" if decided.outcome == "passed" else decided.reason,
+        reason=f"{_in_words(found[-1], limit)}{decided.reason}" if decided.outcome == "passed" else decided.reason,
         estimates=decided.estimates,
         decision=decided.decision,
     )
@@ -161,7 +161,7 @@ def _differences(
         yield "what was measured of it", earlier, later
         return
     yield "BOS before every sequence", earlier.corpus.prepend_bos, later.corpus.prepend_bos
-    yield "the fingerprint of its tokens", earlier.corpus.fingerprint, later.corpus.fingerprint
+    yield "the fingerprint of its tokens", before.sample.fingerprint, after.sample.fingerprint
     yield "the sha256 of the model's weights", _hashes(earlier), _hashes(later)
     yield "the model's dtype", earlier.model.dtype, later.model.dtype
     if earlier.sae is not None and later.sae is not None:
@@ -180,10 +180,10 @@ def _hashes(of: Provenance) -> list[str]:
     return sorted(file.sha256 for file in of.model.weights)
 
 
-def _is_the_same(before: Result, after: Result, difference: Estimate) -> bool:
+def _is_the_same(before: Result, after: Result, n: int) -> bool:
+    """The same weights and the same first *n* values."""
     saes = [r.provenance.sae for r in (before, after) if r.provenance is not None and r.provenance.sae is not None]
     of_weights = {tuple(sorted(file.sha256 for file in sae.weights)) for sae in saes}
-    n = difference.n
     return len(saes) == 2 and len(of_weights) == 1 and _first(before.sample, n) == _first(after.sample, n)
 
 
@@ -191,39 +191,40 @@ def _first(kept: Kept | None, n: int) -> tuple[object, ...]:
     return () if kept is None else (kept.top[:n], kept.bottom[:n] if isinstance(kept, KeptRatio) else None)
 
 
-def _paired(before: Kept, after: Kept, unit: str) -> Reading:
+def _pairs(before: Kept, after: Kept, unit: str) -> tuple[Reading, ...]:
     """
-    After - before, over the sequences or items that both have: of one fingerprint, the first so many.
+    Before, after, and after - before, over what both have: of one fingerprint, the first so many.
 
     Raises:
         RecordError: answers differ by more than an answer can.
     """
     n = min(len(before.top), len(after.top))
     if n < 2:
-        return NotMeasured(measure="difference", reason=f"{n} pair: an interval needs two")
-    if isinstance(before, KeptAnswers) or isinstance(after, KeptAnswers):
-        assert isinstance(after, KeptAnswers)
-        moved = np.array(after.top[:n], dtype=np.int64) - np.array(before.top[:n], dtype=np.int64)
-        if np.abs(moved).max() > 1:  # right to wrong and wrong to right at once: the clean answer has flipped
-            raise errors.not_comparable(after.measure, "an answer of the untouched model", "one", "another")
-        found = paired_drop("difference", moved > 0, moved < 0, None)
-        listed = after.n_listed
-        return replace(found, sample=Answers(values=moved, n_listed=listed)) if isinstance(found, Estimate) else found
-    sample = Difference(of=after.sample(n), less=before.sample(n))
+        return (NotMeasured(measure="difference", reason=f"{n} pair: an interval needs two"),)
+    if isinstance(before, KeptRatio) and isinstance(after, KeptRatio):
+        earlier, later = before.sample(n), after.sample(n)
+        samples = (("before", earlier), ("after", later), ("difference", Difference(of=later, less=earlier)))
+        return tuple(_estimate(measure, sample, unit) for measure, sample in samples)
+    of_both = [np.array(kept.top[:n], dtype=np.int64) for kept in (before, after)]
+    moved = of_both[1] - of_both[0]
+    if np.abs(moved).max() > 1:  # right to wrong and wrong to right at once: the clean answer has flipped
+        raise errors.not_comparable(after.measure, "an answer of the untouched model", "one", "another")
+    named = zip(("before", "after", "difference"), (*of_both, moved), strict=True)
+    *both, difference = (paired_drop(measure, values > 0, values < 0, None) for measure, values in named)
+    assert isinstance(difference, Estimate)
+    assert isinstance(after, KeptAnswers)
+    return (*both, replace(difference, sample=Answers(values=moved, n_listed=after.n_listed)))
+
+
+def _estimate(measure: str, sample: Sample, unit: str) -> Estimate:
+    n = sample.n
     top, bottom = sample.upto(n)
     value = float(top.sum() / bottom.sum())
-    influence = top - value * bottom  # the bottoms' mean is 1
+    influence = (top - value * bottom) / bottom.mean()
     margin = t_quantile(n) * float(np.sqrt(influence @ influence / (n - 1) / n))
     return Estimate(
-        measure="difference", value=value, low=value - margin, high=value + margin, unit=unit, n=n, sample=sample
+        measure=measure, value=value, low=value - margin, high=value + margin, unit=unit, n=n, sample=sample
     )
-
-
-def _renamed(of_run: Result, name: str) -> Reading:
-    """The compared measure of one of the two runs."""
-    assert of_run.sample is not None
-    known = next((e for e in of_run.estimates if e.measure == of_run.sample.measure), None)
-    return NotMeasured(measure=name, reason="no estimate") if known is None else replace(known, measure=name)
 
 
 def _in_words(difference: Reading, limit: Limit) -> str:

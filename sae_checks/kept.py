@@ -33,6 +33,8 @@ class KeptRatio:
     measure: str
     version: int
     """of the check's measures, see `checks.Check.version`."""
+    fingerprint: str
+    """of the sequences or items, as in `provenance.CorpusFacts`."""
     top: tuple[float, ...]
     bottom: tuple[float, ...]
 
@@ -48,6 +50,7 @@ class KeptAnswers:
 
     measure: str
     version: int
+    fingerprint: str
     top: tuple[int, ...]
     n_listed: int | None
     """items of the whole list; None: unknown."""
@@ -56,20 +59,32 @@ class KeptAnswers:
 Kept = KeptRatio | KeptAnswers
 
 
-def keep(readings: Iterable[Reading], limit: Limit | None) -> Kept | None:
-    """The sample of what *limit* limits; None: it has none, or was not measured."""
+def keep(readings: Iterable[Reading], limit: Limit | None, fingerprint: str) -> Kept | None:
+    """The sample of what *limit* limits, on the tokens of *fingerprint*; None: it has none, or was not measured."""
     limited = next((r for r in readings if limit is not None and r.measure == limit.measure), None)
     if limit is None or not isinstance(limited, Estimate) or limited.sample is None:
         return None
-    sample, version = limited.sample, checks.named(limit.check).version
+    sample = limited.sample
+    version = checks.named(limit.check).version
     if isinstance(sample, Answers):
-        values = tuple(sample.values.tolist())
-        return KeptAnswers(measure=limit.measure, version=version, top=values, n_listed=sample.n_listed)
+        return KeptAnswers(
+            measure=limit.measure,
+            version=version,
+            fingerprint=fingerprint,
+            top=tuple(sample.values.tolist()),
+            n_listed=sample.n_listed,
+        )
     with np.errstate(over="ignore"):  # seen below
         top, bottom = (column.astype(_FLOATS) for column in _columns(sample))
     if not (np.isfinite(top).all() and np.isfinite(bottom).all() and math.fsum(bottom) > 0):
         return None
-    return KeptRatio(measure=limit.measure, version=version, top=tuple(top.tolist()), bottom=tuple(bottom.tolist()))
+    return KeptRatio(
+        measure=limit.measure,
+        version=version,
+        fingerprint=fingerprint,
+        top=tuple(top.tolist()),
+        bottom=tuple(bottom.tolist()),
+    )
 
 
 def _columns(sample: Sample) -> tuple[Floats, Floats]:
@@ -81,7 +96,7 @@ def _columns(sample: Sample) -> tuple[Floats, Floats]:
 
 
 def to_json(kept: Kept) -> dict[str, Any]:  # JSON's own border
-    head = {"measure": kept.measure, "version": kept.version}
+    head = {"measure": kept.measure, "version": kept.version, "fingerprint": kept.fingerprint}
     if isinstance(kept, KeptAnswers):
         return {**head, "answers": _packed(kept.top, _ANSWERS), "n_listed": kept.n_listed}
     return {**head, "top": _packed(kept.top, _FLOATS), "bottom": _packed(kept.bottom, _FLOATS)}
@@ -94,16 +109,17 @@ def from_json(row: dict[str, Any]) -> Kept:
     Raises:
         RecordError: the columns are not what they should be.
     """
-    measure, version = row["measure"], row["version"]
+    measure = row["measure"]
+    head = {name: row[name] for name in ("measure", "version", "fingerprint")}
     if "answers" in row:
         answers = _unpacked(row["answers"], _ANSWERS)
         if not set(answers) <= {-1, 0, 1}:
             raise errors.bad_record("record", f"an answer of the sample of {measure} is none of -1, 0 and 1")
-        return KeptAnswers(measure=measure, version=version, top=answers, n_listed=row["n_listed"])
+        return KeptAnswers(**head, top=answers, n_listed=row["n_listed"])
     top, bottom = (_unpacked(row[name], _FLOATS) for name in ("top", "bottom"))
     if len(top) != len(bottom) or not all(map(math.isfinite, (*top, *bottom))) or math.fsum(bottom) <= 0:
         raise errors.bad_record("record", f"the sample of {measure} is not a ratio of sums")
-    return KeptRatio(measure=measure, version=version, top=top, bottom=bottom)
+    return KeptRatio(**head, top=top, bottom=bottom)
 
 
 def _packed(values: tuple[float, ...], dtype: str) -> str:

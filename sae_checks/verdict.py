@@ -65,9 +65,10 @@ def judge(readings: Sequence[Reading], limit: Limit | None, budget: Budget) -> V
     if (fault := _not_finite(readings)) is None:
         decision = _decision(readings, limit, budget)
         fault = _cannot_be_right(readings, budget, decision.n_used if decision is not None else None)
-    outcome, reason = _decided(readings, limit, decision, budget)
-    if fault is not None:
-        outcome, reason = "failed", fault
+    outcome: Outcome = "failed"
+    reason = fault
+    if reason is None:  # what is not finite is nothing to decide on
+        outcome, reason = _decided(readings, limit, decision, budget)
     return Verdict(
         outcome=outcome,
         reason=reason,

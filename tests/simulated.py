@@ -68,28 +68,3 @@ def _moments(n, first, second, third) -> Moments:
         sd=np.sqrt(variance * n / (n - 1)),
         skewness=of_third / variance**1.5 * math.sqrt(n * (n - 1)) / (n - 2),
     )
-
-
-def tell() -> None:
-    """The tables of docs/statistics.md."""
-    n_replications = 10_000
-    kinds = [("lognormal", cv) for cv in (0.3, 0.6, 1.0, 1.5)] + [("gamma", 1.0), ("gamma", 1.5), ("contaminated", 0.3)]
-    plans = {n: Budget(n_planned=n, n_most=n, n_checks=65) for n in (64, 256)}
-    for n, budget in plans.items():
-        for shape, cv in kinds:
-            values = increases(shape, cv, 1.0, n=n, n_replications=n_replications, seed=10)
-            found, turned = rates(values, budget), rates(2 - values, budget)
-            print(
-                f"| {n} | {shape} {cv:g} | {found.passed:.1%} | {found.failed:.2%} | {turned.passed:.1%} "
-                f"| {turned.failed:.2%} |"
-            )
-    for k in (0.5, 0.8, 0.9, 1.1, 1.25, 2.0):
-        values = increases("lognormal", 0.6, k, n=256, n_replications=n_replications, seed=11)
-        found = rates(values, plans[256])
-        right = found.passed if k < 1 else found.failed
-        wrong = found.failed if k < 1 else found.passed
-        print(f"| {k:g} | {right:.1%} | {wrong:.2%} | {1 - right - wrong:.1%} | {found.n_mean:.0f} |")
-
-
-if __name__ == "__main__":
-    tell()

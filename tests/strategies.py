@@ -16,6 +16,7 @@ from sae_checks.downstream import Downstream, Step
 from sae_checks.kept import KeptAnswers, KeptRatio
 from sae_checks.provenance import CorpusFacts, FileHash, ModelFacts, Package, Provenance, SaeFacts
 from sae_checks.record import Record, ReleaseFacts, Result
+from sae_checks.sequential import Decision
 from sae_checks.stats import Estimate, Flip
 from sae_checks.thresholds import Limit
 
@@ -179,6 +180,7 @@ def provenances(sae_id):
         n_scored_tokens=small,
         n_context_tokens=small,
         n_cut=small,
+        n_listed=st.none() | small,
     )
     return st.builds(Provenance, sae=sae, model=model, corpus=corpus)
 
@@ -244,13 +246,28 @@ float32s = st.floats(allow_nan=False, allow_infinity=False, width=32)
 @st.composite
 def kept_samples(draw, measure):
     """What of a sample outlives its run."""
-    head = {"measure": measure, "version": draw(st.integers(1, 3))}
+    head = {"measure": measure, "version": draw(st.integers(1, 3)), "fingerprint": draw(hashes)}
     if draw(st.booleans()):
         answers = draw(st.lists(st.integers(-1, 1), max_size=4))
         return KeptAnswers(**head, top=tuple(answers), n_listed=draw(st.none() | small))
     pairs = draw(st.lists(st.tuples(float32s, st.integers(1, 99).map(float)), min_size=1, max_size=4))
     top, bottom = zip(*pairs, strict=True)
     return KeptRatio(**head, top=top, bottom=bottom)
+
+
+@st.composite
+def decisions(draw, outcome):
+    """What a verdict of that *outcome* may rest on."""
+    return Decision(
+        outcome=outcome,
+        n_used=draw(small),
+        value=draw(finite),
+        low=draw(st.none() | finite),
+        high=draw(st.none() | finite),
+        worst=draw(finite),
+        skewness=draw(finite),
+        n_needed=draw(st.none() | small),
+    )
 
 
 @st.composite
@@ -263,14 +280,17 @@ def results(draw, sae_id=None, check=None, provenance=None):
     made_of = draw(st.none() | provenances(sae_id) if provenance is None else provenance)
     if made_of is not None and check.of == "stack":
         made_of = replace(made_of, sae=None)
+    outcome = draw(st.sampled_from(["passed", "failed", "inconclusive", "not_measured", "reported", "error"]))
+    is_decided = outcome in ("passed", "failed", "inconclusive")
     return Result(
         sae_id=sae_id,
         check=check.name,
-        outcome=draw(st.sampled_from(["passed", "failed", "inconclusive", "not_measured", "reported", "error"])),
+        outcome=outcome,
         reason=draw(hostile_names),
         limit=draw(st.none() | limits(check)),
         estimates=tuple(draw(estimates(measure)) for measure in measures),
         sample=draw(st.none() | kept_samples(check.measures[-1].name)),
+        decision=draw(st.none() | decisions(outcome)) if is_decided else None,
         curves=tuple(draw(drawn)) if check is checks.LONG_CONTEXT else (),
         flips=tuple(draw(st.lists(flips, max_size=2))) if check is checks.LAMBADA else (),
         downstream=tuple(draw(st.lists(disturbances, max_size=2))) if check is checks.PROPAGATION else (),

@@ -64,11 +64,15 @@ def facts(weights=SHA, **of_corpus):
 def ratio(top, bottom=None, measure="ce_increase"):
     top = np.asarray(top, dtype=np.float32)
     bottom = np.full(len(top), 1.0) if bottom is None else bottom
-    return KeptRatio(measure=measure, version=1, top=tuple(top.tolist()), bottom=tuple(map(float, bottom)))
+    return KeptRatio(
+        measure=measure, version=1, fingerprint=SHA, top=tuple(top.tolist()), bottom=tuple(map(float, bottom))
+    )
 
 
 def answers(values, n_listed=None):
-    return KeptAnswers(measure="accuracy_drop", version=1, top=tuple(map(int, values)), n_listed=n_listed)
+    return KeptAnswers(
+        measure="accuracy_drop", version=1, fingerprint=SHA, top=tuple(map(int, values)), n_listed=n_listed
+    )
 
 
 def result(sample, *, weights=SHA, **rest):
@@ -205,7 +209,7 @@ def test_of_a_longer_run_the_first_are_compared():
         ({"sample": replace(ratio(noise(1)), version=2)}, "the version of the measures"),
         ({"sample": ratio(noise(1), measure="kl")}, "the limited measure"),
         ({"sample": replace(answers([0, 1]), measure="ce_increase")}, "the kind of the sample"),
-        ({"provenance": facts(fingerprint=OTHER_SHA)}, "the fingerprint of its tokens"),
+        ({"sample": replace(ratio(noise(1)), fingerprint=OTHER_SHA)}, "the fingerprint of its tokens"),
         ({"provenance": facts(prepend_bos=False)}, "BOS before every sequence"),
         ({"provenance": replace(facts(), model=replace(facts().model, dtype="bfloat16"))}, "the model's dtype"),
         ({"provenance": replace(facts(), model=replace(facts().model, weights=()))}, "the model's weights"),

@@ -25,6 +25,20 @@ MEASURES = {
     "long_context": {"ce_increase_within", "ce_increase_beyond", "degradation"},
     "usable_context": {"usable_context", "usable_context_tokens"},
     "sparsity": {"l0", "explained_variance"},
+    "propagation": {
+        "own_error",
+        "relative_error_next",
+        "relative_error_last",
+        "amplification_next",
+        "amplification_last",
+    },
+    "next_sae": {"next_explained_variance_clean", "next_explained_variance", "next_explained_variance_loss"},
+    "last_sae": {"last_explained_variance_clean", "last_explained_variance", "last_explained_variance_loss"},
+    "own_layer": {"increase_at_home", "increase_at_neighbour", "own_layer_margin"},
+    "distinct": {"copies"},
+    "random_error": {"kl_spliced", "kl_isotropic", "kl_covariance", "kl_ratio_isotropic", "kl_ratio_covariance"},
+    "stacked": {"stack_ce_clean", "stack_ce_spliced", "stack_ce_increase", "stack_kl"},
+    "stacked_lambada": {"stack_accuracy_clean", "stack_accuracy_spliced", "stack_accuracy_drop"},
     "golden": {"golden_probability_clean", "golden_probability_spliced", "probability_error"},
 }
 """What the contract promises to those who read records."""

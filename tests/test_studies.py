@@ -232,6 +232,23 @@ def test_an_exact_splice_is_followed_nowhere_and_disturbs_nobody(tiny_models):
         assert abs(values(readings)[f"{name}_explained_variance_loss"]) < 1e-5
 
 
+def test_centring_is_no_error_to_follow(tiny_models):
+    """Of centred SAEs the splice takes the mean over d_model away: a LayerNorm model cannot tell, nor may the check."""
+    model, sequences = tiny_models[FAMILY], tiny.sequences()
+    centred, plain = (
+        [tiny.random_sae(hook, seed=i, scale=0.05, center=center) for i, hook in enumerate(HOOKS)]
+        for center in (True, False)
+    )
+    found = []
+    for saes in (centred, plain):
+        (losses,) = studied(model, [Propagation(saes[0], saes, len(sequences.rows))], sequences)
+        found.append([(cell.relative_error, cell.residual_error, cell.cosine) for cell in downstream.matrix(losses)])
+    assert np.array(found[0]) == pytest.approx(np.array(found[1]), rel=0.35)
+    exact = [tiny.identity_sae(hook, center=True) for hook in HOOKS]
+    (losses,) = studied(model, [Propagation(exact[0], exact, len(sequences.rows))], sequences)
+    assert max(cell.relative_error for cell in downstream.matrix(losses)) < 1e-5
+
+
 def test_a_dead_sae_ruins_those_behind_it(tiny_models):
     """Zeros in place of the activation: the later SAE no longer explains what reaches it as before."""
     model, sequences = tiny_models[FAMILY], tiny.sequences()

@@ -208,7 +208,7 @@ def test_an_l0_far_from_the_recorded_one_is_no_pass(ratio, width, n, outcome):
 def test_what_cannot_be_right_is_seen_up_to_the_look_that_decides():
     """A verdict does not depend on how much was measured behind it: what comes later is not looked at."""
     explained = sampled("explained_variance", around(0.99, 0.001, 256), best=1.0)
-    late = sampled("l0_ratio", [1.0] * 48 + [9.0] * 208, best=None)
+    late = sampled("l0_ratio", [*around(2.0, 1.0, 48), *([9.0] * 208)], best=None)
     found = judge((late, explained), SPARSE)
     assert (found.outcome, found.decision.n_used) == ("passed", 32)
     assert judge((late, explained), limit("sparsity", "explained_variance", "min", 0.99)).outcome == "failed"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -96,6 +96,20 @@ def make(plan: Plan, model: ModelPlace, kind: str, tokenizer: Tokenizer, *, prep
     return Corpus(sequences=sequences, facts=facts, texts=content if kind == "lambada" else ())
 
 
+def beginning(corpus: Corpus, n_sequences: int) -> Corpus:
+    """The first *n_sequences* of *corpus*: what the plan asks for of one that can be extended."""
+    if len(corpus.sequences.rows) <= n_sequences:
+        return corpus
+    sequences = corpus.sequences.first(n_sequences, corpus.sequences.tokens.shape[1])
+    facts = replace(
+        corpus.facts,
+        fingerprint=sequences.fingerprint,
+        n_sequences=n_sequences,
+        n_scored_tokens=int(sequences.scored.sum()),
+    )
+    return replace(corpus, sequences=sequences, facts=facts)
+
+
 def bos_of(tokenizer: Tokenizer, model: str) -> int:
     """
     The token that stands before every sequence.
@@ -136,8 +150,8 @@ def _source(plan: Plan, kind: str) -> _Source:
             read_file=files.read_documents,
             read_row=rows.document,
             tokenise=text.tokenise,
-            n_most=options.n_sequences,
-            n_read=2 * options.n_sequences,
+            n_most=options.n_most_sequences or options.n_sequences,
+            n_read=2 * (options.n_most_sequences or options.n_sequences),
             n_context_tokens=plan.n_context_tokens,
         )
     if kind == "cbt":

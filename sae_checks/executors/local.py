@@ -53,6 +53,7 @@ class LocalExecutor:
         self._saes = ReadySaes(plan)
         self._corpora: dict[tuple[str, bool, str], Corpus] = {}
         self._text: dict[str, Measured[TextLosses] | errors.SaeChecksError] = {}
+        self._more_text: dict[str, Measured[TextLosses] | errors.SaeChecksError] = {}
         self._items: dict[str, Measured[ItemLosses] | errors.SaeChecksError] = {}
         self._choices: dict[str, Measured[ChoiceLosses] | errors.SaeChecksError] = {}
         self._studies = Studies(plan, self._saes, self._corpus, progress)
@@ -67,6 +68,11 @@ class LocalExecutor:
         """
         self._measure("text", self._text, measure.measure_text, sae_id, together)
         return _found(self._text[sae_id])
+
+    def more_text(self, sae_id: str) -> Measured[TextLosses]:
+        """*sae_id* on the text and what follows it in its order, up to `--sae-max-sequences`; raises like `text`."""
+        self._measure("more text", self._more_text, measure.measure_text, sae_id, ())
+        return _found(self._more_text[sae_id])
 
     def items(self, sae_id: str, together: Collection[str]) -> Measured[ItemLosses]:
         """*sae_id* on the Lambada passages; raises like `text`."""
@@ -177,12 +183,14 @@ class LocalExecutor:
 
     def _corpus(self, kind: str, ready: Ready) -> Corpus:
         """What *ready* is measured on: a corpus depends on its model's tokenizer and on its convention."""
-        key = (kind, ready.prepends_bos, ready.model.facts.source)
+        of = kind.removeprefix("more ")
+        key = (of, ready.prepends_bos, ready.model.facts.source)
         if key not in self._corpora:
             place = self._plan.model_of(ready.described)
             tokenizer = ready.model.tokenizer
-            self._corpora[key] = corpus.make(self._plan, place, kind, tokenizer, prepends_bos=ready.prepends_bos)
-        return self._corpora[key]
+            self._corpora[key] = corpus.make(self._plan, place, of, tokenizer, prepends_bos=ready.prepends_bos)
+        found = self._corpora[key]
+        return corpus.beginning(found, self._plan.options.n_sequences) if kind == "text" else found
 
 
 def _silent(_n_done: int, _n_all: int) -> None:

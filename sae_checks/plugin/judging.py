@@ -8,8 +8,9 @@ from typing import Any
 
 from sae_checks import baseline, checks, comparison, curves, downstream, errors, kept, stats, verdict
 from sae_checks.curves import Curve
-from sae_checks.executors.local import LocalExecutor
+from sae_checks.executors.local import LocalExecutor, Measured
 from sae_checks.executors.studies import N_ITEMS_PER_SEQUENCE, Kind, Studied
+from sae_checks.kept import Kept
 from sae_checks.losses import TextLosses
 from sae_checks.plugin.state import Asked, Cell
 from sae_checks.provenance import Provenance
@@ -80,7 +81,7 @@ def judge_study(
         limit=limit,
         estimates=decided.estimates,
         decision=decided.decision,
-        sample=kept.keep(readings, limit),
+        sample=_kept(readings, limit, provenance),
         downstream=downstream.matrix(found.losses) if found is not None and check is checks.PROPAGATION else (),
         steps=downstream.steps(found.losses) if found is not None and check.of == "stack" else (),
         provenance=provenance,
@@ -104,12 +105,16 @@ def judge(executor: LocalExecutor, asked: Asked, sae_id: str, check: checks.Chec
     flips: tuple[Flip, ...] = ()
     off: list[str] = []
     n_queries: int | None = None
+    sample: Kept | None = None  # of text: before it is extended, so that all runs of a plan can be compared
     try:
         if check.name in _OF_TEXT:
             text = executor.text(sae_id, together)
-            in_context, described = asked.limits[sae_id, checks.CE_LOSS.name], asked.plan.release.sae(sae_id)
-            assert in_context is not None
-            readings, provenance = _OF_TEXT[check.name](text.losses, described, in_context), text.provenance
+            readings, provenance = _of_text(asked, sae_id, check, text), text.provenance
+            sample = _kept(readings, limit, provenance)
+            judged = verdict.judge(readings, limit, _budget(asked, check, provenance))
+            if judged.outcome == "inconclusive" and asked.plan.options.n_most_sequences is not None:
+                text = executor.more_text(sae_id)
+                readings, provenance = _of_text(asked, sae_id, check, text), text.provenance
             drawn = curves.curves(text.losses) if check is checks.LONG_CONTEXT else ()
         elif check is checks.GOLDEN:
             measured = executor.golden(sae_id, asked.golden[sae_id])
@@ -147,11 +152,15 @@ def judge(executor: LocalExecutor, asked: Asked, sae_id: str, check: checks.Chec
         limit=limit,
         estimates=decided.estimates,
         decision=decided.decision,
-        sample=kept.keep(readings, limit),
+        sample=sample if sample is not None else _kept(readings, limit, provenance),
         curves=drawn,
         flips=flips,
         provenance=provenance,
     )
+
+
+def _kept(readings: tuple[Reading, ...], limit: Limit | None, provenance: Provenance | None) -> Kept | None:
+    return None if provenance is None else kept.keep(readings, limit, provenance.corpus.fingerprint)
 
 
 def compare(asked: Asked, after: Result) -> Result:
@@ -163,6 +172,12 @@ def compare(asked: Asked, after: Result) -> Result:
     now = baseline.Conditions(special_tokens=plan.options.special_tokens, sae_ids=plan.release.sae_ids)
     budget = _budget(asked, checks.named(after.check), after.provenance)
     return baseline.compare(after, asked.baseline, limit, now, budget)
+
+
+def _of_text(asked: Asked, sae_id: str, check: checks.Check, text: Measured[TextLosses]) -> tuple[Reading, ...]:
+    in_context = asked.limits[sae_id, checks.CE_LOSS.name]
+    assert in_context is not None
+    return _OF_TEXT[check.name](text.losses, asked.plan.release.sae(sae_id), in_context)
 
 
 def _budget(asked: Asked, check: checks.Check, provenance: Provenance | None, n_queries: int | None = None) -> Budget:

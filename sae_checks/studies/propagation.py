@@ -12,7 +12,7 @@ from sae_checks.losses import Disturbed, PropagationLosses
 from sae_checks.model.interface import CleanPass, Edit, LanguageModel, instead
 from sae_checks.sae import Reconstructs
 from sae_checks.scoring import Batch
-from sae_checks.splice import Splice, splice
+from sae_checks.splice import Splice, basis, splice
 from sae_checks.studies.run import ReconstructionSums, summed
 
 
@@ -62,8 +62,11 @@ class _Later:
 
     def add(self, batch: Batch, clean: CleanPass, arrived: dict[str, torch.Tensor], counted: torch.Tensor) -> None:
         sae = self.sae
-        x, disturbed = (source[..., sae.part].float() for source in (clean.activation(sae.hook), arrived[sae.hook]))
+        # In the SAE's own basis: a splice of centred SAEs takes the mean over d_model away, which no LayerNorm sees.
+        x, disturbed = (basis(source, sae.hook, sae) for source in (clean.activation(sae.hook), arrived[sae.hook]))
         residual = clean.activation(_residual(sae.hook)).float()
+        if sae.center:
+            residual = residual - residual.mean(-1, keepdim=True)
         rows = batch.sequences
         self._n_tokens[rows] = counted.sum(-1).cpu().numpy()
         for into, values in zip(
