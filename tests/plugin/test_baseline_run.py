@@ -4,8 +4,15 @@ import json
 import shutil
 
 import pytest
-from gate_run import properties_of, run_apart
+from gate_run import properties_of
+from hypothesis import given
+from hypothesis import strategies as st
+from strategies import hostile_names
+from test_xdist import STAND_IN, WHO
 from tiny_release import D_MODEL, HOOKS, copy_saes, identity_weights, write_jsonl, write_sae
+
+from sae_checks import checks
+from sae_checks.plugin.state import compared
 
 pytest_plugins = ["pytester"]
 
@@ -28,6 +35,13 @@ def spoil(saes, by):
 def saes(tiny, tmp_path):
     """A release to damage."""
     return copy_saes(tiny, tmp_path / "saes")
+
+
+@given(st.text() | hostile_names, st.sampled_from(checks.CHECKS))
+def test_a_comparison_knows_what_is_compared(sae_id, check):
+    """Whatever the id of the SAE holds; every other cell is itself."""
+    cell = (sae_id, check.name)
+    assert compared((f"{sae_id}-{check.name}", AGAINST)) == compared(cell) == cell
 
 
 def comparisons(run):
@@ -104,6 +118,8 @@ def test_nothing_compared_is_red(gate):
     assert run.exit_code == 1
     assert "nothing was compared with the baseline last" in run.text
     assert set(comparisons(run).values()) == {"not_measured"}
+    before_it_is_compared = gate("-k", "sparsity and not no_regression", "--sae-baseline=last")
+    assert before_it_is_compared.exit_code == 0, before_it_is_compared.text
 
 
 def test_what_is_no_baseline_stops_the_run_at_once(gate, tmp_path, saes):
@@ -119,12 +135,18 @@ def test_what_is_no_baseline_stops_the_run_at_once(gate, tmp_path, saes):
     assert "no SAE in common" in run.text
 
 
-def test_workers_compare_what_they_measure(saes, tiny, pytester):
-    """pytest -n: the same outcomes, with the record of the run before."""
-    asked = [*tiny.args(saes), "-k", "(ce_loss or sparsity) and not stacked"]
-    first = run_apart(pytester.path, *asked, "-n2")
-    assert first.exit_code == 0, first.text
+def test_workers_compare_what_they_measure(saes, gate, pytester):
+    """pytest -n: each SAE is compared by the worker that has measured it, with the same outcomes."""
+    before = gate(*FEW, saes=saes)
     spoil(saes, 0.5)
-    run = run_apart(pytester.path, *asked, "-n2", "--sae-baseline=last")
+    pytester.makeconftest("import sys\nsys.path.insert(0, 'stand_in')\n" + WHO)
+    pytester.mkdir("stand_in").joinpath("sae_lens.py").write_text(STAND_IN)
+    run = gate("-n2", *OF_FEW, "--sae-baseline=last", saes=saes)
+    assert (before.exit_code, run.exit_code) == (0, 1)
+    assert (pytester.path / "stand-in-was-used").exists()
     outcomes = {subject: outcome for subject, outcome in comparisons(run).items() if "ce_loss" in subject}
     assert outcomes == {f"{hook}-ce_loss": "failed" if hook == WORSE else "passed" for hook in HOOKS}
+    workers = dict(reversed(line.split(" ", 1)) for line in (pytester.path / "who.txt").read_text().splitlines())
+    for hook in HOOKS:
+        on = {worker for nodeid, worker in workers.items() if f"[{hook}]" in nodeid or f"[{hook}-ce_loss]" in nodeid}
+        assert len(on) == 1, hook
