@@ -26,6 +26,8 @@ class Check:
     """what is asked: each SAE, each stack of them (see `stacks`), or each check of either against an earlier run."""
     version: int = 1
     """raised when a measure comes to mean another number, so that earlier runs are not compared with later ones."""
+    is_study: bool = False
+    """it takes more than one splice, or more than one SAE; `--sae-study-sequences=0` leaves it out."""
     is_optional: bool = False
     """it is judged only where a limit is written, and else reported."""
     is_exact: bool = False
@@ -126,6 +128,7 @@ PROPAGATION = Check(
         Measure(name="cosine_last", unit="fraction"),
         Measure(name="amplification_last", unit="ratio"),
     ),
+    is_study=True,
 )
 NEXT_SAE = Check(
     name="next_sae",
@@ -137,6 +140,7 @@ NEXT_SAE = Check(
         Measure(name="next_l0_clean", unit="latents/token"),
         Measure(name="next_l0", unit="latents/token"),
     ),
+    is_study=True,
 )
 LAST_SAE = Check(
     name="last_sae",
@@ -148,6 +152,7 @@ LAST_SAE = Check(
         Measure(name="last_l0_clean", unit="latents/token"),
         Measure(name="last_l0", unit="latents/token"),
     ),
+    is_study=True,
 )
 OWN_LAYER = Check(
     name="own_layer",
@@ -157,6 +162,7 @@ OWN_LAYER = Check(
         Measure(name="increase_at_neighbour", unit=_NATS),
         Measure(name="own_layer_margin", unit=_NATS),
     ),
+    is_study=True,
 )
 RANDOM_ERROR = Check(
     name="random_error",
@@ -169,12 +175,14 @@ RANDOM_ERROR = Check(
         Measure(name="kl_ratio_covariance", unit="ratio"),
     ),
     is_optional=True,
+    is_study=True,
 )
 DISTINCT = Check(
     name="distinct",
     title="distinct",
     measures=(Measure(name="copies", unit="SAEs"),),
     is_exact=True,
+    is_study=True,
 )
 STACKED = Check(
     name="stacked",
@@ -186,6 +194,7 @@ STACKED = Check(
         Measure(name="stack_kl", unit=_NATS),
     ),
     of="stack",
+    is_study=True,
 )
 STACKED_LAMBADA = Check(
     name="stacked_lambada",
@@ -197,6 +206,7 @@ STACKED_LAMBADA = Check(
     ),
     of="stack",
     is_optional=True,
+    is_study=True,
 )
 GOLDEN = Check(
     name="golden",

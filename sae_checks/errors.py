@@ -119,6 +119,28 @@ def pickles_needed(release: str, suffix: str) -> UsageError:
     )
 
 
+def model_pickle_refused(model: str, file: str) -> UsageError:
+    return UsageError(
+        said(
+            f"the weights of the model {shown(model)} are a pickle in TransformerLens's own format",
+            expected="safetensors, or --sae-allow-pickle",
+            got=f"{shown(file)} and no --sae-allow-pickle",
+            attempt="--sae-allow-pickle: torch then reads tensors from it, and still runs no code of its",
+        )
+    )
+
+
+def only_in_transformer_lens(model: str) -> UsageError:
+    return UsageError(
+        said(
+            f"--sae-backend transformers cannot run {shown(model)}, which is in TransformerLens's own format",
+            expected="--sae-backend transformer_lens, or auto",
+            got="transformers",
+            attempt="leave --sae-backend out",
+        )
+    )
+
+
 def empty_release(folder: str) -> UsageError:
     return UsageError(
         said(

@@ -25,7 +25,7 @@ from sae_checks.safetensors_header import HeaderError, read_shapes
 Kind = Literal["model", "dataset"]
 
 _COMMIT = re.compile(r"[0-9a-f]{40}")
-_REPO_ID = re.compile(r"[\w.-]{1,96}(/[\w.-]{1,96})?")
+_REPO_ID = re.compile(r"(?!.*(--|\.\.))\w([\w.-]{0,94}\w)?/\w([\w.-]{0,94}\w)?")
 _HASH = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 _FETCH_WITHIN_S = 60.0
 _N_BYTES_PER_S_LEAST = 100_000
@@ -66,7 +66,7 @@ class HubRepo:
 
 def is_repo_id(text: str) -> bool:
     """Whether *text* can be `org/name`."""
-    return "/" in text and _REPO_ID.fullmatch(text) is not None
+    return _REPO_ID.fullmatch(text) is not None
 
 
 def is_offline(*, asked: bool) -> bool:

@@ -119,7 +119,7 @@ SPECS: tuple[OptionSpec, ...] = (
         metavar="N",
         default="32",
         help="sequences for what takes several splices: propagation, own layer, random errors, stacks (and four times "
-        "as many Lambada passages for stacks)",
+        "as many Lambada passages for stacks); 0 leaves all that out, and the comparison of weights",
     ),
     OptionSpec(flag="--sae-seed", metavar="N", default="0", help="seed of the order of documents and passages"),
     OptionSpec(flag="--sae-device", metavar="D", default="auto", help=f"one of {', '.join(DEVICES)}"),
@@ -257,7 +257,7 @@ def parse(raw: Mapping[str, str | list[str] | None]) -> Options:
         n_context_tokens=count("sae_context", least=2) if text("sae_context") else None,
         n_items=count("sae_items") if text("sae_items") else n_items,
         n_queries=count("sae_queries") if text("sae_queries") else n_queries,
-        n_study_sequences=count("sae_study_sequences"),
+        n_study_sequences=count("sae_study_sequences", least=0),
         seed=count("sae_seed", least=0),
         device=choice("sae_device", DEVICES),
         dtype=choice("sae_dtype", DTYPES),

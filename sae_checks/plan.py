@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from sae_checks import checks, corpus_place, errors, hub, registry, stacks
 from sae_checks.corpus_place import CorpusPlace
@@ -16,21 +17,69 @@ _N_DEFAULT_CONTEXT_TOKENS = 1024
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class OwnFiles:
+    """A model in TransformerLens's own format, on disk."""
+
+    name: str
+    """the official one: what TransformerLens converts depends on that."""
+    config: Path
+    weights: Path
+    """a pickle."""
+    tokenizer: Path
+    """a folder."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OwnFormat:
+    """A model that TransformerLens reads from its own files; transformers cannot."""
+
+    repo: hub.HubRepo
+    weights: str
+    """the pickle's path in it."""
+    tokenizer: hub.HubRepo
+
+    def fetched(self) -> OwnFiles:
+        """
+        Configuration, weights and tokenizer, fetched if need be.
+
+        Raises:
+            HubError: the Hub does not give them.
+        """
+        return OwnFiles(
+            name=self.repo.repo_id,
+            config=hub.fetch(self.repo, "config.json"),
+            weights=hub.fetch(self.repo, self.weights),
+            tokenizer=hub.fetch_folder(self.tokenizer, _is_needed_of_tokenizer),
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ModelPlace:
     """Where the language model lies."""
 
     folder: Path | None
     repo: hub.HubRepo | None
     """one of the two."""
+    own_format: OwnFormat | None = None
+    """None: transformers' format."""
 
     @property
     def source(self) -> str:
-        """The folder, or `org/name@commit`."""
-        return self.repo.source if self.repo is not None else str(self.folder)
+        """The folder, or `org/name@commit`, and the tokenizer's where that lies elsewhere."""
+        if self.repo is None:
+            return str(self.folder)
+        elsewhere = f", tokenizer {self.own_format.tokenizer.source}" if self.own_format is not None else ""
+        return self.repo.source + elsewhere
+
+    @property
+    def tokenizer_repo_id(self) -> str | None:
+        """What the Hub calls the tokenizer; None: it lies in a folder, whose name says little."""
+        repo = self.repo if self.own_format is None else self.own_format.tokenizer
+        return repo.repo_id if repo is not None else None
 
     def fetched(self) -> Path:
         """
-        The folder with its configuration, safetensors and tokenizer, fetched if need be.
+        The folder with its configuration, safetensors and tokenizer in transformers' format, fetched if need be.
 
         Raises:
             HubError: the Hub does not give them.
@@ -217,23 +266,51 @@ def _model_place(name: str, revision: str | None, options: Options) -> ModelPlac
     if on_hub is None or ("/" in on_hub and not hub.is_repo_id(on_hub)):
         return None
     repo = hub.pin(on_hub, revision=revision, offline=options.offline)
-    if not any(_is_needed_of_model(file.path) and file.path.endswith(".safetensors") for file in repo.files):
+    if any(_is_needed_of_model(file.path) and file.path.endswith(".safetensors") for file in repo.files):
+        return ModelPlace(folder=None, repo=repo)
+    own_format = _own_format(repo, options)
+    if own_format is None:
         raise errors.no_model(repo.source, "there is no .safetensors file in it")
-    return ModelPlace(folder=None, repo=repo)
+    return ModelPlace(folder=None, repo=repo, own_format=own_format)
+
+
+def _own_format(repo: hub.HubRepo, options: Options) -> OwnFormat | None:
+    """How TransformerLens reads *repo* from its own files; None where it does not."""
+    # TransformerLens takes the first such file, too
+    weights = next((file.path for file in repo.files if file.path.endswith("final.pth")), None)
+    if weights is None or not registry.is_in_own_format(repo.repo_id):
+        return None
+    if options.backend == "transformers":
+        raise errors.only_in_transformer_lens(repo.source)
+    if not options.allow_pickle:
+        raise errors.model_pickle_refused(repo.source, weights)
+    named = _config_of(ModelPlace(folder=None, repo=repo)).get("tokenizer_name")
+    name = registry.hub_model_name(named) if isinstance(named, str) else None
+    if name is None or ("/" in name and not hub.is_repo_id(name)):
+        raise errors.no_model(repo.source, "its config.json names no tokenizer of the Hub")
+    return OwnFormat(repo=repo, weights=weights, tokenizer=hub.pin(name, offline=options.offline))
 
 
 def _is_needed_of_model(path: str) -> bool:
     """In the top folder: configuration, tokenizer, safetensors; never pickles or code."""
-    return "/" not in path and path.endswith((".json", ".safetensors", ".txt", ".model"))
+    return _is_needed_of_tokenizer(path) or ("/" not in path and path.endswith(".safetensors"))
+
+
+def _is_needed_of_tokenizer(path: str) -> bool:
+    return "/" not in path and path.endswith((".json", ".txt", ".model"))
 
 
 def _context_of(model: ModelPlace) -> int | None:
     """The context length in the model's config.json; None where it does not say."""
+    config = _config_of(model)
+    found = (config.get(key) for key in ("max_position_embeddings", "n_positions", "n_ctx"))
+    return next((n for n in found if isinstance(n, int) and n > 0), None)
+
+
+def _config_of(model: ModelPlace) -> dict[str, Any]:  # a dict: the keys are those of whoever made the model
     try:
         path = hub.fetch(model.repo, "config.json") if model.repo else Path(model.source) / "config.json"
         config = json.loads(path.read_text(encoding="utf-8"))
-        config = {**config, **config.get("text_config", {})}
+        return {**config, **config.get("text_config", {})}
     except (OSError, ValueError, TypeError, AttributeError, RecursionError) as problem:
         raise errors.no_model(model.source, f"its config.json cannot be read ({errors.shown(problem)})") from None
-    found = (config.get(key) for key in ("max_position_embeddings", "n_positions", "n_ctx"))
-    return next((n for n in found if isinstance(n, int) and n > 0), None)

@@ -19,7 +19,7 @@ class ModelFacts:
 
     source: str
     architecture: str
-    """its transformers class."""
+    """its transformers class; HookedTransformer for a model in its own files."""
     backend: str
     processing: tuple[str, ...]
     """what TransformerLens did to the weights, by its own keywords."""

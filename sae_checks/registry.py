@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 _PICKLE_SUFFIX_OF = {
@@ -19,6 +20,8 @@ _PICKLE_SUFFIX_OF = {
     "qwen_scope": ".pt",
 }
 """What SAE Lens 6.54's converters read; one that is not listed is refused when it asks for such a file."""
+_OWN_FORMAT = ("NeelNanda/", "ArthurConmy/", "Baidicoot/")
+"""Whose models TransformerLens 3.9 reads from its own files instead of transformers'."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,19 +87,27 @@ def lookup(name: str) -> RegisteredRelease | None:
 
 @cache
 def hub_model_name(model: str) -> str | None:
-    """
-    The Hub's name of a model that TransformerLens may call otherwise: "gpt2-small" is "gpt2"; None: not a Hub name.
+    """The Hub's name of a model that TransformerLens may call otherwise, "gpt2" of "gpt2-small"; None: no Hub name."""
+    table = _aliases()
+    official = next((name for name, aliases in table.MODEL_ALIASES.items() if model in aliases), model)
+    return official if "/" in official or official in table.OFFICIAL_MODEL_NAMES else None
 
-    TransformerLens's table of aliases is a file of plain data; it is run by itself, without the package around it.
-    """
+
+def is_in_own_format(repo_id: str) -> bool:
+    """Whether TransformerLens reads the model *repo_id* from its own files."""
+    return repo_id.startswith(_OWN_FORMAT) and repo_id in _aliases().OFFICIAL_MODEL_NAMES
+
+
+@cache
+def _aliases() -> ModuleType:
+    """TransformerLens's table of names is a file of plain data; it is run by itself, without the package around it."""
     folder = _package("transformer_lens")
     spec = importlib.util.spec_from_file_location("sae_checks._aliases", folder / "supported_models.py")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    official = next((name for name, aliases in module.MODEL_ALIASES.items() if model in aliases), model)
-    return official if "/" in official or official in module.OFFICIAL_MODEL_NAMES else None
+    return module
 
 
 @cache

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -26,6 +26,11 @@ threshold, TopK as ReLU) multiplies it, and may explain more variance for it."""
 _WORST_FIRST: tuple[Outcome, ...] = ("error", "failed", "inconclusive", "not_measured", "reported", "passed")
 """A range is kept only where both its ends are."""
 
+_HELPS = (
+    "the model predicts better with the splice than without. Either clean and spliced are not paired, or this text is "
+    "foreign to the model; neither is a pass"
+)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
@@ -46,7 +51,7 @@ def judge(readings: Sequence[Reading], limit: Limit | None, budget: Budget) -> V
     Whether the limited measure is within *limit*, as far as *budget* can tell; without one what was measured is told.
 
     In this order: anything not finite fails; so does what cannot be right (a splice that helps, more latents than a
-    TopK SAE's k, an L0 far from the recorded one), if it is seen by the look that decided; a limited measure that was
+    TopK SAE's k, an L0 far from the recorded one), and nothing passes while that is open; a limited measure that was
     not measured is not judged, nor a drop in accuracy where the clean accuracy leaves no room to exceed the limit; then
     `sequential.decide` decides on the sample behind the measure.
 
@@ -62,13 +67,12 @@ def judge(readings: Sequence[Reading], limit: Limit | None, budget: Budget) -> V
             worst, limit=limit, reason=worst.reason if worst.outcome != "passed" else f"{ends[0].reason}; {limit}"
         )
     decision = None
-    if (fault := _not_finite(readings)) is None:
-        decision = _decision(readings, limit, budget)
-        fault = _cannot_be_right(readings, budget, decision.n_used if decision is not None else None)
     outcome: Outcome = "failed"
-    reason = fault
-    if reason is None:  # what is not finite is nothing to decide on
+    if (reason := _not_finite(readings) or _cannot_be_right(readings, budget)) is None:
+        decision = _decision(readings, limit, budget)
         outcome, reason = _decided(readings, limit, decision, budget)
+        if outcome == "passed" and (question := _open_question(readings, budget)) is not None:
+            outcome, reason = "inconclusive", question
     return Verdict(
         outcome=outcome,
         reason=reason,
@@ -150,32 +154,47 @@ def _not_finite(readings: Sequence[Reading]) -> str | None:
     return None
 
 
-def _cannot_be_right(readings: Sequence[Reading], budget: Budget, n_used: int | None) -> str | None:
+def _cannot_be_right(readings: Sequence[Reading], budget: Budget) -> str | None:
     """What says that the measurement or the loading is wrong, be the limited measure as good as it may."""
-    estimates = {r.measure: r for r in readings if isinstance(r, Estimate)}
-    increase, most, ratio = (estimates.get(m) for m in ("ce_increase", "l0_max_of_k", "l0_ratio"))
-    if increase is not None and _is_beyond(increase, checks.CE_LOSS, "min", -N_NATS_BELOW_CLEAN, budget, n_used):
-        return (
-            f"{spoken(increase)}: the model predicts better with the splice than without. Either clean and spliced are "
-            "not paired, or this text is foreign to the model; neither is a pass"
-        )
+    most = next((r for r in readings if isinstance(r, Estimate) and r.measure == "l0_max_of_k"), None)
     if most is not None and most.value > 1:
         return f"{spoken(most)}: a token has more active latents than this TopK SAE's k; it is run as something else"
-    sides: tuple[tuple[Literal["max", "min"], float], ...] = (("min", L0_BAND[0]), ("max", L0_BAND[1]))
-    if ratio is not None and any(_is_beyond(ratio, checks.SPARSITY, *side, budget, n_used) for side in sides):
-        return f"{spoken(ratio)}: L0 is far from the one recorded for this SAE ({L0_BAND[0]:g} to {L0_BAND[1]:g} of it)"
+    for of, bound in _bounds_of_reason(readings):
+        assert of.sample is not None
+        if sequential.decide(of.sample, bound, budget).outcome == "failed":
+            return f"{spoken(of)}: {bound.source}"
     return None
 
 
-def _is_beyond(  # noqa: PLR0917 -- the middle three are one limit
-    of: Estimate, check: checks.Check, kind: Literal["max", "min"], value: float, budget: Budget, n_used: int | None
-) -> bool:
-    """Whether *of* would have failed such a limit by the look at *n_used*; None: by the last."""
-    if of.sample is None:
-        return False
-    bound = Limit(check=check.name, measure=of.measure, kind=kind, value=value, unit=of.unit, source="", where="")
-    found = sequential.decide(of.sample, bound, budget)
-    return found.outcome == "failed" and (n_used is None or found.n_used <= n_used)
+def _open_question(readings: Sequence[Reading], budget: Budget) -> str | None:
+    """
+    What may still turn out not to be right when more is measured, while there is more.
+
+    So a pass does not depend on how much was measured when it was asked for.
+    """
+    for of, bound in _bounds_of_reason(readings):
+        assert of.sample is not None
+        is_all = of.sample.n + of.sample.n_silent >= budget.n_most
+        if not is_all and sequential.decide(of.sample, bound, budget).outcome == "inconclusive":
+            return f"{spoken(of)}: it is not decided yet whether it can be right, {bound}"
+    return None
+
+
+def _bounds_of_reason(readings: Sequence[Reading]) -> Iterator[tuple[Estimate, Limit]]:
+    """What no sound measurement goes beyond, whatever is limited; each limit's source says what to think if it does."""
+    l0 = f"L0 is far from the one recorded for this SAE ({L0_BAND[0]:g} to {L0_BAND[1]:g} of it)"
+    rules: tuple[tuple[checks.Check, str, Literal["max", "min"], float, str], ...] = (
+        (checks.CE_LOSS, "ce_increase", "min", -N_NATS_BELOW_CLEAN, _HELPS),
+        (checks.SPARSITY, "l0_ratio", "min", L0_BAND[0], l0),
+        (checks.SPARSITY, "l0_ratio", "max", L0_BAND[1], l0),
+    )
+    estimates = {r.measure: r for r in readings if isinstance(r, Estimate) and r.sample is not None}
+    for check, measure, kind, value, source in rules:
+        if (of := estimates.get(measure)) is not None:
+            bound = Limit(
+                check=check.name, measure=measure, kind=kind, value=value, unit=of.unit, source=source, where=""
+            )
+            yield of, bound
 
 
 def _no_room_to_fail(readings: Sequence[Reading], limit: Limit) -> str | None:

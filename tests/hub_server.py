@@ -30,7 +30,7 @@ from pathlib import Path, PurePosixPath
 from typing import Self
 
 KINDS = {"models": "model", "datasets": "dataset"}
-LARGE = ("*.safetensors", "*.parquet", "*.bin", "*.npz", "*.pt")
+LARGE = ("*.safetensors", "*.parquet", "*.bin", "*.npz", "*.pt", "*.pth")
 """Files kept in Git LFS: known by their sha256 instead of their Git blob."""
 
 DATE = "2026-01-01T00:00:00.000Z"
@@ -413,6 +413,27 @@ def environment(hub: LoopbackHub, home: Path) -> dict[str, str]:
         "NO_PROXY": loopback,
         "no_proxy": loopback,
     }
+
+
+@contextmanager
+def here(hub: LoopbackHub, cache: Path) -> Iterator[None]:
+    """This process's huggingface_hub knows no other Hub than *hub* and no other cache than *cache*."""
+    import pytest
+    from huggingface_hub import constants
+    from huggingface_hub.utils._http import close_session
+
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("NO_PROXY", "no_proxy"):
+            patch.setenv(name, "127.0.0.1,localhost")
+        patch.setattr(constants, "ENDPOINT", hub.endpoint)
+        patch.setattr(
+            constants, "HUGGINGFACE_CO_URL_TEMPLATE", hub.endpoint + "/{repo_id}/resolve/{revision}/{filename}"
+        )
+        patch.setattr(constants, "HF_HUB_CACHE", str(cache))
+        patch.setattr(constants, "HF_HUB_DISABLE_XET", True)
+        close_session()
+        yield
+        close_session()
 
 
 def _tree(repo: Repo, revision: str) -> tuple[str, dict[str, File]]:

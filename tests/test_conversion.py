@@ -9,7 +9,7 @@ import builders
 import pytest
 import stand_in_converted as stand_in
 import torch
-from hub_server import LoopbackHub
+from hub_server import LoopbackHub, here
 from stand_in_converted import write_sparsify
 
 from sae_checks import cli, conversion, errors, loading, release
@@ -46,23 +46,11 @@ def corrected():
 
 
 @pytest.fixture
-def hub(corrected, tmp_path, monkeypatch):
+def hub(corrected, tmp_path):
     """A Hub on the loopback with all stand-ins, an empty cache, and this process's clients knowing nothing else."""
-    from huggingface_hub import constants
-    from huggingface_hub.utils._http import close_session
-
-    with LoopbackHub() as served:
+    with LoopbackHub() as served, here(served, tmp_path / "cache"):
         stand_in.stock(served)
-        for name in ("NO_PROXY", "no_proxy"):
-            monkeypatch.setenv(name, "127.0.0.1,localhost")
-        monkeypatch.setattr(constants, "ENDPOINT", served.endpoint)
-        template = served.endpoint + "/{repo_id}/resolve/{revision}/{filename}"
-        monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
-        monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
-        monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
-        close_session()
         yield served
-        close_session()
 
 
 def described(family, **asked):

@@ -16,7 +16,8 @@ HOOK = "blocks.3.hook_resid_post"
 def asked(tmp_path, limit, **more):
     limits = tmp_path / "limits.toml"
     limits.write_text(
-        f'schema = 1\n[default.ce_loss]\nmeasure = "ce_increase"\nmax = {limit}\nunit = "nats/token"\nsource = "a test"\n'
+        f'schema = 1\n[default.ce_loss]\nmeasure = "ce_increase"\nmax = {limit}\n'
+        'unit = "nats/token"\nsource = "a test"\n'
     )
     return settle(
         Options(

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from dataclasses import replace
 from itertools import product
 
 import pytest
@@ -170,7 +171,8 @@ def test_a_failure_that_is_not_finite_can_be_recorded():
 )
 def test_a_splice_that_helps_is_no_pass(value, width, n, outcome):
     """In aggregate CE(spliced) >= CE(clean): an interval wholly below it, by more than a tolerance, fails."""
-    found = judged(value, 0.3, width=width, n=n)
+    increase = sampled("ce_increase", around(value, width, n))
+    found = judge((increase,), limit(value=0.3), replace(BUDGET, n_most=n))
     assert found.outcome == outcome, found.reason
     assert ("predicts better with the splice" in found.reason) == (outcome == "failed")
 
@@ -199,19 +201,27 @@ def test_more_active_latents_than_k_are_no_pass(value, n, outcome):
 )
 def test_an_l0_far_from_the_recorded_one_is_no_pass(ratio, width, n, outcome):
     """It tells an SAE that is run as something else, however much variance is explained."""
-    explained = sampled("explained_variance", around(0.99, 0.001, n), best=1.0)
-    found = judge((sampled("l0_ratio", around(ratio, width, n), best=None), explained), SPARSE)
+    readings = readings_of(around(ratio, width, n), around(0.99, 0.001, n))
+    found = judge(readings, SPARSE, replace(BUDGET, n_most=n))
     assert found.outcome == outcome, found.reason
     assert ("l0_ratio" in found.reason) == (outcome == "failed")
 
 
-def test_what_cannot_be_right_is_seen_up_to_the_look_that_decides():
-    """A verdict does not depend on how much was measured behind it: what comes later is not looked at."""
-    explained = sampled("explained_variance", around(0.99, 0.001, 256), best=1.0)
-    late = sampled("l0_ratio", [*around(2.0, 1.0, 48), *([9.0] * 208)], best=None)
-    found = judge((late, explained), SPARSE)
-    assert (found.outcome, found.decision.n_used) == ("passed", 32)
-    assert judge((late, explained), limit("sparsity", "explained_variance", "min", 0.99)).outcome == "failed"
+def test_what_cannot_be_right_is_asked_to_the_end():
+    """A pass waits until it is told whether the measurement can be right, so that it does not depend on its length."""
+    explained, ratio = around(0.99, 0.001, 256), [*around(2.0, 1.0, 48), *([9.0] * 208)]
+    of_look = {}
+    for n in (48, 256):
+        of_look[n] = judge(readings_of(ratio[:n], explained[:n]), SPARSE)
+    assert of_look[48].outcome == "inconclusive"
+    assert "not decided yet whether it can be right" in of_look[48].reason
+    assert of_look[256].outcome == "failed"
+    at_end = judge(readings_of(ratio[:48], explained[:48]), SPARSE, replace(BUDGET, n_most=48))
+    assert at_end.outcome == "passed"
+
+
+def readings_of(ratio, explained):
+    return (sampled("l0_ratio", ratio, best=None), sampled("explained_variance", explained, best=1.0))
 
 
 def test_what_was_not_measured_is_not_judged():

@@ -136,7 +136,7 @@ def _rows(plan: Plan, model: ModelPlace, source: _Source, tokenizer: Tokenizer) 
         making = pretokenised.making_of(place)
     except errors.HubError as problem:
         raise errors.MeasuringError(str(problem)) from None
-    name = model.repo.repo_id if model.repo is not None else None
+    name = model.tokenizer_repo_id
     pretokenised.check(found, tokenizer, making, flag=source.flag, source=place.source, model=name)
     return pretokenised.unpacked(found, tokenizer)
 

@@ -21,7 +21,7 @@ from sae_checks.model.interface import CleanPass, Edit
 from sae_checks.provenance import FileHash, ModelFacts
 from sae_checks.release import sha256_of
 
-_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
 def pick_device(asked: str) -> torch.device:
@@ -64,7 +64,7 @@ def read(folder: Path, *, dtype: str, device: torch.device) -> Read:
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the caller's `-W error` is for the caller's code
-        from transformers import AutoModelForCausalLM, AutoTokenizer
+        from transformers import AutoModelForCausalLM
         from transformers.utils import logging
 
         logging.disable_progress_bar()  # one bar is enough, and it is ours
@@ -74,18 +74,40 @@ def read(folder: Path, *, dtype: str, device: torch.device) -> Read:
                 local_files_only=True,
                 trust_remote_code=False,
                 use_safetensors=True,
-                dtype=_DTYPES[dtype],
+                dtype=DTYPES[dtype],
                 output_loading_info=True,
             )
-            tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
         except Exception as problem:
             raise errors.model_not_loaded(str(folder), f"{type(problem).__name__}: {problem}") from problem
     if absent := sorted(loading["missing_keys"]):  # transformers fills them with random numbers and a log line
         raise errors.model_not_loaded(str(folder), f"its weights lack {len(absent)} tensors, {absent[0]} among them")
-    if not tokenizer.vocab_size:  # what transformers makes of a folder without tokenizer files
-        raise errors.model_not_loaded(str(folder), "its tokenizer has no vocabulary (no tokenizer files?)")
+    tokenizer = read_tokenizer(folder)
     weights = tuple(FileHash(name=f.name, sha256=sha256_of(f)) for f in sorted(folder.glob("*.safetensors")))
     return Read(model=model.to(device), tokenizer=tokenizer, weights=weights)
+
+
+def read_tokenizer(folder: Path, *, as_written: bool = False) -> Tokenizer:
+    """
+    The tokenizer in *folder*; no remote code, no network.
+
+    *as_written*: a tokenizer.json counts as it stands. TRAP: transformers 5 takes no more of it than the vocabulary
+    where the configuration names a class like GPT-NeoX's, and puts that class's own rules in place of the others.
+
+    Raises:
+        MeasuringError: transformers cannot load it, or there is none.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the caller's `-W error` is for the caller's code
+        from transformers import AutoTokenizer, PreTrainedTokenizerFast
+
+        reader: Any = PreTrainedTokenizerFast if as_written and (folder / "tokenizer.json").is_file() else AutoTokenizer
+        try:
+            tokenizer = reader.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+        except Exception as problem:
+            raise errors.model_not_loaded(str(folder), f"{type(problem).__name__}: {problem}") from problem
+    if not tokenizer.vocab_size:  # what transformers makes of a folder without tokenizer files
+        raise errors.model_not_loaded(str(folder), "its tokenizer has no vocabulary (no tokenizer files?)")
+    return cast(Tokenizer, tokenizer)
 
 
 class HuggingFaceModel:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 
 from sae_checks import errors, hooks
-from sae_checks.model import hugging_face, transformer_lens
+from sae_checks.model import hugging_face, own_format, transformer_lens
 from sae_checks.model.interface import LanguageModel
 from sae_checks.plan import ModelPlace, Plan
 from sae_checks.release import Sae
@@ -42,7 +42,7 @@ class Models:
         asked = self._plan.options.backend
         if asked != "auto":
             return self._with_hooks(described, asked)
-        if _needs_transformer_lens(described):
+        if _needs_transformer_lens(described) or self._plan.model_of(described).own_format is not None:
             return self._with_hooks(described, "transformer_lens")
         try:
             return self._with_hooks(described, "transformers")
@@ -79,6 +79,11 @@ class Models:
         options = self._plan.options
         device: torch.device = hugging_face.pick_device(options.device)
         try:
+            if place.own_format is not None:
+                files, processing = place.own_format.fetched(), key.processing
+                return own_format.load(
+                    files, source=key.source, dtype=options.dtype, device=device, processing=processing
+                )
             folder = place.fetched()
         except errors.HubError as problem:
             raise errors.MeasuringError(str(problem)) from None

@@ -81,8 +81,9 @@ class HookedModel:
         weights: tuple[FileHash, ...] = (),
     ) -> None:
         self._model = model.eval().requires_grad_(False)
-        self._model.set_use_hook_mlp_in(True)  # else that hook exists and never fires
         config = self._model.cfg
+        if not config.attn_only:
+            self._model.set_use_hook_mlp_in(True)  # else that hook exists and never fires
         self.tokenizer = tokenizer
         self.device = torch.device(config.device)
         self.uses_layer_norm = "LN" in (config.normalization_type or "")
@@ -106,7 +107,8 @@ class HookedModel:
             raise errors.unknown_hook(sae_id, hook, hooks.KNOWN)
         if parsed.layer >= config.n_layers:
             raise errors.hook_beyond_model(sae_id, hook, config.n_layers)
-        if parsed.place != "mlp_module_in" and hook not in self._model.hook_dict:
+        is_there = parsed.place == "mlp_module_in" or hook in self._model.hook_dict
+        if not is_there or (config.attn_only and "mlp" in parsed.place):
             raise errors.hook_not_here(sae_id, hook, self.facts.architecture, "its HookedTransformer has no such hook")
         return int(config.n_heads * config.d_head if parsed.place == "z" else config.d_model)
 
@@ -196,7 +198,6 @@ def _by_head(edit: Edit) -> Callable[..., torch.Tensor]:
 def _hooked(model: Any, processing: Sequence[str]) -> Any:  # Any: TransformerLens is not typed
     with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
         warnings.simplefilter("ignore")  # HookedTransformer's deprecation, and the caller's `-W error` is the caller's
-        from transformer_lens import HookedTransformer
         from transformer_lens import loading_from_pretrained as loading
 
         name = _TEMPLATES.get(type(model).__name__, _NO_NAME)
@@ -210,14 +211,30 @@ def _hooked(model: Any, processing: Sequence[str]) -> Any:  # Any: TransformerLe
             if name != _NO_NAME:
                 config = _resized(config, model.config)
             weights = loading.get_pretrained_state_dict(name, config, model, dtype=model.dtype)
-        config.tokenizer_name = None  # tokens are made elsewhere; by that name it would ask the Hub
-        hooked = HookedTransformer(config)
-        weights = {key: value.clone() for key, value in weights.items()}  # processing works in place
-        asked = {"fold_ln", "center_writing_weights", "fold_value_biases", "refactor_factored_attn_matrices"}
-        hooked.load_and_process_state_dict(
-            weights, center_unembed=False, **{key: key in processing for key in sorted(asked)}
-        )
-        return hooked.to(model.device)
+        return built(config, weights, processing).to(model.device)
+
+
+def built(config: Any, weights: Mapping[str, torch.Tensor], processing: Sequence[str]) -> Any:  # Any: as above
+    """
+    The HookedTransformer of a configuration and weights in its own names, processed as *processing* names it.
+
+    Raises:
+        ValueError: *weights* lacks matrices: TransformerLens would take for them whatever the memory held.
+    """
+    from transformer_lens import HookedTransformer
+
+    config.tokenizer_name = None  # tokens are made elsewhere; by that name it would ask the Hub
+    hooked = HookedTransformer(config)
+    matrices = {name for name, _ in hooked.named_parameters() if name.rpartition(".")[2].lstrip("_").startswith("W_")}
+    if lacking := sorted(matrices - {*weights}):
+        raise ValueError(f"its weights lack {len(lacking)} matrices, {lacking[0]} among them")
+    asked = {"fold_ln", "center_writing_weights", "fold_value_biases", "refactor_factored_attn_matrices"}
+    hooked.load_and_process_state_dict(
+        {key: value.clone() for key, value in weights.items()},  # processing works in place
+        center_unembed=False,
+        **{key: key in processing for key in sorted(asked)},
+    )
+    return hooked
 
 
 def _resized(config: Any, own: Any) -> Any:

@@ -47,6 +47,8 @@ def pytest_configure(config: pytest.Config) -> None:
         config.args = [str(GATE)]  # whatever paths were given: `collection.Unsettled` takes the gate's place
         config.option.continue_on_collection_errors = True  # exit code 1 as for any error, and not 2, "interrupted"
         return
+    # behind those of the user's ini file, so that it wins over an "error" there: a smoke run is to warn, not to fail
+    config.addinivalue_line("filterwarnings", "default::sae_checks.plugin.fixtures.InconclusiveWarning")
     config.stash[ASKED] = asked
     config.stash[LEDGER] = Ledger()
     config.pluginmanager.register(Reporter(config), "sae_checks.reporter")
@@ -86,7 +88,9 @@ def _compared_with(asked: Asked) -> list[str]:
     if asked.baseline is None:
         return []
     with_margin = {compared(cell)[1] for cell in asked.limits if cell[1] == checks.NO_REGRESSION.name}
-    without = [check.name for check in checks.CHECKS if not check.is_exact and check.name not in with_margin]
+    asked_of = {name for _, name in asked.limits}
+    judged = [check.name for check in checks.CHECKS if check.name in asked_of and not check.is_exact]
+    without = [name for name in judged if name not in with_margin]
     told = f"; not compared, for want of a margin: {', '.join(without)}" if without else ""
     return [f"sae-checks: baseline {asked.baseline.source}, the run of {asked.baseline.started}{told}"]
 
@@ -158,11 +162,12 @@ def _limits(settled: plan.Plan, limits: thresholds.Thresholds) -> dict[Cell, thr
     found = settled.release
     subjects = {"sae": found.sae_ids, "stack": tuple(stack.stack_id for stack in settled.stacks)}
     by_cell: dict[Cell, thresholds.Limit | None] = {}
-    for check in checks.CHECKS:
+    asked_of = [check for check in checks.CHECKS if not check.is_study or settled.options.n_study_sequences]
+    for check in asked_of:
         for subject in subjects[check.of] if not check.is_exact else ():
             look_up = limits.find if check.is_optional else limits.limit
             by_cell[subject, check.name] = look_up(found.name, subject, check.name)
-    if len(found.sae_ids) > 1:
+    if checks.DISTINCT in asked_of and len(found.sae_ids) > 1:
         by_cell |= {(sae_id, checks.DISTINCT.name): thresholds.no_copies() for sae_id in found.sae_ids}
     return by_cell
 

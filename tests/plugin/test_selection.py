@@ -261,6 +261,7 @@ def test_conftest_of_the_user_is_read(pytester, gate):
 def test_ini_keys(pytester, tiny, gate):
     """Every option may stand in the user's ini file, so that plain `pytest` judges the release."""
     keys = {"release": tiny.saes, "model": tiny.model, "corpus": tiny.corpus, "lambada": tiny.lambada, "cbt": tiny.cbt}
+    keys["study_sequences"] = 0
     lines = [*(f"sae_{key} = {value}" for key, value in keys.items()), "sae_id = *pre", "sae_record = from_ini.json"]
     pytester.makeini("\n".join(["[pytest]", *lines]))
     run = gate("--strict-config", options=[])
