@@ -95,7 +95,7 @@ def propose_all(run: Record) -> tuple[Proposal, ...]:
     A usable context is measured against the limit of ce_loss: where that moves, so would the usable context.
     """
     date = run.started[:10]
-    found = [propose(result, date=date) for result in run.results if not checks.named(result.check).is_exact]
+    found = [propose(result, date=date) for result in run.results if _has_limit(result.check)]
     moved = {p.result.sae_id for p in found if p.result.check == checks.CE_LOSS.name and p.is_written and _moves(p)}
     return tuple(
         Proposal(result=p.result, limit=None, why_none=_MOVED)
@@ -103,6 +103,10 @@ def propose_all(run: Record) -> tuple[Proposal, ...]:
         else p
         for p in found
     )
+
+
+def _has_limit(check: str) -> bool:
+    return not checks.named(check).is_exact and check != checks.NO_REGRESSION.name
 
 
 def _moves(proposal: Proposal) -> bool:

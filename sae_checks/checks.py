@@ -22,8 +22,10 @@ class Check:
     title: str
     """for people, at the head of a column."""
     measures: tuple[Measure, ...]
-    of: Literal["sae", "stack"] = "sae"
-    """what is asked: each SAE, or each stack of them (see `stacks`)."""
+    of: Literal["sae", "stack", "comparison"] = "sae"
+    """what is asked: each SAE, each stack of them (see `stacks`), or each check of either against an earlier run."""
+    version: int = 1
+    """raised when a measure comes to mean another number, so that earlier runs are not compared with later ones."""
     is_study: bool = False
     """it takes more than one splice, or more than one SAE; `--sae-study-sequences=0` leaves it out."""
     is_optional: bool = False
@@ -217,6 +219,14 @@ GOLDEN = Check(
     is_exact=True,
 )
 
+NO_REGRESSION = Check(
+    name="no_regression",
+    title="against the baseline",
+    measures=tuple(Measure(name=name, unit="that of the measure") for name in ("before", "after", "difference")),
+    of="comparison",
+)
+"""Not of the catalogue: it asks of every other check whether its limited measure has become worse."""
+
 CHECKS: tuple[Check, ...] = (
     CE_LOSS,
     LAMBADA,
@@ -243,7 +253,7 @@ def named(name: str) -> Check:
     Raises:
         KeyError: there is none.
     """
-    for check in CHECKS:
+    for check in (*CHECKS, NO_REGRESSION):
         if check.name == name:
             return check
     raise KeyError(name)

@@ -696,3 +696,45 @@ def bad_record(path: str, problem: str) -> RecordError:
             attempt="pytest --sae-release X --sae-record FILE",
         )
     )
+
+
+def bad_baseline(asked: str, problem: str) -> UsageError:
+    return UsageError(
+        said(
+            f"--sae-baseline {shown(asked)} is no run to compare with",
+            expected="a run record of this schema, last, or a git revision that has the record",
+            got=shown(problem, n_most=300),
+            attempt="pytest --sae-release X --sae-record FILE once, then --sae-baseline=last with the same",
+        )
+    )
+
+
+def nothing_in_common(baseline: str, before: Sequence[str], now: Sequence[str]) -> UsageError:
+    return UsageError(
+        said(
+            f"the baseline {shown(baseline)} and this run have no SAE in common",
+            expected=f"one of {_listed(now)}",
+            got=_listed(before),
+            attempt="the record of an earlier version of this release, whose SAEs have the same ids",
+        )
+    )
+
+
+def not_comparable(subject: str, what: str, before: str, after: str) -> RecordError:
+    return RecordError(
+        said(
+            f"{shown(subject)} cannot be compared with the baseline: {what} is not the same",
+            expected=f"{shown(before)}, as in the baseline",
+            got=shown(after),
+            attempt="the options and corpora of the baseline, or a new baseline",
+        )
+    )
+
+
+def nothing_compared(baseline: str) -> str:
+    return said(
+        f"nothing was compared with the baseline {shown(baseline)}",
+        expected="a verdict on at least one difference",
+        got="none; the skipped tests say why",
+        attempt="a baseline that has measured the same checks of the same SAEs",
+    )

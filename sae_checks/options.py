@@ -145,6 +145,12 @@ SPECS: tuple[OptionSpec, ...] = (
     OptionSpec(flag="--sae-thresholds", metavar="FILE", help="limits that lie over the shipped thresholds.toml"),
     OptionSpec(flag="--sae-record", metavar="FILE", help="write the run record (JSON) there"),
     OptionSpec(
+        flag="--sae-baseline",
+        metavar="RUN",
+        help="compare with an earlier run on the same tokens: its record, last (what --sae-record names, before this "
+        "run), or what --sae-record names at a git revision (REVISION or REVISION:PATH)",
+    ),
+    OptionSpec(
         flag="--sae-calibrate",
         metavar="FILE",
         help="write limits made from what is measured there, for a person to review; never over a file that exists",
@@ -185,6 +191,8 @@ class Options:
     bos: Bos = "auto"
     thresholds: Path | None = None
     record: Path | None = None
+    baseline: str | None = None
+    """a path, `last`, or a git revision, see `baseline.load`."""
     calibrate: Path | None = None
 
 
@@ -258,6 +266,7 @@ def parse(raw: Mapping[str, str | list[str] | None]) -> Options:
         bos=_bos(choice("sae_bos", ("auto", "on", "off"))),
         thresholds=path("sae_thresholds"),
         record=record,
+        baseline=path_or_name("sae_baseline"),
         calibrate=calibrate,
     )
 

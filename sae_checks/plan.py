@@ -125,9 +125,11 @@ class Plan:
         """
         That may raise a false alarm, of the whole release: of all its SAEs, whatever --sae-id and -k left of them.
 
-        There are fewer stacks than SAEs; they are counted as if there were as many.
+        There are fewer stacks than SAEs; they are counted as if there were as many. With a baseline every check asks
+        twice.
         """
-        return self.release.n_saes * sum(not check.is_exact for check in checks.CHECKS)
+        n_each = sum(not check.is_exact for check in checks.CHECKS)
+        return self.release.n_saes * n_each * (1 if self.options.baseline is None else 2)
 
     @property
     def stacks(self) -> tuple[Stack, ...]:

@@ -18,10 +18,11 @@ from typing import Any, Literal, TypeVar, cast
 
 import jsonschema
 
-from sae_checks import checks, errors
+from sae_checks import checks, errors, kept
 from sae_checks.curves import Curve
 from sae_checks.downstream import Downstream, Step
 from sae_checks.estimates import Estimate
+from sae_checks.kept import Kept
 from sae_checks.provenance import CorpusFacts, FileHash, ModelFacts, Package, Provenance, SaeFacts
 from sae_checks.sequential import Decision
 from sae_checks.stats import Flip
@@ -58,6 +59,8 @@ class Result:
     estimates: tuple[Estimate, ...] = ()
     decision: Decision | None = None
     """what the verdict rests on; None where the limited measure was counted, is exact, or has no verdict."""
+    sample: Kept | None = None
+    """of the limited measure, for a later run to be compared with; None: it has none."""
     curves: tuple[Curve, ...] = ()
     """measures by position; long_context only. Six significant digits of them are kept."""
     flips: tuple[Flip, ...] = ()
@@ -133,6 +136,7 @@ def to_json(record: Record) -> Json:
         },
         "propagation": {r.sae_id: [asdict(cell) for cell in r.downstream] for r in record.results if r.downstream},
         "stacks": _stacks(record.results),
+        "samples": _samples(record.results),
         "flips": {result.sae_id: [asdict(flip) for flip in result.flips] for result in record.results if result.flips},
     }
     document = cast(Json, json.loads(dumps(document)))
@@ -192,10 +196,24 @@ def read(path: Path) -> Record:
         RecordError: not strict JSON of this schema.
     """
     try:
-        document = json.loads(path.read_text(encoding="utf-8"), parse_constant=_refuse_constant)
-    except (OSError, ValueError, RecursionError) as problem:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, ValueError) as problem:
         raise errors.bad_record(str(path), str(problem)) from None
-    return from_json(document, path=str(path))
+    return loads(text, str(path))
+
+
+def loads(text: str, source: str) -> Record:
+    """
+    The record that *text* is; *source* is where it comes from.
+
+    Raises:
+        RecordError: not strict JSON of this schema.
+    """
+    try:
+        document = json.loads(text, parse_constant=_refuse_constant)
+    except (ValueError, RecursionError) as problem:
+        raise errors.bad_record(source, str(problem)) from None
+    return from_json(document, path=source)
 
 
 def pack(result: Result) -> str:
@@ -285,6 +303,7 @@ def _result(
     drawn = document["curves"].get(row["sae_id"], {}) if row["check"] == checks.LONG_CONTEXT.name else {}
     flips = document["flips"].get(row["sae_id"], ()) if row["check"] == checks.LAMBADA.name else ()
     cells = document["propagation"].get(row["sae_id"], ()) if row["check"] == checks.PROPAGATION.name else ()
+    sample = document["samples"].get(row["sae_id"], {}).get(row["check"])
     steps = document["stacks"].get(row["sae_id"], {}).get(row["check"], ())
     return Result(
         sae_id=row["sae_id"],
@@ -294,6 +313,7 @@ def _result(
         limit=None if limit is None else _limit(row["check"], limit),
         estimates=_estimates(row["measures"]),
         decision=None if row["decision"] is None else _decision(row),
+        sample=None if sample is None else kept.from_json(sample),
         curves=tuple(_curve(measure, columns) for measure, columns in drawn.items()),
         flips=tuple(Flip(**flip) for flip in flips),
         downstream=tuple(Downstream(**cell) for cell in cells),
@@ -312,6 +332,15 @@ def _decision_row(decision: Decision) -> Json:
 def _decision(row: Json) -> Decision:
     rest = {name: value for name, value in row["decision"].items() if name != "decided_at"}
     return Decision(outcome=row["outcome"], n_used=row["decision"]["decided_at"], **rest)
+
+
+def _samples(results: Iterable[Result]) -> Json:
+    """By SAE or stack, and check."""
+    found: Json = {}
+    for result in results:
+        if result.sample is not None:
+            found.setdefault(result.sae_id, {})[result.check] = kept.to_json(result.sample)
+    return found
 
 
 def _stacks(results: Iterable[Result]) -> Json:

@@ -21,9 +21,13 @@ from sae_checks.golden import Golden, GoldenPrompt
 
 _CHECKS = tuple(check.name for check in checks.CHECKS if not check.is_exact)
 _LIMIT_KEYS = ("measure", "max", "min", "unit", "source")
+_MARGIN_KEYS = ("measure", "margin", "unit", "source")
 _GOLDEN_TEXTS = ("prompt", "answer", "source")
 _GOLDEN_NUMBERS = ("probability_clean", "probability_spliced", "tolerance")
-_HEAD = 'schema = 1, then tables [default.CHECK], [release."NAME".CHECK], [release."NAME".sae."GLOB".CHECK]'
+_HEAD = (
+    'schema = 1, then tables [default.CHECK], [release."NAME".CHECK], [release."NAME".sae."GLOB".CHECK], and '
+    "regression.CHECK for CHECK"
+)
 
 Toml = dict[str, object]
 
@@ -66,12 +70,39 @@ class Limit:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Margin:
+    """How much worse than in an earlier run one measure of one check may be: the least that should stop a release."""
+
+    check: str
+    measure: str
+    value: float
+    """above 0, in *unit*."""
+    unit: str
+    source: str
+    where: str
+
+    def limit(self, on: Limit) -> Limit:
+        """What that allows the difference after - before, where *on* says which way is worse."""
+        return Limit(
+            check=checks.NO_REGRESSION.name,
+            measure="difference",
+            kind=on.kind,
+            value=self.value if on.kind == "max" else -self.value,
+            unit=self.unit,
+            source=self.source,
+            where=self.where,
+            floor=None if on.floor is None else -self.value,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class _Layer:
     """The limits of one table; None patterns match everything."""
 
     release: str | None
     sae: str | None
     limits: tuple[Limit, ...]
+    margins: tuple[Margin, ...] = ()
     golden: Golden | None = None
 
     def applies(self, release: str, sae_id: str) -> bool:
@@ -113,6 +144,11 @@ class Thresholds:
                         if limit.check == check:
                             return limit
         return None
+
+    def margin(self, release: str, sae_id: str, check: str) -> Margin | None:
+        """How much worse than the baseline it may be, found like a limit."""
+        applying = (layer for layers in self.files for layer in layers if layer.applies(release, sae_id))
+        return next((margin for layer in applying for margin in layer.margins if margin.check == check), None)
 
     def golden(self, release: str, sae_id: str) -> Golden | None:
         """The golden prompts that apply, found like a limit; most SAEs have none."""
@@ -185,23 +221,41 @@ class _Reader:
         self.only(document, ("schema", "default", "release"), "the top")
         if document.get("schema") != 1 or type(document["schema"]) is not int:
             raise self.complaint("the top", f"schema is {document.get('schema')!r}", _HEAD)
-        yield _Layer(release=None, sae=None, limits=self.limits(self.table(document, "default", ""), "default"))
+        yield self.layer(self.table(document, "default", ""), "default", None, None)
         for release, table in self.tables(document, "release", ""):
             place = f'release."{release}"'
             of_release = {key: value for key, value in table.items() if key != "sae"}
-            yield _Layer(release=release, sae=None, limits=self.limits(of_release, place))
+            yield self.layer(of_release, place, release, None)
             for sae, of_sae in self.tables(table, "sae", place):
-                where = f'{place}.sae."{sae}"'
-                limits = {key: value for key, value in of_sae.items() if key != "golden"}
-                golden = self.golden(of_sae["golden"], f"{where}.golden") if "golden" in of_sae else None
-                yield _Layer(release=release, sae=sae, limits=self.limits(limits, where), golden=golden)
+                yield self.layer(of_sae, f'{place}.sae."{sae}"', release, sae)
 
-    def limits(self, table: Toml, place: str) -> tuple[Limit, ...]:
-        self.only(table, _CHECKS, place)
-        return tuple(self.limit(check, self.table(table, check, place), f"{place}.{check}") for check in table)
+    def layer(self, table: Toml, place: str, release: str | None, sae: str | None) -> _Layer:
+        margins = self.table(table, "regression", place)
+        self.only(margins, _CHECKS, f"{place}.regression")
+        has_golden = sae is not None and "golden" in table  # elsewhere it is an unknown key
+        rest = ("regression", "golden") if has_golden else ("regression",)
+        return _Layer(
+            release=release,
+            sae=sae,
+            limits=self.limits({key: value for key, value in table.items() if key not in rest}, place),
+            margins=tuple(
+                self.margin(check, self.table(margins, check, f"{place}.regression"), place) for check in margins
+            ),
+            golden=self.golden(table["golden"], f"{place}.golden") if has_golden else None,
+        )
 
-    def limit(self, check: str, table: Toml, place: str) -> Limit:
-        self.only(table, _LIMIT_KEYS, place)
+    def margin(self, check: str, table: Toml, place: str) -> Margin:
+        place = f"{place}.regression.{check}"
+        self.only(table, _MARGIN_KEYS, place)
+        measure, unit, source = self.measured(check, table, place)
+        value = self.number(table, "margin", place)
+        if value <= 0:
+            raise self.complaint(place, f"margin {value:g}", "a margin above 0: no two SAEs are told to be equal")
+        where = f"{self.path.name} [{place}]"
+        return Margin(check=check, measure=measure, value=value, unit=unit, source=source, where=where)
+
+    def measured(self, check: str, table: Toml, place: str) -> tuple[str, str, str]:
+        """Measure, unit and source, which every table has."""
         measure, unit, source = (self.text(table, key, place) for key in ("measure", "unit", "source"))
         expected = checks.named(check).unit_of(measure)
         if expected is None:
@@ -209,6 +263,15 @@ class _Reader:
             raise self.complaint(place, f"measure {measure!r}", f"a measure of {check}: {names}")
         if unit != expected:
             raise self.complaint(place, f"unit {unit!r}", f"unit = {expected!r} for {measure}")
+        return measure, unit, source
+
+    def limits(self, table: Toml, place: str) -> tuple[Limit, ...]:
+        self.only(table, _CHECKS, place)
+        return tuple(self.limit(check, self.table(table, check, place), f"{place}.{check}") for check in table)
+
+    def limit(self, check: str, table: Toml, place: str) -> Limit:
+        self.only(table, _LIMIT_KEYS, place)
+        measure, unit, source = self.measured(check, table, place)
         kinds: list[Literal["max", "min"]] = [kind for kind in ("max", "min") if kind in table]
         if not kinds:
             raise self.complaint(place, "neither max nor min", "max, min, or both of them for a range")

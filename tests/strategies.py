@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from sae_checks import checks
 from sae_checks.curves import Curve
 from sae_checks.downstream import Downstream, Step
+from sae_checks.kept import KeptAnswers, KeptRatio
 from sae_checks.provenance import CorpusFacts, FileHash, ModelFacts, Package, Provenance, SaeFacts
 from sae_checks.record import Record, ReleaseFacts, Result
 from sae_checks.sequential import Decision
@@ -239,6 +240,21 @@ def steps(draw, check):
     return Step(sae_id=draw(hostile_names), readings=tuple(draw(estimates(measure)) for measure in measures))
 
 
+float32s = st.floats(allow_nan=False, allow_infinity=False, width=32)
+
+
+@st.composite
+def kept_samples(draw, measure):
+    """What of a sample outlives its run."""
+    head = {"measure": measure, "version": draw(st.integers(1, 3)), "fingerprint": draw(hashes)}
+    if draw(st.booleans()):
+        answers = draw(st.lists(st.integers(-1, 1), max_size=4))
+        return KeptAnswers(**head, top=tuple(answers), n_listed=draw(st.none() | small))
+    pairs = draw(st.lists(st.tuples(float32s, st.integers(1, 99).map(float)), min_size=1, max_size=4))
+    top, bottom = zip(*pairs, strict=True)
+    return KeptRatio(**head, top=top, bottom=bottom)
+
+
 @st.composite
 def decisions(draw, outcome):
     """What a verdict of that *outcome* may rest on."""
@@ -273,6 +289,7 @@ def results(draw, sae_id=None, check=None, provenance=None):
         reason=draw(hostile_names),
         limit=draw(st.none() | limits(check)),
         estimates=tuple(draw(estimates(measure)) for measure in measures),
+        sample=draw(st.none() | kept_samples(check.measures[-1].name)),
         decision=draw(st.none() | decisions(outcome)) if is_decided else None,
         curves=tuple(draw(drawn)) if check is checks.LONG_CONTEXT else (),
         flips=tuple(draw(st.lists(flips, max_size=2))) if check is checks.LAMBADA else (),

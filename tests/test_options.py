@@ -26,6 +26,7 @@ PATHS = {
     "sae_cbt": "cbt",
     "sae_thresholds": "thresholds",
     "sae_record": "record",
+    "sae_baseline": "baseline",
     "sae_calibrate": "calibrate",
 }
 
@@ -71,6 +72,7 @@ def test_every_option_is_parsed():
         "sae_bos": "off",
         "sae_thresholds": "t.toml",
         "sae_record": "record.json",
+        "sae_baseline": "last",
         "sae_calibrate": "limits.toml",
     }
     assert set(asked) == {spec.key for spec in options.SPECS}
@@ -100,6 +102,7 @@ def test_every_option_is_parsed():
         bos="off",
         thresholds=Path("t.toml"),
         record=Path("record.json"),
+        baseline="last",
         calibrate=Path("limits.toml"),
     )
 

@@ -12,6 +12,7 @@ from strategies import finite, limits
 from sae_checks import checks, errors, thresholds
 
 LIMIT = {"measure": '"ce_increase"', "max": "0.3", "unit": '"nats/token"', "source": '"a test"'}
+SPARSITY = {"measure": '"explained_variance"', "unit": '"fraction"'}
 
 
 SAMPLED = [check for check in checks.CHECKS if not check.is_exact and not check.is_optional]
@@ -281,3 +282,65 @@ def test_a_limit_is_said_with_its_unit():
     """Measure, sign, number, unit."""
     assert str(limit(value=0.05)) == "ce_increase <= 0.05 nats/token"
     assert str(limit("sparsity", "explained_variance", "min", 0.5)) == "explained_variance >= 0.5 fraction"
+
+
+def margin(name="default.regression.ce_loss", **changes):
+    """A table of TOML with *changes* to a right margin."""
+    return table(name, **{"max": None, "margin": "0.01", **changes})
+
+
+def test_the_narrowest_margin_applies_whatever_the_limits(load):
+    """Margins are found by themselves: an SAE's over its release's over the default; most checks have none."""
+    own = document(
+        margin(),
+        margin('release."r".regression.ce_loss', margin="0.02"),
+        margin('release."r".sae."a*".regression.ce_loss', margin="0.03"),
+        table('release."r".sae."ab".ce_loss'),
+    )
+    found = load(own, document(margin(margin="9"), margin("default.regression.sparsity", **SPARSITY)))
+    assert found.margin("q", "a", "ce_loss").value == 0.01
+    assert found.margin("r", "b", "ce_loss").value == 0.02
+    assert found.margin("r", "ab", "ce_loss").value == 0.03
+    assert found.margin("r", "ab", "sparsity").where == "shipped.toml [default.regression.sparsity]"
+    assert found.margin("r", "ab", "lambada") is None
+
+
+@pytest.mark.parametrize(
+    ("changes", "word"),
+    [
+        ({"margin": "0"}, "margin 0"),
+        ({"margin": "-0.1"}, "margin -0.1"),
+        ({"margin": None}, "margin is None"),
+        ({"max": "0.1"}, "'max'"),
+        ({"unit": '"nats"'}, "unit"),
+        ({"measure": '"l0"'}, "'l0'"),
+        ({"source": None}, "source"),
+        ({"name": "default.regression.golden"}, "'golden'"),
+        ({"name": "default.ce_loss.regression"}, "'regression'"),
+    ],
+)
+def test_a_margin_that_is_not_understood_is_refused(refused, changes, word):
+    """No margin of nothing, unknown keys, units, measures, checks, nor a table in another place."""
+    refused(document(margin(**changes)), word, "regression")
+
+
+@given(st.sampled_from(SAMPLED).flatmap(limits), st.floats(1e-6, 1e6))
+def test_a_margin_allows_what_is_better_and_no_more_than_itself(of_check, value):
+    """On the bad side of the check's own limit; of a range on both sides."""
+    of = thresholds.Margin(
+        check=of_check.check, measure=of_check.measure, value=value, unit=of_check.unit, source="", where=""
+    )
+    on = of.limit(of_check)
+    worse = 1 if of_check.kind == "max" else -1
+    assert on.allows(worse * value)
+    assert not on.allows(worse * value * 1.01)
+    assert on.allows(-worse * value * 1.01) == (of_check.floor is None)
+
+
+def test_the_shipped_margins_are_on_the_shipped_limits_measures():
+    """Else they would be idle."""
+    shipped = thresholds.load()
+    found = {check.name: shipped.margin("r", "a", check.name) for check in SAMPLED}
+    on = {name: of.measure for name, of in found.items() if of is not None}
+    assert set(on) == {"ce_loss", "lambada", "cbt", "long_context", "sparsity", "stacked"}
+    assert {name: shipped.limit("r", "a", name).measure for name in on} == on

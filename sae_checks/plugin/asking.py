@@ -14,7 +14,7 @@ import pytest
 from sae_checks import checks, errors, hub, options, plan, release, thresholds
 from sae_checks.corpora import files
 from sae_checks.plugin.reporting import Reporter
-from sae_checks.plugin.state import ASKED, GATE, GATE_ID, HUB_PROBLEM, LEDGER, Asked, Cell, Ledger
+from sae_checks.plugin.state import ASKED, GATE, GATE_ID, HUB_PROBLEM, LEDGER, Asked, Cell, Ledger, compared
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -79,7 +79,20 @@ def pytest_report_header(config: pytest.Config) -> list[str]:
         *_pinned(settled.release, offline=settled.options.offline),
         f"sae-checks: model {models}, {lambada}, {cbt}",
         f"sae-checks: text {settled.corpus.source} ({settled.corpus_reason})",
+        *_compared_with(asked),
     ]
+
+
+def _compared_with(asked: Asked) -> list[str]:
+    """Which run is the baseline, and which checks are not compared with it."""
+    if asked.baseline is None:
+        return []
+    with_margin = {compared(cell)[1] for cell in asked.limits if cell[1] == checks.NO_REGRESSION.name}
+    asked_of = {name for _, name in asked.limits}
+    judged = [check.name for check in checks.CHECKS if check.name in asked_of and not check.is_exact]
+    without = [name for name in judged if name not in with_margin]
+    told = f"; not compared, for want of a margin: {', '.join(without)}" if without else ""
+    return [f"sae-checks: baseline {asked.baseline.source}, the run of {asked.baseline.started}{told}"]
 
 
 def _pinned(found: release.Release, *, offline: bool) -> list[str]:
@@ -133,7 +146,15 @@ def settle(asked: options.Options) -> Asked:
     if settled.cbt is not None and settled.cbt.path is not None:
         files.read_queries(settled.cbt.path)
     _check_device(asked.device)
-    return Asked(plan=settled, limits=by_cell, golden=golden)
+    compared_with = None
+    if asked.baseline is not None:
+        from sae_checks import baseline  # here: it reads records, and with them all of the judging wing
+
+        compared_with = baseline.load(asked.baseline, asked.record)
+        if not set(compared_with.conditions.sae_ids) & set(found.sae_ids):
+            raise errors.nothing_in_common(asked.baseline, compared_with.conditions.sae_ids, found.sae_ids)
+        by_cell |= _comparisons(settled, limits, by_cell)
+    return Asked(plan=settled, limits=by_cell, golden=golden, baseline=compared_with)
 
 
 def _limits(settled: plan.Plan, limits: thresholds.Thresholds) -> dict[Cell, thresholds.Limit | None]:
@@ -149,6 +170,20 @@ def _limits(settled: plan.Plan, limits: thresholds.Thresholds) -> dict[Cell, thr
     if checks.DISTINCT in asked_of and len(found.sae_ids) > 1:
         by_cell |= {(sae_id, checks.DISTINCT.name): thresholds.no_copies() for sae_id in found.sae_ids}
     return by_cell
+
+
+def _comparisons(
+    settled: plan.Plan, limits: thresholds.Thresholds, by_cell: dict[Cell, thresholds.Limit | None]
+) -> dict[Cell, thresholds.Limit | None]:
+    """How far every check may be from the baseline that has a limit and, for the same measure, a margin."""
+    found: dict[Cell, thresholds.Limit | None] = {}
+    for subject in settled.subjects:
+        for check in checks.CHECKS:
+            limit = by_cell.get((subject, check.name))
+            margin = limits.margin(settled.release.name, subject, check.name)
+            if limit is not None and margin is not None and limit.measure == margin.measure:
+                found[f"{subject}-{check.name}", checks.NO_REGRESSION.name] = margin.limit(limit)
+    return found
 
 
 def _check_device(device: str) -> None:

@@ -9,7 +9,7 @@ import pytest
 from sae_checks import checks, errors
 from sae_checks.plugin.state import ASKED, GATE, GATE_ID, HUB_PROBLEM, LEDGER, cell_of, param_id
 
-_CHECKS = {check.name for check in checks.CHECKS}
+_CHECKS = {check.name for check in (*checks.CHECKS, checks.NO_REGRESSION)}
 _SPEED = "test_speed.py"
 _BENCHMARK_REQUESTS = (
     "benchmark_json",
@@ -70,9 +70,10 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if asked is None:
         raise pytest.Collector.CollectError(str(errors.release_not_given([metafunc.definition.nodeid])))
     check = metafunc.definition.get_closest_marker("sae_check")
-    subjects = asked.plan.subjects if check is not None else asked.plan.release.sae_ids
-    asked_of = [subject for subject in subjects if check is None or (subject, check.args[0]) in asked.limits]
-    metafunc.parametrize("sae_id", asked_of, scope="session", ids=param_id)
+    of_check = [subject for subject, name in asked.limits if check is not None and name == check.args[0]]
+    metafunc.parametrize(
+        "sae_id", asked.plan.release.sae_ids if check is None else of_check, scope="session", ids=param_id
+    )
 
 
 @pytest.hookimpl(trylast=True)  # behind pytest's own reordering by SAE

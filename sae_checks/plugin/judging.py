@@ -6,10 +6,11 @@ from collections.abc import Callable, Collection
 from dataclasses import asdict
 from typing import Any
 
-from sae_checks import checks, comparison, curves, downstream, errors, stats, verdict
+from sae_checks import baseline, checks, comparison, curves, downstream, errors, kept, stats, verdict
 from sae_checks.curves import Curve
 from sae_checks.executors.local import LocalExecutor, Measured
 from sae_checks.executors.studies import N_ITEMS_PER_SEQUENCE, Kind, Studied
+from sae_checks.kept import Kept
 from sae_checks.losses import TextLosses
 from sae_checks.plugin.state import Asked, Cell
 from sae_checks.provenance import Provenance
@@ -80,6 +81,7 @@ def judge_study(
         limit=limit,
         estimates=decided.estimates,
         decision=decided.decision,
+        sample=_kept(readings, limit, provenance),
         downstream=downstream.matrix(found.losses) if found is not None and check is checks.PROPAGATION else (),
         steps=downstream.steps(found.losses) if found is not None and check.of == "stack" else (),
         provenance=provenance,
@@ -103,10 +105,12 @@ def judge(executor: LocalExecutor, asked: Asked, sae_id: str, check: checks.Chec
     flips: tuple[Flip, ...] = ()
     off: list[str] = []
     n_queries: int | None = None
+    sample: Kept | None = None  # of text: before it is extended, so that all runs of a plan can be compared
     try:
         if check.name in _OF_TEXT:
             text = executor.text(sae_id, together)
             readings, provenance = _of_text(asked, sae_id, check, text), text.provenance
+            sample = _kept(readings, limit, provenance)
             judged = verdict.judge(readings, limit, _budget(asked, check, provenance))
             if judged.outcome == "inconclusive" and asked.plan.options.n_most_sequences is not None:
                 text = executor.more_text(sae_id)
@@ -148,10 +152,26 @@ def judge(executor: LocalExecutor, asked: Asked, sae_id: str, check: checks.Chec
         limit=limit,
         estimates=decided.estimates,
         decision=decided.decision,
+        sample=sample if sample is not None else _kept(readings, limit, provenance),
         curves=drawn,
         flips=flips,
         provenance=provenance,
     )
+
+
+def _kept(readings: tuple[Reading, ...], limit: Limit | None, provenance: Provenance | None) -> Kept | None:
+    return None if provenance is None else kept.keep(readings, limit, provenance.corpus.fingerprint)
+
+
+def compare(asked: Asked, after: Result) -> Result:
+    """*after* against the baseline."""
+    assert asked.baseline is not None
+    limit = asked.limits[f"{after.sae_id}-{after.check}", checks.NO_REGRESSION.name]
+    assert limit is not None
+    plan = asked.plan
+    now = baseline.Conditions(special_tokens=plan.options.special_tokens, sae_ids=plan.release.sae_ids)
+    budget = _budget(asked, checks.named(after.check), after.provenance)
+    return baseline.compare(after, asked.baseline, limit, now, budget)
 
 
 def _of_text(asked: Asked, sae_id: str, check: checks.Check, text: Measured[TextLosses]) -> tuple[Reading, ...]:

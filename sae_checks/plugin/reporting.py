@@ -84,7 +84,11 @@ class Reporter:
         results = [result for result in self._in_order() if (result.sae_id, result.check) in self._ledger.selected]
         terminalreporter.section(f"sae-checks: {self._asked.plan.release.name}")
         n_columns = max(120, self._config.get_terminal_writer().fullwidth)
-        for line in (*terminal.table(results, n_columns=n_columns), *terminal.by_position(results)):
+        for line in (
+            *terminal.table(results, n_columns=n_columns),
+            *terminal.by_position(results),
+            *terminal.compared(results),
+        ):
             for piece in line:
                 terminalreporter.write(piece.text, **_MARKUP[piece.tone])
             terminalreporter.line("")
@@ -126,6 +130,12 @@ class Reporter:
         if not self._ledger.selected:
             self._complaints.append(errors.no_check_ran([str(arg) for arg in self._config.args]))
             return pytest.ExitCode.USAGE_ERROR
+        baseline = self._asked.plan.options.baseline
+        comparisons = {cell for cell in self._asked.limits if cell[1] == checks.NO_REGRESSION.name}
+        is_left_out = comparisons and not comparisons & self._ledger.selected  # by -k and the like: as asked
+        if baseline is not None and not is_left_out and not comparisons & judged:
+            self._complaints.append(errors.nothing_compared(baseline))
+            return pytest.ExitCode.TESTS_FAILED
         of_release = set(self._asked.plan.release.sae_ids)  # a stack may be impossible, and its SAEs all the same sound
         without = {sae_id for sae_id, _ in self._ledger.selected} & of_release - {sae_id for sae_id, _ in judged}
         if without or not judged:
@@ -136,6 +146,7 @@ class Reporter:
     def _in_order(self) -> list[Result]:
         """A result for every SAE and check of the plan, in the plan's order."""
         cells = [(subject, check.name) for subject in self._asked.plan.subjects for check in checks.CHECKS]
+        cells += [cell for cell in self._asked.limits if cell[1] == checks.NO_REGRESSION.name]
         return [
             self._ledger.results.get(cell) or self._without_verdict(cell, "not_measured", "")
             for cell in cells

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from sae_checks.plugin.state import ASKED, HUB_PROBLEM, LEDGER, Cell, cell_of
+from sae_checks.plugin.state import ASKED, HUB_PROBLEM, LEDGER, Cell, cell_of, compared
 
 # Any below: pytest-xdist is optional, and so are its types.
 
@@ -39,7 +39,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
             cell = cell_of(nodeid)
             if cell is None or cell[0] not in known:
                 return nodeid
-            return f"share {share_of(cell[0], sae_ids, self.numnodes)}"
+            return f"share {share_of(compared(cell)[0], sae_ids, self.numnodes)}"
 
     return BySae(config, log)
 
@@ -59,7 +59,7 @@ def share_of(sae_id: str, sae_ids: Collection[str], n_workers: int) -> int:
 
 def studied_together(config: pytest.Config, sae_id: str, names: Collection[str]) -> tuple[Cell, ...]:
     """The (subject, check) of this process's share that are selected of the checks *names*, in the plan's order."""
-    asked, selected = config.stash[ASKED], config.stash[LEDGER].selected
+    asked, selected = config.stash[ASKED], set(map(compared, config.stash[LEDGER].selected))
     sae_ids = asked.plan.release.sae_ids
     n_workers = getattr(config, "workerinput", {}).get("workercount", 1)
     share = share_of(sae_id, sae_ids, n_workers)
@@ -74,7 +74,7 @@ def measured_together(config: pytest.Config, sae_id: str, names: Collection[str]
     """The SAEs of this process's share for which any of the checks *names* is selected; *sae_id* among them."""
     sae_ids = config.stash[ASKED].plan.release.sae_ids
     n_workers = getattr(config, "workerinput", {}).get("workercount", 1)
-    selected = config.stash[LEDGER].selected
+    selected = map(compared, config.stash[LEDGER].selected)
     wanted = {each for each, name in selected if name in names} | {sae_id}
     share = share_of(sae_id, sae_ids, n_workers)
     return tuple(each for each in sae_ids if each in wanted and share_of(each, sae_ids, n_workers) == share)

@@ -10,12 +10,14 @@ from urllib.parse import quote, unquote
 
 import pytest
 
+from sae_checks import checks
 from sae_checks.errors import HubError
 from sae_checks.golden import Golden
 from sae_checks.plan import Plan
 from sae_checks.thresholds import Limit
 
 if TYPE_CHECKING:
+    from sae_checks.baseline import Baseline
     from sae_checks.executors.local import LocalExecutor
     from sae_checks.record import Result
 
@@ -24,7 +26,7 @@ GATE_ID = "sae_checks/gate/"
 """How node ids of the gate begin, wherever the package is installed."""
 
 Cell = tuple[str, str]
-"""(id of an SAE or a stack, check name)."""
+"""(id of an SAE or a stack, check name); a comparison of that with the baseline is (SAE-CHECK, "no_regression")."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,6 +38,8 @@ class Asked:
     """of every check that there is, of every SAE and stack; None: it is reported, and no limit is written for it."""
     golden: dict[str, Golden]
     """by SAE id."""
+    baseline: Baseline | None = None
+    """the earlier run that `no_regression` compares with."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -67,3 +71,11 @@ def cell_of(nodeid: str) -> Cell | None:
     if not file.startswith(GATE_ID) or not name.endswith("]"):
         return None
     return unquote(name[:-1]), function
+
+
+def compared(cell: Cell) -> Cell:
+    """The cell whose measure *cell* asks for: of a comparison the one that is compared, else itself."""
+    if cell[1] != checks.NO_REGRESSION.name:
+        return cell
+    subject, _, check = cell[0].rpartition("-")  # an id may hold one, the name of a check does not
+    return subject, check

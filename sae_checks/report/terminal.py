@@ -40,7 +40,8 @@ def table(results: Sequence[Result], *, n_columns: int = 1000) -> tuple[Line, ..
     Where one block would be wider than *n_columns* characters the rest of the checks follow in a block below.
     """
     shown_checks = [c for c in checks.CHECKS if any(r.check == c.name for r in results)]
-    sae_ids = list(dict.fromkeys(result.sae_id for result in results))
+    names = {check.name for check in shown_checks}
+    sae_ids = list(dict.fromkeys(result.sae_id for result in results if result.check in names))
     cells = {(result.sae_id, result.check): _cell(result) for result in results}
     columns = [[Piece(text="SAE"), *(Piece(text=sae_id) for sae_id in sae_ids)]]
     for check in shown_checks:
@@ -62,6 +63,33 @@ def by_position(results: Sequence[Result]) -> tuple[Line, ...]:
         head = Piece(text=f"{octave[0]}-{octave[1]}")
         columns.append([head, *(Piece(text="" if value is None else f"{value:.3g}") for value in values)])
     return _aligned(columns)
+
+
+def compared(results: Sequence[Result]) -> tuple[Line, ...]:
+    """Before, after and their difference with its interval, a row per check that was compared with the baseline."""
+    found = [r for r in results if r.check == checks.NO_REGRESSION.name]
+    if not found:
+        return ()
+    columns = [[Piece(text="against the baseline"), *(Piece(text=r.sae_id) for r in found)]]
+    for measure in ("before", "after", "difference"):
+        values = (next((e for e in r.estimates if e.measure == measure), None) for r in found)
+        columns.append([Piece(text=measure), *(Piece(text="" if e is None else f"{e.value:.4g}") for e in values)])
+    intervals = (next((f"[{e.low:.4g}, {e.high:.4g}]" for e in r.estimates if e.measure == measure), "") for r in found)
+    columns.append([Piece(text="95 %"), *(Piece(text=interval) for interval in intervals)])
+    columns.append([Piece(text="margin"), *(Piece(text=_margin(r)) for r in found)])
+    columns.append([Piece(text="verdict"), *map(_verdict_on_difference, found)])
+    return _aligned(columns)
+
+
+def _margin(result: Result) -> str:
+    return "" if result.limit is None else f"{abs(result.limit.value):g} {result.limit.unit}"
+
+
+def _verdict_on_difference(result: Result) -> Piece:
+    """What a passed comparison says of itself: that it is worse, but within the margin, is no plain ok."""
+    word, tone = _WORDS[result.outcome]
+    said, _, rest = result.reason.partition(": ")
+    return Piece(text=said if result.outcome == "passed" and rest else word, tone=tone)
 
 
 def smoothed(curve: Curve) -> dict[tuple[int, int], float]:  # a dict: sparse, one entry per octave that has a position

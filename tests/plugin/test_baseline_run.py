@@ -1,0 +1,152 @@
+"""--sae-baseline: red exactly where something has become worse, refused where the runs did not measure the same."""
+
+import json
+import shutil
+
+import pytest
+from gate_run import properties_of
+from hypothesis import given
+from hypothesis import strategies as st
+from strategies import hostile_names
+from test_xdist import STAND_IN, WHO
+from tiny_release import D_MODEL, HOOKS, copy_saes, identity_weights, write_jsonl, write_sae
+
+from sae_checks import checks
+from sae_checks.plugin.state import compared
+
+pytest_plugins = ["pytester"]
+
+COMPARED = ("ce_loss", "lambada", "cbt", "long_context", "sparsity")
+WORSE, SOUND, ALSO_SOUND = HOOKS
+AGAINST = "no_regression"
+FEW = ("-k", "ce_loss or sparsity")
+OF_FEW = ("-k", "(ce_loss or sparsity) and not stacked")
+"""-k sees the compared check in the id of a comparison."""
+
+
+def spoil(saes, by):
+    """The SAE at WORSE again, its decoder *by* so much too short."""
+    shutil.rmtree(saes / WORSE)
+    weights = {"W_dec": by * identity_weights(D_MODEL)["W_dec"]}
+    write_sae(saes / WORSE, WORSE, weights={**identity_weights(D_MODEL), **weights})
+
+
+@pytest.fixture
+def saes(tiny, tmp_path):
+    """A release to damage."""
+    return copy_saes(tiny, tmp_path / "saes")
+
+
+@given(st.text() | hostile_names, st.sampled_from(checks.CHECKS))
+def test_a_comparison_knows_what_is_compared(sae_id, check):
+    """Whatever the id of the SAE holds; every other cell is itself."""
+    cell = (sae_id, check.name)
+    assert compared((f"{sae_id}-{check.name}", AGAINST)) == compared(cell) == cell
+
+
+def comparisons(run):
+    return {sae_id: outcome for (sae_id, check), outcome in run.outcomes.items() if check == AGAINST}
+
+
+def test_the_same_saes_are_no_worse(gate):
+    """Every check that has a margin is compared, and differs by exactly nothing; without a baseline none is."""
+    before = gate()
+    assert comparisons(before) == {}
+    assert "baseline" not in before.text
+    run = gate("--sae-baseline=last")
+    assert run.exit_code == 0, run.text
+    assert run.counts["passed"] == before.counts["passed"] + len(comparisons(run))
+    found = {cell: r for cell, r in run.results.items() if cell[1] == AGAINST}
+    assert {f"{hook}-{check}" for hook in HOOKS for check in COMPARED} <= {sae_id for sae_id, _ in found}
+    for result in found.values():
+        assert result.outcome == "passed"
+        assert result.reason.startswith("the same: ")
+        (difference,) = (e for e in result.estimates if e.measure == "difference")
+        assert (difference.low, difference.value, difference.high) == (0, 0, 0)
+    assert "sae-checks: baseline last, the run of " in run.text
+    assert "for want of a margin: usable_context" in run.text
+
+
+def test_a_worse_sae_is_red_exactly_there(saes, gate):
+    """One SAE of three loses: its comparisons fail, in JUnit with all numbers; those of the others pass."""
+    gate(*FEW, saes=saes)
+    spoil(saes, 0.5)
+    run = gate(*OF_FEW, "--sae-baseline=last", saes=saes)
+    assert run.exit_code == 1
+    selected = {f"{hook}-{check}" for hook in HOOKS for check in ("ce_loss", "sparsity")}
+    found = {subject: outcome for subject, outcome in comparisons(run).items() if subject in selected}
+    assert found == {subject: "failed" if WORSE in subject else "passed" for subject in selected}
+    case = run.junit[f"{WORSE}-ce_loss", AGAINST]
+    told = properties_of(case)
+    assert case.find("failure") is not None
+    assert case.get("name") == f"test_no_regression[{WORSE}-ce_loss]"
+    assert float(told["difference"]) == pytest.approx(float(told["after"]) - float(told["before"]), abs=1e-6)
+    assert told["limit.max"] == "0.01"
+    (row,) = (line for line in run.lines if line.startswith(f"{WORSE}-sparsity "))
+    assert "FAILED" in row
+
+
+def test_worse_within_the_margin_is_said(saes, gate, tmp_path):
+    """It passes, in those words, in the record and in the table."""
+    gate(*FEW, saes=saes)
+    spoil(saes, 0.999)
+    run = gate(*OF_FEW, "--sae-baseline=last", saes=saes)
+    result = run.results[f"{WORSE}-sparsity", AGAINST]
+    assert result.outcome == "passed"
+    assert result.reason.startswith("worse, but within the margin: difference -")
+    assert any(line.startswith(f"{WORSE}-sparsity ") and "worse, but within the margin" in line for line in run.lines)
+    # compared alone it is measured alone, and the next run finds what this one has written
+    again = gate("-k", f"no_regression and {WORSE} and sparsity", "--sae-baseline=last", saes=saes)
+    assert (again.exit_code, again.counts["passed"]) == (0, 1), again.text
+
+
+def test_another_text_is_refused(saes, tiny, gate, tmp_path):
+    """An error for each, since whoever asks for a comparison must not see green; and no verdict."""
+    gate("-k", "ce_loss", saes=saes)
+    shorter = write_jsonl(
+        tmp_path / "shorter.jsonl", [json.loads(line)["text"] for line in tiny.corpus.read_text().splitlines()[:40]]
+    )
+    run = gate("-k", "ce_loss", "--sae-baseline=last", f"--sae-corpus={shorter}", saes=saes)
+    assert (run.exit_code, run.counts["errors"]) == (1, len(HOOKS)), run.text
+    assert "the fingerprint of its tokens is not the same" in run.text
+
+
+def test_nothing_compared_is_red(gate):
+    """A baseline that has no values of what is asked leaves only skips: the run fails and says so."""
+    gate("-k", "ce_loss")
+    run = gate("-k", "sparsity", "--sae-baseline=last")
+    assert run.exit_code == 1
+    assert "nothing was compared with the baseline last" in run.text
+    assert set(comparisons(run).values()) == {"not_measured"}
+    before_it_is_compared = gate("-k", "sparsity and not no_regression", "--sae-baseline=last")
+    assert before_it_is_compared.exit_code == 0, before_it_is_compared.text
+
+
+def test_what_is_no_baseline_stops_the_run_at_once(gate, tmp_path, saes):
+    """Exit code 4, before anything is measured: no record, and no SAE in common."""
+    assert "--sae-baseline" in gate("--sae-baseline=none.json").text
+    assert gate("--sae-baseline=none.json").exit_code == 4
+    before = gate("-k", "ce_loss")
+    kept = shutil.copy(before.record_path, tmp_path / "kept.json")
+    for hook in HOOKS:
+        (saes / hook).rename(saes / f"new-{hook}")
+    run = gate(f"--sae-baseline={kept}", saes=saes)
+    assert run.exit_code == 4
+    assert "no SAE in common" in run.text
+
+
+def test_workers_compare_what_they_measure(saes, gate, pytester):
+    """pytest -n: each SAE is compared by the worker that has measured it, with the same outcomes."""
+    before = gate(*FEW, saes=saes)
+    spoil(saes, 0.5)
+    pytester.makeconftest("import sys\nsys.path.insert(0, 'stand_in')\n" + WHO)
+    pytester.mkdir("stand_in").joinpath("sae_lens.py").write_text(STAND_IN)
+    run = gate("-n2", *OF_FEW, "--sae-baseline=last", saes=saes)
+    assert (before.exit_code, run.exit_code) == (0, 1)
+    assert (pytester.path / "stand-in-was-used").exists()
+    outcomes = {subject: outcome for subject, outcome in comparisons(run).items() if "ce_loss" in subject}
+    assert outcomes == {f"{hook}-ce_loss": "failed" if hook == WORSE else "passed" for hook in HOOKS}
+    workers = dict(reversed(line.split(" ", 1)) for line in (pytester.path / "who.txt").read_text().splitlines())
+    for hook in HOOKS:
+        on = {worker for nodeid, worker in workers.items() if f"[{hook}]" in nodeid or f"[{hook}-ce_loss]" in nodeid}
+        assert len(on) == 1, hook
