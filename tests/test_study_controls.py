@@ -13,6 +13,7 @@ from sae_checks.options import Options
 from sae_checks.plugin.asking import settle
 from sae_checks.plugin.judging import STUDIES, judge, judge_study
 from sae_checks.sae import Reconstruction
+from sae_checks.sequential import Budget
 from sae_checks.studies.propagation import Propagation
 from sae_checks.studies.run import run
 
@@ -156,7 +157,7 @@ def test_an_error_that_is_carried_further_than_the_demos_is_red(tmp_path):
     """A small error where the model listens arrives larger than the limit of the demo's own SAE allows."""
     _, executor, asked = judged(copied(tmp_path / "demo"), ())
     ready, last = executor._saes.get(HOOKS[0]), executor._saes.get(HOOKS[-1]).sae
-    sequences = executor._corpus("text", ready).sequences.first(16, 64)
+    sequences = executor._corpus("text", ready).sequences.first(48, 64)
     direction = torch.randn(ready.sae._sae.cfg.d_in, generator=torch.Generator().manual_seed(0))
 
     class Aimed:
@@ -169,13 +170,16 @@ def test_an_error_that_is_carried_further_than_the_demos_is_red(tmp_path):
 
     found = run(
         ready.model,
-        [Propagation(one, [last], 16) for one in (ready.sae, Aimed())],
+        [Propagation(one, [last], 48) for one in (ready.sae, Aimed())],
         sequences,
         n_batch_tokens=4096,
         progress=lambda *_: None,
     )
-    limit = asked.limits[HOOKS[0], "propagation"]
-    assert [verdict.judge(downstream.propagation(losses), limit).outcome for losses in found] == ["passed", "failed"]
+    limit, budget = asked.limits[HOOKS[0], "propagation"], Budget(n_planned=48, n_most=48, n_checks=65)
+    assert [verdict.judge(downstream.propagation(losses), limit, budget).outcome for losses in found] == [
+        "passed",
+        "failed",
+    ]
 
 
 def test_a_dead_stack_loses_the_answers_where_a_limit_is_written(tmp_path):
@@ -183,7 +187,7 @@ def test_a_dead_stack_loses_the_answers_where_a_limit_is_written(tmp_path):
     folder, limits = copied(tmp_path / "demo"), tmp_path / "limits.toml"
     limits.write_text(
         'schema = 1\n[default.stacked_lambada]\nmeasure = "stack_accuracy_drop"\nmax = 0.2\nunit = "fraction"\n'
-        'source = "a test"\n[default.random_error]\nmeasure = "kl_ratio_isotropic"\nmax = 1.5\n'
+        'source = "a test"\n[default.random_error]\nmeasure = "kl_ratio_isotropic"\nmax = 1.0\n'
         'unit = "ratio"\nsource = "a test"\n'
     )
     options = Options(
