@@ -158,28 +158,37 @@ def test_an_error_that_is_carried_further_than_the_demos_is_red(tmp_path):
     _, executor, asked = judged(copied(tmp_path / "demo"), ())
     ready, last = executor._saes.get(HOOKS[0]), executor._saes.get(HOOKS[-1]).sae
     sequences = executor._corpus("text", ready).sequences.first(48, 64)
-    direction = torch.randn(ready.sae._sae.cfg.d_in, generator=torch.Generator().manual_seed(0))
+    directions = torch.randn(12, ready.sae._sae.cfg.d_in, generator=torch.Generator().manual_seed(0))
 
     class Aimed:
         sae_id = hook = hook_out = HOOKS[0]
         part, center, n_training_context_tokens = slice(0, None), False, 64
 
+        def __init__(self, direction):
+            self.direction = direction / direction.norm()
+
         def reconstruct(self, x):
-            off = 0.03 * x.norm(dim=-1, keepdim=True) * direction / direction.norm()
+            off = 0.03 * x.norm(dim=-1, keepdim=True) * self.direction
             return Reconstruction(output=x + off, n_active=torch.ones(x.shape[:2], dtype=torch.long))
 
-    found = run(
-        ready.model,
-        [Propagation(one, [last], 48) for one in (ready.sae, Aimed())],
-        sequences,
-        n_batch_tokens=4096,
-        progress=lambda *_: None,
-    )
-    limit, budget = asked.limits[HOOKS[0], "propagation"], Budget(n_planned=48, n_most=48, n_checks=65)
-    assert [verdict.judge(downstream.propagation(losses), limit, budget).outcome for losses in found] == [
-        "passed",
-        "failed",
-    ]
+    def outcomes_of(saes, n):
+        few = sequences.first(n, 64)
+        found = run(
+            ready.model,
+            [Propagation(one, [last], n) for one in saes],
+            few,
+            n_batch_tokens=4096,
+            progress=lambda *_: None,
+        )
+        limit, budget = asked.limits[HOOKS[0], "propagation"], Budget(n_planned=n, n_most=n, n_checks=65)
+        readings = [downstream.propagation(losses) for losses in found]
+        return [verdict.judge(each, limit, budget).outcome for each in readings], readings
+
+    aimed = [Aimed(direction) for direction in directions]
+    _, readings = outcomes_of(aimed, 8)
+    carried = [next(r.value for r in each if r.measure == "amplification_last") for each in readings]
+    furthest = aimed[carried.index(max(carried))]
+    assert outcomes_of([ready.sae, furthest], 48)[0] == ["passed", "failed"]
 
 
 def test_a_dead_stack_loses_the_answers_where_a_limit_is_written(tmp_path):
