@@ -11,12 +11,12 @@ from sae_checks import errors
 
 SpecialTokens = Literal["keep", "replace"]
 Bos = Literal["auto", "on", "off"]
-Profile = Literal["smoke", "release", "full"]
+Profile = Literal["smoke", "release"]
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
 DTYPES = ("float32", "bfloat16", "float16")
 BACKENDS = ("auto", "transformers", "transformer_lens")
-PROFILES: tuple[Profile, ...] = ("smoke", "release", "full")
+PROFILES: tuple[Profile, ...] = ("smoke", "release")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,8 +90,7 @@ SPECS: tuple[OptionSpec, ...] = (
         flag="--sae-profile",
         metavar="P",
         default="release",
-        help="smoke: a quarter of the text, passages and queries, and INCONCLUSIVE warns; release: INCONCLUSIVE fails; "
-        "full: as release, and measures on when all verdicts are reached",
+        help="smoke: a quarter of the text, passages and queries, and INCONCLUSIVE warns; release: INCONCLUSIVE fails",
     ),
     OptionSpec(
         flag="--sae-sequences",
