@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 from typing import Any, cast
 
@@ -17,7 +17,7 @@ from torch.utils.hooks import RemovableHandle
 from sae_checks import errors, hooks
 from sae_checks.corpora.sequences import Tokenizer
 from sae_checks.model import blocks
-from sae_checks.model.interface import CleanPass, Edit
+from sae_checks.model.interface import Captures, CleanPass, Edit
 from sae_checks.provenance import FileHash, ModelFacts
 from sae_checks.release import sha256_of
 
@@ -160,31 +160,16 @@ class HuggingFaceModel:
 
     @torch.inference_mode()
     def clean(self, tokens: torch.Tensor, hooks: Collection[str]) -> CleanPass:
-        captured: dict[str, list[torch.Tensor]] = {hook: [] for hook in hooks}
-        boundaries: dict[int, torch.Tensor] = {}
-
-        def keep(residual: torch.Tensor, boundary: int) -> torch.Tensor:
-            boundaries[boundary] = residual
-            return residual
-
-        def capture(carried: torch.Tensor, hook: str) -> torch.Tensor:
-            captured[hook].append(carried)
-            return carried
+        captures = Captures(hooks)
 
         def handles() -> Iterator[RemovableHandle]:
             for boundary in {start(hook) for hook in hooks}:
-                yield self._at_boundary(boundary, partial(keep, boundary=boundary))
+                yield self._at_boundary(boundary, captures.at_boundary(boundary))
             for hook in hooks:
-                yield from self._attach(hook, partial(capture, hook=hook))
+                yield from self._attach(hook, captures.at_hook(hook))
 
         with blocks.attached(handles()):
-            hidden = self._run(tokens)
-        return CleanPass(
-            tokens=tokens,
-            hidden=hidden,
-            captured={hook: tuple(fired) for hook, fired in captured.items()},
-            boundaries=boundaries,
-        )
+            return captures.clean_pass(tokens, self._run(tokens))
 
     @torch.inference_mode()
     def resume(self, clean: CleanPass, edits: Mapping[str, Edit]) -> torch.Tensor:

@@ -56,6 +56,37 @@ class CleanPass:
         )
 
 
+class Captures:
+    """What a clean pass leaves behind, filled by edits that change nothing."""
+
+    def __init__(self, hooks: Collection[str]) -> None:
+        self._captured: dict[str, list[torch.Tensor]] = {hook: [] for hook in hooks}
+        self._boundaries: dict[int, torch.Tensor] = {}
+
+    def at_hook(self, hook: str) -> Edit:
+        """To be put at *hook*."""
+
+        def capture(carried: torch.Tensor) -> torch.Tensor:
+            self._captured[hook].append(carried)
+            return carried
+
+        return capture
+
+    def at_boundary(self, boundary: int) -> Edit:
+        """To be put at the residual stream behind *boundary* blocks."""
+
+        def keep(residual: torch.Tensor) -> torch.Tensor:
+            self._boundaries[boundary] = residual
+            return residual
+
+        return keep
+
+    def clean_pass(self, tokens: torch.Tensor, hidden: torch.Tensor) -> CleanPass:
+        """The pass over *tokens* that ended in *hidden*."""
+        captured = {hook: tuple(fired) for hook, fired in self._captured.items()}
+        return CleanPass(tokens=tokens, hidden=hidden, captured=captured, boundaries=self._boundaries)
+
+
 class LanguageModel(Protocol):
     """A causal language model in evaluation mode; every call runs without gradients."""
 

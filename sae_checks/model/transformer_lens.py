@@ -18,7 +18,7 @@ import torch
 from sae_checks import errors, hooks
 from sae_checks.corpora.sequences import Tokenizer
 from sae_checks.model import blocks, hugging_face
-from sae_checks.model.interface import CleanPass, Edit
+from sae_checks.model.interface import Captures, CleanPass, Edit
 from sae_checks.provenance import FileHash, ModelFacts
 
 _NO_NAME = "model"
@@ -114,32 +114,11 @@ class HookedModel:
 
     @torch.inference_mode()
     def clean(self, tokens: torch.Tensor, hooks: Collection[str]) -> CleanPass:
-        captured: dict[str, list[torch.Tensor]] = {hook: [] for hook in hooks}
-        boundaries: dict[int, torch.Tensor] = {}
-
-        def capturing(hook: str) -> Edit:
-            def capture(carried: torch.Tensor) -> torch.Tensor:
-                captured[hook].append(carried)
-                return carried
-
-            return capture
-
-        def keeping(boundary: int) -> Edit:
-            def keep(residual: torch.Tensor) -> torch.Tensor:
-                boundaries[boundary] = residual
-                return residual
-
-            return keep
-
+        captures = Captures(hooks)
         starts = {hugging_face.start(hook) for hook in hooks}
-        at = [(f"blocks.{boundary}.hook_resid_pre", keeping(boundary)) for boundary in starts]
-        hidden = self._run(None, tokens, [*at, *((hook, capturing(hook)) for hook in hooks)])
-        return CleanPass(
-            tokens=tokens,
-            hidden=hidden,
-            captured={hook: tuple(fired) for hook, fired in captured.items()},
-            boundaries=boundaries,
-        )
+        at = [(f"blocks.{boundary}.hook_resid_pre", captures.at_boundary(boundary)) for boundary in starts]
+        hidden = self._run(None, tokens, [*at, *((hook, captures.at_hook(hook)) for hook in hooks)])
+        return captures.clean_pass(tokens, hidden)
 
     @torch.inference_mode()
     def resume(self, clean: CleanPass, edits: Mapping[str, Edit]) -> torch.Tensor:
