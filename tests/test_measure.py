@@ -368,3 +368,16 @@ def test_progress_counts_every_token(tiny_models):
     )
     assert told[-1] == (sequences.lengths.sum(), sequences.lengths.sum())
     assert [done for done, _ in told] == sorted({done for done, _ in told})
+
+
+def test_a_silent_hook_is_the_error_of_its_sae_alone():
+    """Where a block is passed over its hook never fires: that SAE is not measured, and the others are."""
+    model = tiny.model("llama")
+    model._model.config.num_hidden_layers = 2  # LlamaModel runs layers[:num_hidden_layers]
+    silent, sound = tiny.identity_sae("blocks.2.hook_resid_post"), tiny.identity_sae(tiny.HOOKS[1])
+    faulty, good = measure.measure_text(
+        model, [silent, sound], tiny.sequences(), n_batch_tokens=64, progress=lambda *_: None
+    )
+    assert isinstance(faulty, measure.Fault)
+    assert "fired 0 times" in faulty.problem
+    assert good.within.ce_spliced_nats == pytest.approx(good.within.ce_clean_nats, abs=1e-4)
