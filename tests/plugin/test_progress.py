@@ -158,7 +158,7 @@ def test_a_run_tells_its_progress(gate):
     """A run that is captured says once per corpus that it is done."""
     run = gate("--sae-batch-tokens=64")
     assert len([line for line in run.lines if line.startswith("measuring text: 1,536 of 1,536 tokens")]) == 1
-    assert len([line for line in run.lines if line.startswith("measuring lambada: 176 of 176 tokens")]) == 1
+    assert len([line for line in run.lines if line.startswith("measuring lambada: 528 of 528 tokens")]) == 1
 
 
 @pytest.mark.parametrize("quiet", ["-q", "-qq"])

@@ -133,9 +133,9 @@ def test_record_names_what_was_measured(tiny, gate):
         sha256(tiny.corpus),
     )
     assert (text.corpus.n_sequences, text.corpus.n_context_tokens, text.corpus.n_cut) == (48, N_CONTEXT, 48)
-    assert text.corpus.n_scored_tokens == 16 * (N_CONTEXT - 2)  # BOS predicts nothing that is scored
+    assert text.corpus.n_scored_tokens == 48 * (N_CONTEXT - 2)  # BOS predicts nothing that is scored
     assert (items.corpus.kind, items.corpus.sha256) == ("lambada", sha256(tiny.lambada))
-    assert items.corpus.n_scored_tokens == items.corpus.n_sequences == 16
+    assert items.corpus.n_scored_tokens == items.corpus.n_sequences == 48
     for hook in HOOKS:
         facts = results[hook, "sparsity"].provenance.sae
         assert (facts.sae_id, facts.hook, facts.d_in, facts.d_sae) == (hook, hook, 16, 32)
