@@ -171,4 +171,4 @@ def test_the_same_release_on_a_hub_gives_the_same_numbers(tmp_path):
         assert repos[kind].sha in there.provenance.corpus.source
         for ours, theirs in zip(here.estimates, there.estimates, strict=True):
             assert (ours.measure, ours.n) == (theirs.measure, theirs.n)
-            assert theirs.value == pytest.approx(ours.value, abs=1e-9)
+            assert theirs.value == pytest.approx(ours.value, abs=1e-6)  # one thread there, this machine's number here
