@@ -11,6 +11,17 @@ def no_cache_of_the_user(tmp_path_factory):
         yield
 
 
+@pytest.fixture
+def one_thread():
+    """Torch sums on one thread: always in the same order; and on so small a model threads only wait for each other."""
+    import torch
+
+    n_threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(n_threads)
+
+
 @pytest.fixture(scope="session")
 def tiny_models():
     """One random model per family, by family name."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import os
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -34,17 +34,13 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> TinyRelease:
 
 @pytest.fixture
 def gate(
-    pytester: pytest.Pytester, tiny: TinyRelease, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[Callable[..., GateRun]]:
+    pytester: pytest.Pytester, tiny: TinyRelease, monkeypatch: pytest.MonkeyPatch, one_thread: None
+) -> Callable[..., GateRun]:
     """`pytest --sae-release ...` in this process and in pytester's folder, with a record and JUnit XML."""
     for name in [name for name in os.environ if name.startswith("PYTEST_")]:
         monkeypatch.delenv(name)
     for name, value in QUIET.items():
         monkeypatch.setenv(name, value)
-    import torch
-
-    n_threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # on so small a model threads only wait for each other
 
     def run(
         *args: str | Path, saes: Path | None = None, lambada: bool = True, options: list[str] | None = None
@@ -55,8 +51,7 @@ def gate(
         result = pytester.runpytest_inprocess(*quick, *asked, *written, *map(str, args), no_reraise_ctrlc=True)
         return run_in(pytester.path, int(result.ret), [*result.outlines, *result.errlines])
 
-    yield run
-    torch.set_num_threads(n_threads)
+    return run
 
 
 def _warm_up(release: TinyRelease) -> None:
