@@ -243,7 +243,7 @@ def sae_not_judged(sae_ids: Sequence[str]) -> str:
         f"{len(sae_ids)} SAE(s) of the release got no verdict: this is not a pass",
         expected="every SAE judged by at least one of the checks selected for it",
         got=f"no verdict for {_listed(sae_ids)}",
-        attempt="read the reasons of the skips above (pytest -rs)",
+        attempt="read the reasons of the skips and warnings above (pytest -rs)",
     )
 
 
@@ -735,6 +735,6 @@ def nothing_compared(baseline: str) -> str:
     return said(
         f"nothing was compared with the baseline {shown(baseline)}",
         expected="a verdict on at least one difference",
-        got="none; the skipped tests say why",
+        got="none; the skips and warnings above say why (pytest -rs)",
         attempt="a baseline that has measured the same checks of the same SAEs",
     )

@@ -183,8 +183,13 @@ class Reporter:
 
 
 def _is_verdict(result: Result) -> bool:
-    """Whether *result* says something of its SAE: that its weights are not another's is no measurement."""
-    return result.outcome not in ("not_measured", "reported") and result.check != checks.DISTINCT.name
+    """
+    Whether *result* decides something of its SAE; that its weights are not another's is no measurement.
+
+    Nor does an inconclusive one, which the smoke profile lets pass: with nothing but those, nothing was judged.
+    """
+    undecided = ("not_measured", "reported", "inconclusive")
+    return result.outcome not in undecided and result.check != checks.DISTINCT.name
 
 
 def _plain(value: object) -> str | int | None:

@@ -291,6 +291,15 @@ def test_too_little_text_is_inconclusive(gate):
     assert "fewer than 8" in run.junit[SOUND, "ce_loss"].find("failure").get("message")
 
 
+def test_a_smoke_run_that_decides_nothing_is_not_a_pass(gate):
+    """What is inconclusive only warns there, but an SAE with nothing else was not judged."""
+    run = gate("--sae-profile=smoke", "--sae-sequences=7", "-k", "ce_loss")
+    assert set(run.outcomes.values()) >= {"inconclusive"}, run.text
+    assert "InconclusiveWarning" in run.text
+    assert (run.exit_code, run.counts.get("failed")) == (1, None), run.text
+    assert "got no verdict: this is not a pass" in run.text
+
+
 def _cut_model(model):
     path = model / "model.safetensors"
     path.write_bytes(path.read_bytes()[:-100])
