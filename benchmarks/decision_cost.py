@@ -1,10 +1,10 @@
 """
 What a verdict costs: sequences or items up to the look that decides, against all of them.
 
-python benchmarks/decision_cost.py [RELEASE] measures RELEASE (default: demo) once. First it tells what each verdict of
-the release took. Then limits are set so that each SAE's value is half, four fifths, five quarters or twice of what is
-allowed, its sequences are shuffled again and again, and it is told what a verdict takes on average and how many agree
-with the value over all sequences.
+python benchmarks/decision_cost.py [RELEASE [MODEL CORPUS LAMBADA]] measures RELEASE (default: demo) once, all of the
+plan. First it tells what each verdict of the release took. Then limits are set so that each SAE's value is half, four
+fifths, five quarters or twice of what is allowed, its sequences are shuffled again and again, and it is told what a
+verdict takes on average and how many agree with the value over all sequences.
 """
 
 from __future__ import annotations
@@ -39,7 +39,8 @@ class Case:
 
 
 def main() -> None:
-    asked = settle(Options(release=sys.argv[1] if len(sys.argv) > 1 else "demo", device="cpu"))
+    places = dict(zip(("release", "model", "corpus", "lambada"), sys.argv[1:] or ["demo"], strict=False))
+    asked = settle(Options(**places, device="cpu", profile="full"))
     cases = list(_cases(asked))
     print("| SAE | check | limit | value | decided at | of | fewer | agrees |\n|---|---|---|---|---|---|---|---|")
     for sae_id, case in cases:
@@ -59,15 +60,21 @@ def _cases(asked: Asked):
     options, n_checks = asked.plan.options, asked.plan.n_checks
     for sae_id in sae_ids:
         text, items = executor.text(sae_id, sae_ids), executor.items(sae_id, sae_ids)
-        queries = executor.choices(sae_id, sae_ids)
-        n_listed, n_queries = items.provenance.corpus.n_listed, queries.provenance.corpus.n_listed
         readings: dict[str, tuple[int, tuple[Reading, ...]]] = {
             checks.CE_LOSS.name: (options.n_sequences, stats.ce_loss(text.losses)),
             checks.LONG_CONTEXT.name: (options.n_sequences, stats.long_context(text.losses)),
             checks.SPARSITY.name: (options.n_sequences, stats.sparsity(text.losses)),
-            checks.LAMBADA.name: (options.n_items, stats.lambada(items.losses, n_listed=n_listed)),
-            checks.CBT.name: (options.n_queries, stats.cbt(queries.losses, n_listed=n_queries)),
+            checks.LAMBADA.name: (
+                options.n_items,
+                stats.lambada(items.losses, n_listed=items.provenance.corpus.n_listed),
+            ),
         }
+        if asked.plan.cbt is not None:
+            queries = executor.choices(sae_id, sae_ids)
+            readings[checks.CBT.name] = (
+                options.n_queries,
+                stats.cbt(queries.losses, n_listed=queries.provenance.corpus.n_listed),
+            )
         for name, (n_planned, of_check) in readings.items():
             limit = asked.limits[sae_id, name]
             found = next(r for r in of_check if limit is not None and r.measure == limit.measure)

@@ -135,12 +135,17 @@ def compare(after: Result, baseline: Baseline, limit: Limit, now: Conditions, bu
     difference = found[-1]
     if isinstance(difference, Estimate) and _is_the_same(before, after, difference.n):
         found = (*found[:-1], replace(difference, low=0.0, high=0.0, sample=None))
-    n_pairs = difference.n if isinstance(difference, Estimate) else 0
-    decided = verdict.judge(found, limit, replace(budget, n_most=n_pairs))
+    # as many pairs as the baseline has values: of one fingerprint this run has as many, unless it was decided earlier
+    decided = verdict.judge(found, limit, replace(budget, n_most=len(before.sample.top)))
+    reason = decided.reason
+    if decided.outcome == "passed":
+        reason = _in_words(found[-1], limit) + reason
+    elif decided.outcome == "inconclusive" and len(before.sample.top) < len(after.sample.top):
+        reason += f"; the baseline left after {len(before.sample.top)}, with --sae-profile=full it would have them all"
     return replace(
         blank,
         outcome=decided.outcome,
-        reason=f"{_in_words(found[-1], limit)}{decided.reason}" if decided.outcome == "passed" else decided.reason,
+        reason=reason,
         estimates=decided.estimates,
         decision=decided.decision,
     )

@@ -18,8 +18,9 @@ from pathlib import Path
 
 import numpy as np
 
-from sae_checks import checks, errors, sequential, verdict
+from sae_checks import checks, errors, realised, sequential, verdict
 from sae_checks.estimates import t_quantile
+from sae_checks.realised import Rates
 from sae_checks.record import Record, Result
 from sae_checks.sequential import Budget, Moments
 from sae_checks.stats import Estimate
@@ -51,6 +52,8 @@ class Proposal:
     limit: Limit | None
     why_none: str
     """empty where there is a limit."""
+    rates: Rates | None = None
+    """of wrong verdicts at the limit itself, resampled; None: there are no values to resample."""
 
     @property
     def is_written(self) -> bool:
@@ -58,8 +61,12 @@ class Proposal:
         return self.limit is not None and self.result.outcome == "passed"
 
 
-def propose(result: Result, *, date: str) -> Proposal:
-    """A limit that allows what was measured, its interval and a margin, or the reason why there is none."""
+def propose(result: Result, *, date: str, n_checks: int) -> Proposal:
+    """
+    A limit that allows what was measured, its interval and a margin, or the reason why there is none.
+
+    *n_checks*, of the run, is what a false alarm's level is shared by.
+    """
 
     def none(why: str) -> Proposal:
         return Proposal(result=result, limit=None, why_none=why)
@@ -68,7 +75,9 @@ def propose(result: Result, *, date: str) -> Proposal:
     measured = None if current is None else next((e for e in result.estimates if e.measure == current.measure), None)
     if result.outcome not in ("passed", "failed") or current is None or measured is None:
         return none(f"{result.outcome.replace('_', ' ')}: {result.reason}")
-    value = _far_enough(measured, current.kind, 0.0 if result.decision is None else result.decision.skewness)
+    tested = result.decision is not None and result.decision.measure == measured.measure
+    skewness = result.decision.skewness if tested and result.decision is not None else 0.0
+    value = _far_enough(measured, current.kind, skewness)
     if not math.isfinite(value):
         return none("the limit would not be finite")
     numbers = f"{measured.value:.4g} [{measured.low:.4g}, {measured.high:.4g}], n = {measured.n}"
@@ -85,7 +94,11 @@ def propose(result: Result, *, date: str) -> Proposal:
     judged = verdict.judge(result.estimates, limit, _budget(measured))
     if judged.outcome != "passed":  # accuracy may drop so far that no drop beyond it could be told
         return none(f"by {limit} it would be {judged.outcome.replace('_', ' ')}: {judged.reason}")
-    return Proposal(result=result, limit=limit, why_none="")
+    rates = None
+    if result.sample is not None and len(result.sample.top) >= sequential.N_LEAST:
+        n = len(result.sample.top)
+        rates = realised.at_the_limit(result.sample, limit, Budget(n_planned=n, n_most=n, n_checks=n_checks))
+    return Proposal(result=result, limit=limit, why_none="", rates=rates)
 
 
 def propose_all(run: Record) -> tuple[Proposal, ...]:
@@ -94,8 +107,8 @@ def propose_all(run: Record) -> tuple[Proposal, ...]:
 
     A usable context is measured against the limit of ce_loss: where that moves, so would the usable context.
     """
-    date = run.started[:10]
-    found = [propose(result, date=date) for result in run.results if _has_limit(result.check)]
+    judged = [result for result in run.results if _has_limit(result.check)]
+    found = [propose(result, date=run.started[:10], n_checks=len(judged)) for result in judged]
     moved = {p.result.sae_id for p in found if p.result.check == checks.CE_LOSS.name and p.is_written and _moves(p)}
     return tuple(
         Proposal(result=p.result, limit=None, why_none=_MOVED)
@@ -202,10 +215,21 @@ def _table(release: str, proposal: Proposal) -> Iterator[str]:
         f"unit = {quoted(limit.unit)}",
         f"source = {quoted(limit.source)}",
     )
+    if proposal.rates is not None:
+        yield from _commented(_told(proposal.rates))
     if proposal.is_written:
         yield from table
     else:
         yield from _commented([f"FAILED {result.limit}: look at this SAE before you let it pass by", *table])
+
+
+def _told(rates: Rates) -> Iterator[str]:
+    yield (
+        f"at this limit, of {realised.N_RESAMPLES} plans resampled from what was measured: "
+        f"{rates.passed:.1%} would pass, {rates.failed:.1%} fail"
+    )
+    if not rates.is_as_promised:
+        yield f"MORE than {realised.WARNS_ABOVE:g} times the nominal {sequential.ALPHA:.0%}: trust no verdict near it"
 
 
 def _head(run: Record) -> Iterator[str]:

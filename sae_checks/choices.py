@@ -8,21 +8,32 @@ import numpy as np
 
 from sae_checks.corpora.sequences import Sequences
 from sae_checks.losses import ChoiceLosses, Counts, Flags, Floats, ItemLosses
-from sae_checks.measure import measure_items
+from sae_checks.measure import Rounds, measure_items
 from sae_checks.model.interface import LanguageModel
 from sae_checks.sae import Reconstructs
 from sae_checks.scoring import Fault, Progress
 
 
 def measure_choices(
-    model: LanguageModel, saes: Sequence[Reconstructs], queries: Sequences, *, n_batch_tokens: int, progress: Progress
+    model: LanguageModel,
+    saes: Sequence[Reconstructs],
+    queries: Sequences,
+    *,
+    n_batch_tokens: int,
+    progress: Progress,
+    rounds: Rounds[ChoiceLosses] | None = None,
 ) -> tuple[ChoiceLosses | Fault, ...]:
     """
     What each of *saes* does to the choices of *queries* (see `corpora.cbt`), in the order of *saes*.
 
-    Each option is a sequence of its own, so an option's log-probability is the sum over what is scored of its sequence.
+    Each option is a sequence of its own, so an option's log-probability is the sum over what is scored of its sequence;
+    *rounds* end between queries.
     """
-    found = measure_items(model, saes, queries, n_batch_tokens=n_batch_tokens, progress=progress)
+    of_options: Rounds[ItemLosses] | None = None
+    if rounds is not None:
+        goes_on = rounds.goes_on
+        of_options = Rounds(ends=rounds.ends, goes_on=lambda i, options: goes_on(i, _chosen(options)))
+    found = measure_items(model, saes, queries, n_batch_tokens=n_batch_tokens, progress=progress, rounds=of_options)
     return tuple(each if isinstance(each, Fault) else _chosen(each) for each in found)
 
 

@@ -7,14 +7,16 @@ intervals hold one by one, not all at once.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.special import stdtrit
 
 from sae_checks import checks
-from sae_checks.estimates import ALPHA, Reading, all_not_finite, all_not_measured, counted
+from sae_checks.estimates import ALPHA, Reading, StandIn, all_not_finite, all_not_measured, counted
 from sae_checks.losses import Counts, Floats, RatioSums, TextLosses
+from sae_checks.samples import Ratio
 from sae_checks.stats import first_not_finite, why_nothing_beyond
 
 N_SEQUENCES_LEAST = 8
@@ -76,7 +78,7 @@ def curves(losses: TextLosses) -> tuple[Curve, ...]:
     return tuple(_curve(check, measure, band) for check, measure, band in bands)
 
 
-def usable_context(losses: TextLosses, limit_nats: float | None) -> tuple[Reading, ...]:
+def usable_context(losses: TextLosses, limit_nats: float | None, least: float | None = None) -> tuple[Reading, ...]:
     """
     The longest context up to which the SAE costs no more, on average over that context, than it may within its own.
 
@@ -88,16 +90,22 @@ def usable_context(losses: TextLosses, limit_nats: float | None) -> tuple[Readin
     above is the gate. low and high are what the upper and the lower ends of the pointwise intervals give. An SAE that
     never leaves the limit is usable for `measured_context_tokens` at least, the longest context that was looked at.
 
+    The last position of a curve is no mean over sequences, so that what is tested is one: the running increase at the
+    end of a context of *least* times the training context, which is within *limit_nats* if `usable_context` is *least*
+    or more, and only if, but for a curve that leaves the limit before and comes back.
+
     Args:
         losses: of the text pass.
         limit_nats: the highest mean increase that is allowed within the training context, in nats per token; None where
             the SAE's limit is on another measure.
+        least: `usable_context` that is asked for, if it is.
     """
     check = checks.USABLE_CONTEXT
     if reason := why_nothing_beyond(losses):
-        return all_not_measured(check, reason)
+        return all_not_measured(check, reason, is_final=True)
     if limit_nats is None:
-        return all_not_measured(check, "there is nothing to stay within: the ce_loss limit is no maximal ce_increase")
+        reason = "there is nothing to stay within: the ce_loss limit is no maximal ce_increase"
+        return all_not_measured(check, reason, is_final=True)
     if fault := first_not_finite(losses):
         return all_not_finite(check, fault)
     n_training = losses.n_training_context_tokens
@@ -113,11 +121,27 @@ def usable_context(losses: TextLosses, limit_nats: float | None) -> tuple[Readin
     )
     longest = int(position[-1]) + 1
     relative = counted("usable_context", check, value / n_training, n)
+    if least is not None and (sample := _running_increase(losses, least * n_training)) is not None:
+        stand_in = StandIn(measure="running_increase", kind="max", value=limit_nats, unit="nats/token")
+        relative = replace(relative, sample=sample, stand_in=stand_in)
     return (
         replace(relative, low=low / n_training, high=high / n_training),
         replace(counted("usable_context_tokens", check, value, n), low=low, high=high),
         counted("measured_context_tokens", check, longest, n),
     )
+
+
+def _running_increase(losses: TextLosses, n_tokens: float) -> Ratio | None:
+    """Each sequence's increases up to the *n_tokens*-th position, of those that have it; None: fewer than two do."""
+    n_positions = math.ceil(n_tokens)
+    if not 0 < n_positions <= losses.increase_nats.shape[1]:
+        return None
+    upto = losses.increase_nats[:, :n_positions].astype(np.float64)  # (n_sequences, n_positions)
+    has = ~np.isnan(upto[:, -1])
+    if has.sum() < 2:
+        return None
+    n_scored = (~np.isnan(upto[has])).sum(1).astype(np.float64)
+    return Ratio(top=np.nansum(upto[has], 1), bottom=n_scored, best=0.0, n_silent=int((~has).sum()))
 
 
 def _last_within(position: Counts, running: Floats, n_training: int, limit_nats: float) -> int:

@@ -691,7 +691,7 @@ def bad_record(path: str, problem: str) -> RecordError:
     return RecordError(
         said(
             f"{shown(path)} is not a run record: {shown(problem, n_most=300)}",
-            expected="strict JSON with schema 2, as --sae-record writes it",
+            expected="strict JSON with schema 3, as --sae-record writes it",
             got=shown(problem, n_most=300),
             attempt="pytest --sae-release X --sae-record FILE",
         )

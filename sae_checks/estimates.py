@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field, replace
+from typing import Literal
 
 import numpy as np
 from scipy.special import bdtri, stdtrit
@@ -20,6 +21,16 @@ from sae_checks.losses import Counts, Flags, Floats
 from sae_checks.samples import Answers, Ratio, Sample
 
 ALPHA = 0.05
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StandIn:
+    """A mean, and where it has to stay for a measure that is none to be within its limit."""
+
+    measure: str
+    kind: Literal["max", "min"]
+    value: float
+    unit: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,6 +47,8 @@ class Estimate:
     """sequences or items behind it."""
     sample: Sample | Answers | None = field(default=None, compare=False, repr=False)
     """what a verdict is reached on, where it is judged; None: counted, not estimated, or read from a record."""
+    stand_in: StandIn | None = field(default=None, compare=False, repr=False)
+    """what *sample* is of; None: of the measure itself."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,6 +57,8 @@ class NotMeasured:
 
     measure: str
     reason: str
+    is_final: bool = field(default=False, compare=False)
+    """more of the corpus would not change it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,9 +73,9 @@ class NotFinite:
 Reading = Estimate | NotMeasured | NotFinite
 
 
-def all_not_measured(check: checks.Check, reason: str) -> tuple[Reading, ...]:
+def all_not_measured(check: checks.Check, reason: str, *, is_final: bool = False) -> tuple[Reading, ...]:
     """*reason* for every measure of *check*."""
-    return tuple(NotMeasured(measure=m.name, reason=reason) for m in check.measures)
+    return tuple(NotMeasured(measure=m.name, reason=reason, is_final=is_final) for m in check.measures)
 
 
 def all_not_finite(check: checks.Check, where: str) -> tuple[Reading, ...]:

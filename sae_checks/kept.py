@@ -37,6 +37,8 @@ class KeptRatio:
     """of the sequences or items, as in `provenance.CorpusFacts`."""
     top: tuple[float, ...]
     bottom: tuple[float, ...]
+    best: float | None = None
+    """what an exact reconstruction gives; None: there is no such number."""
 
     def sample(self, n: int) -> Ratio:
         """The first *n* of it."""
@@ -64,6 +66,8 @@ def keep(readings: Iterable[Reading], limit: Limit | None, fingerprint: str) -> 
     limited = next((r for r in readings if limit is not None and r.measure == limit.measure), None)
     if limit is None or not isinstance(limited, Estimate) or limited.sample is None:
         return None
+    if limited.stand_in is not None:  # a difference of what stands in would be in other units than the measure
+        return None
     sample = limited.sample
     version = checks.named(limit.check).version
     if isinstance(sample, Answers):
@@ -84,6 +88,7 @@ def keep(readings: Iterable[Reading], limit: Limit | None, fingerprint: str) -> 
         fingerprint=fingerprint,
         top=tuple(top.tolist()),
         bottom=tuple(bottom.tolist()),
+        best=sample.best if sample.best is None or not sample.is_log else math.exp(sample.best),
     )
 
 
@@ -99,7 +104,7 @@ def to_json(kept: Kept) -> dict[str, Any]:  # JSON's own border
     head = {"measure": kept.measure, "version": kept.version, "fingerprint": kept.fingerprint}
     if isinstance(kept, KeptAnswers):
         return {**head, "answers": _packed(kept.top, _ANSWERS), "n_listed": kept.n_listed}
-    return {**head, "top": _packed(kept.top, _FLOATS), "bottom": _packed(kept.bottom, _FLOATS)}
+    return {**head, "top": _packed(kept.top, _FLOATS), "bottom": _packed(kept.bottom, _FLOATS), "best": kept.best}
 
 
 def from_json(row: dict[str, Any]) -> Kept:
@@ -119,7 +124,7 @@ def from_json(row: dict[str, Any]) -> Kept:
     top, bottom = (_unpacked(row[name], _FLOATS) for name in ("top", "bottom"))
     if len(top) != len(bottom) or not all(map(math.isfinite, (*top, *bottom))) or math.fsum(bottom) <= 0:
         raise errors.bad_record("record", f"the sample of {measure} is not a ratio of sums")
-    return KeptRatio(**head, top=top, bottom=bottom)
+    return KeptRatio(**head, top=top, bottom=bottom, best=row["best"])
 
 
 def _packed(values: tuple[float, ...], dtype: str) -> str:

@@ -8,7 +8,8 @@ refuses it by name and row.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +17,8 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float64]
 Counts = NDArray[np.int64]
 Flags = NDArray[np.bool_]
+
+Sums = TypeVar("Sums", "Span", "Reconstructions")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -84,6 +87,8 @@ class TextLosses:
     n_training_context_tokens: int | None
     """None: unknown, and then *within* covers the whole sequence and *beyond* is empty."""
     n_context_tokens: int
+    increase_nats: NDArray[np.float32]
+    """(n_sequences, n_positions) by the position that predicts; NaN where nothing is scored."""
     within: Span
     beyond: Span
     ce_ablated_nats: Floats
@@ -92,6 +97,23 @@ class TextLosses:
     seen_active: Flags | None
     """(d_sae,) latents that were active at least once within the training context; None: the SAE does not tell."""
     by_position: ByPosition
+
+
+def first_sequences(losses: TextLosses, n: int) -> TextLosses:
+    """What *losses* say of their first *n* sequences, one by one; `seen_active` and `by_position` are still of all."""
+
+    def first(of: Sums) -> Sums:
+        return replace(of, **{f.name: getattr(of, f.name)[:n] for f in fields(of)})
+
+    return replace(
+        losses,
+        documents=losses.documents[:n],
+        increase_nats=losses.increase_nats[:n],
+        within=first(losses.within),
+        beyond=first(losses.beyond),
+        ce_ablated_nats=losses.ce_ablated_nats[:n],
+        reconstructions=first(losses.reconstructions),
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -11,12 +11,12 @@ from sae_checks import errors
 
 SpecialTokens = Literal["keep", "replace"]
 Bos = Literal["auto", "on", "off"]
-Profile = Literal["smoke", "release"]
+Profile = Literal["smoke", "release", "full"]
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
 DTYPES = ("float32", "bfloat16", "float16")
 BACKENDS = ("auto", "transformers", "transformer_lens")
-PROFILES: tuple[Profile, ...] = ("smoke", "release")
+PROFILES: tuple[Profile, ...] = ("smoke", "release", "full")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,12 +90,13 @@ SPECS: tuple[OptionSpec, ...] = (
         flag="--sae-profile",
         metavar="P",
         default="release",
-        help="smoke: a quarter of the text, passages and queries, and INCONCLUSIVE warns; release: INCONCLUSIVE fails",
+        help="smoke: a quarter of the text, passages and queries, and INCONCLUSIVE warns; release: INCONCLUSIVE fails; "
+        "full: release, and measured to the end, also what is decided before, for curves and for baselines",
     ),
     OptionSpec(
         flag="--sae-sequences",
         metavar="N",
-        help="sequences of text to measure at most; default: 256, smoke 64",
+        help="sequences of text to measure at most, fewer where they decide; default: 256, smoke 64",
     ),
     OptionSpec(
         flag="--sae-max-sequences",

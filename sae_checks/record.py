@@ -29,7 +29,7 @@ from sae_checks.stats import Flip
 from sae_checks.thresholds import Limit
 from sae_checks.verdict import Outcome
 
-SCHEMA = 2
+SCHEMA = 3
 _PACKAGES = (
     "sae-checks",
     "torch",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -52,20 +52,38 @@ class Scores:
     """of the target: 1 and the number of tokens that are more probable."""
 
 
-def batches(model: LanguageModel, sequences: Sequences, n_batch_tokens: int, progress: Progress) -> Iterator[Batch]:
-    order = np.argsort(-sequences.lengths, kind="stable")
-    n_all, n_done, start = int(sequences.lengths.sum()), 0, 0
-    progress(0, n_all)
+def batches(
+    model: LanguageModel, sequences: Sequences, n_batch_tokens: int, progress: Progress, *, part: slice = slice(None)
+) -> Iterator[Batch]:
+    """Those of *part* of *sequences*, the longest first; progress counts from the first sequence of all."""
+    lengths = sequences.lengths[part]
+    first = part.start or 0
+    order = first + np.argsort(-lengths, kind="stable")
+    n_all, n_done, start = int(sequences.lengths.sum()), int(sequences.lengths[:first].sum()), 0
+    progress(n_done, n_all)
     while start < len(order):
         n_positions = int(sequences.lengths[order[start]])
         rows = order[start : start + max(1, n_batch_tokens // n_positions)]
         start += len(rows)
-        yield _batch(sequences, rows, n_positions, model.device)
+        yield batch_of(sequences, rows, model.device)
         n_done += int(sequences.lengths[rows].sum())
         progress(n_done, n_all)
 
 
-def _batch(sequences: Sequences, rows: Counts, n_positions: int, device: torch.device) -> Batch:
+def round_ends(rows: Counts, n_per_round: int, also: Collection[int] = ()) -> tuple[int, ...]:
+    """
+    Numbers of sequences at which a pass may pause, rising to that of all: after every *n_per_round* rows, and *also*.
+
+    A document or item is a run of equal *rows* (n_sequences,), and not divided: the options of a query are one.
+    """
+    starts = np.flatnonzero(np.r_[True, rows[1:] != rows[:-1]])
+    ends = {*starts[n_per_round::n_per_round].tolist(), *also, len(rows)}
+    return tuple(sorted(end for end in ends if 0 < end <= len(rows)))
+
+
+def batch_of(sequences: Sequences, rows: Counts, device: torch.device) -> Batch:
+    """The sequences *rows*, cut to the longest of them."""
+    n_positions = int(sequences.lengths[rows].max())
     tokens = sequences.tokens[rows, :n_positions]
     scored = sequences.scored[rows, :n_positions]
     in_batch, position = np.nonzero(scored)
@@ -122,5 +140,10 @@ class SpanSums:
         self.spliced += np.bincount(row, spliced, n)
         self.kl += np.bincount(row, kl, n)
 
-    def span(self) -> Span:
-        return Span(n_tokens=self.n, ce_clean_nats=self.clean, ce_spliced_nats=self.spliced, kl_nats=self.kl)
+    def span(self, rows: slice = slice(None)) -> Span:
+        return Span(
+            n_tokens=self.n[rows],
+            ce_clean_nats=self.clean[rows],
+            ce_spliced_nats=self.spliced[rows],
+            kl_nats=self.kl[rows],
+        )

@@ -88,7 +88,11 @@ class Decision:
     """What the first decisive look saw; the last one if none was."""
 
     outcome: Outcome
+    measure: str
+    """that was tested: the limited one, or the mean that stands in for it."""
     n_used: int
+    n_most: int
+    """that there are to be looked at."""
     value: float
     """of the measure, over the first *n_used*."""
     low: float | None
@@ -205,7 +209,7 @@ class _Test:
     """One sample against one limit: badness = top - r bottom, turned so that above zero is beyond the limit."""
 
     def __init__(self, sample: Sample, limit: Limit, budget: Budget) -> None:
-        self._sample, self._budget = sample, budget
+        self._sample, self._budget, self._measure = sample, budget, limit.measure
         self._sign = 1.0 if limit.kind == "max" else -1.0
         self._limit = math.log(max(limit.value, math.ulp(0.0))) if sample.is_log else limit.value
         best = sample.best
@@ -237,7 +241,9 @@ class _Test:
         low, high = (good, bad) if self._sign > 0 else (bad, good)
         return Decision(
             outcome=outcome,
+            measure=self._measure,
             n_used=n,
+            n_most=self._budget.n_most,
             value=self._shown(ratio),
             low=None if low is None else self._shown(low),
             high=None if high is None else self._shown(high),
@@ -346,7 +352,9 @@ def _decision_on_answers(sample: Answers, limit: Limit, budget: Budget, outcome:
             needed = min(needed or sample.n_listed, sample.n_listed)
     return Decision(
         outcome=outcome,
+        measure=limit.measure,
         n_used=n,
+        n_most=budget.n_most,
         value=value,
         low=ends_of[0],
         high=ends_of[1],

@@ -101,7 +101,7 @@ def long_context(losses: TextLosses) -> tuple[Reading, ...]:
     """
     check = checks.LONG_CONTEXT
     if reason := why_nothing_beyond(losses):
-        return all_not_measured(check, reason)
+        return all_not_measured(check, reason, is_final=True)
     if fault := first_not_finite(losses):
         return all_not_finite(check, fault)
     reaches = (losses.beyond.n_tokens > 0) & (losses.within.n_tokens > 0)

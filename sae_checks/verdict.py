@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from sae_checks import checks, sequential
+from sae_checks.estimates import StandIn
 from sae_checks.sequential import N_LEAST, Budget, Decision
 from sae_checks.stats import Estimate, NotFinite, NotMeasured, Reading
 from sae_checks.thresholds import Limit
@@ -44,6 +45,8 @@ class Verdict:
     """without their samples."""
     decision: Decision | None
     """None: what is limited was counted, is exact, or was not measured."""
+    is_final: bool
+    """more of the corpus would not change the outcome."""
 
 
 def judge(readings: Sequence[Reading], limit: Limit | None, budget: Budget) -> Verdict:
@@ -55,22 +58,26 @@ def judge(readings: Sequence[Reading], limit: Limit | None, budget: Budget) -> V
     not measured is not judged, nor a drop in accuracy where the clean accuracy leaves no room to exceed the limit; then
     `sequential.decide` decides on the sample behind the measure.
 
-    What has no sample is decided by its value. Golden prompts are all there are. The most latents of a token, the dead
-    latents and the like are counted, not estimated. The usable context is the last position at which a curve is within
-    a limit: its bounds are pointwise, and it is no mean over sequences that a sequential test could follow. So its
-    verdict promises no error rate, and below N_LEAST sequences it is inconclusive.
+    What has no sample is decided by its value, which is final with the last sequence alone. Golden prompts are all
+    there are. The most latents of a token, the dead latents and the like are counted, not estimated: so their verdict
+    promises no error rate, and below N_LEAST sequences it is inconclusive.
     """
     if limit is not None and limit.floor is not None:
         ends = [judge(readings, end, budget) for end in limit.sides]
         worst = min(ends, key=lambda end: _WORST_FIRST.index(end.outcome))
         return replace(
-            worst, limit=limit, reason=worst.reason if worst.outcome != "passed" else f"{ends[0].reason}; {limit}"
+            worst,
+            limit=limit,
+            reason=worst.reason if worst.outcome != "passed" else f"{ends[0].reason}; {limit}",
+            is_final=(worst.outcome == "failed" and worst.is_final) or all(end.is_final for end in ends),
         )
     decision = None
     outcome: Outcome = "failed"
+    is_final = True
     if (reason := _not_finite(readings) or _cannot_be_right(readings, budget)) is None:
         decision = _decision(readings, limit, budget)
         outcome, reason = _decided(readings, limit, decision, budget)
+        is_final = decision is not None or _is_never_measured(readings, limit)
         if outcome == "passed" and (question := _open_question(readings, budget)) is not None:
             outcome, reason = "inconclusive", question
     return Verdict(
@@ -79,6 +86,13 @@ def judge(readings: Sequence[Reading], limit: Limit | None, budget: Budget) -> V
         limit=limit,
         estimates=tuple(replace(r, sample=None) for r in readings if isinstance(r, Estimate) and _finite(r)),
         decision=decision if decision is not None and decision.outcome == outcome else None,
+        is_final=is_final and outcome != "inconclusive",
+    )
+
+
+def _is_never_measured(readings: Sequence[Reading], limit: Limit | None) -> bool:
+    return any(
+        isinstance(r, NotMeasured) and r.is_final for r in readings if limit is not None and r.measure == limit.measure
     )
 
 
@@ -86,7 +100,15 @@ def _decision(readings: Sequence[Reading], limit: Limit | None, budget: Budget) 
     limited = next((r for r in readings if limit is not None and r.measure == limit.measure), None)
     if limit is None or not isinstance(limited, Estimate) or limited.sample is None:
         return None
-    return sequential.decide(limited.sample, limit, budget)
+    tested = limit if limited.stand_in is None else _tested(limited.stand_in, limit)
+    return sequential.decide(limited.sample, tested, budget)
+
+
+def _tested(stand_in: StandIn, limit: Limit) -> Limit:
+    """What the sample of a measure that is no mean has to keep for *limit* to be kept."""
+    return replace(
+        limit, measure=stand_in.measure, kind=stand_in.kind, value=stand_in.value, unit=stand_in.unit, floor=None
+    )
 
 
 def _decided(
@@ -94,8 +116,8 @@ def _decided(
 ) -> tuple[Outcome, str]:
     if limit is None:
         known = [spoken(r) for r in readings if isinstance(r, Estimate)]
-        why = [r.reason for r in readings if isinstance(r, NotMeasured)]
-        return ("reported", f"no limit is written: {', '.join(known[-2:])}") if known else ("not_measured", why[0])
+        reasons = [r.reason for r in readings if isinstance(r, NotMeasured)]
+        return ("reported", f"no limit is written: {', '.join(known[-2:])}") if known else ("not_measured", reasons[0])
     limited = next(r for r in readings if r.measure == limit.measure)
     if isinstance(limited, NotMeasured):
         return "not_measured", limited.reason
@@ -120,11 +142,15 @@ def spoken(estimate: Estimate) -> str:
 
 
 def _told(limited: Estimate, decision: Decision, limit: Limit, budget: Budget) -> str:
-    """`ce_increase 0.052 [0.041, 0.11] nats/token (n = 40, worst 0.2, skewness 0.7), limit ...`, what is missing."""
+    """`ce_increase 0.05 [0.04, 0.1] nats/token (n = 40 of 256, worst 0.2, skewness 0.7), limit ...`, what misses."""
+    if limited.stand_in is not None:
+        of_mean = replace(limited, n=decision.n_used, stand_in=None)  # what is told of all is told of the measure
+        tested = _told(of_mean, decision, _tested(limited.stand_in, limit), budget)
+        return f"{spoken(limited)}, limit {limit}, tested by {tested}"
     low = "-inf" if decision.low is None else f"{decision.low:.4g}"
     high = "inf" if decision.high is None else f"{decision.high:.4g}"
-    seen = f"n = {decision.n_used}, worst {decision.worst:.4g}, skewness {decision.skewness:.2g}"
-    told = f"{limited.measure} {decision.value:.4g} [{low}, {high}] {limited.unit} ({seen}), limit {limit}"
+    seen = f"n = {decision.n_used} of {decision.n_most}, worst {decision.worst:.4g}, skewness {decision.skewness:.2g}"
+    told = f"{limit.measure} {decision.value:.4g} [{low}, {high}] {limit.unit} ({seen}), limit {limit}"
     if decision.outcome == "inconclusive":
         return f"{told}: {_missing(decision, limit, budget)}"
     if limited.n > decision.n_used:

@@ -172,6 +172,11 @@ def of_sequences(increases: Sequence[Sequence[float]]) -> ByPosition:
     return by_position(at, ratio_sums(running))
 
 
+def cells(sae_ids: Sequence[str], *of_checks: checks.Check) -> list[tuple[str, str]]:
+    """Each of *of_checks* of each SAE."""
+    return [(sae_id, check.name) for sae_id in sae_ids for check in of_checks]
+
+
 def text_losses(
     within: Span,
     beyond: Span | None = None,
@@ -182,6 +187,7 @@ def text_losses(
     seen_active: np.ndarray | None = None,
     n_training_context_tokens: int | None = 16,
     n_context_tokens: int = 32,
+    increase: np.ndarray | None = None,
 ) -> TextLosses:
     n = len(within.n_tokens)
     nothing = [np.zeros((1, 2))] * n
@@ -189,6 +195,7 @@ def text_losses(
         documents=100 + np.arange(n),
         n_training_context_tokens=n_training_context_tokens,
         n_context_tokens=n_context_tokens,
+        increase_nats=np.full((n, n_context_tokens), np.nan, dtype=np.float32) if increase is None else increase,
         within=within,
         beyond=span([0] * n) if beyond is None else beyond,
         ce_ablated_nats=np.zeros(n) if ablated is None else floats(ablated),

@@ -252,7 +252,7 @@ def kept_samples(draw, measure):
         return KeptAnswers(**head, top=tuple(answers), n_listed=draw(st.none() | small))
     pairs = draw(st.lists(st.tuples(float32s, st.integers(1, 99).map(float)), min_size=1, max_size=4))
     top, bottom = zip(*pairs, strict=True)
-    return KeptRatio(**head, top=top, bottom=bottom)
+    return KeptRatio(**head, top=top, bottom=bottom, best=draw(st.none() | finite))
 
 
 @st.composite
@@ -260,7 +260,9 @@ def decisions(draw, outcome):
     """What a verdict of that *outcome* may rest on."""
     return Decision(
         outcome=outcome,
+        measure=draw(st.sampled_from(["ce_increase", "running_increase"])),
         n_used=draw(small),
+        n_most=draw(small),
         value=draw(finite),
         low=draw(st.none() | finite),
         high=draw(st.none() | finite),

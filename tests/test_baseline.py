@@ -302,7 +302,7 @@ def test_a_baseline_is_found_at_a_git_revision(run):
 
 def test_what_is_no_baseline_is_a_mistake_of_whoever_asked(run, tmp_path):
     """No file, a folder, garbage, another schema, `last` without a record: before anything is measured."""
-    (tmp_path / "old.json").write_text(run.read_text().replace('"schema": 2', '"schema": 1'))
+    (tmp_path / "old.json").write_text(run.read_text().replace('"schema": 3', '"schema": 2'))
     (tmp_path / "bad.json").write_text("{")
     asked = [("none.json", None), (".", None), ("bad.json", None), ("old.json", None), ("last", None)]
     for name, own in [*asked, ("last", tmp_path / "none.json"), ("nul\0", None)]:

@@ -5,6 +5,7 @@ import math
 import tomllib
 from dataclasses import replace
 
+import numpy as np
 import pytest
 from builders import BUDGET, estimate, limit
 from hypothesis import given, settings
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 from strategies import estimates, hostile_names, moderate, records, results
 
 from sae_checks import calibrate, checks, errors, sequential, thresholds, verdict
+from sae_checks.kept import KeptRatio
 from sae_checks.provenance import Package
 from sae_checks.record import Record, ReleaseFacts, Result
 
@@ -68,6 +70,7 @@ def test_a_limit_allows_what_was_measured(data, check, kind, outcome):
     found = calibrate.propose(
         Result(sae_id="a", check=check.name, outcome=outcome, reason="", limit=of_check, estimates=readings),
         date=DATE,
+        n_checks=31,
     )
     if found.limit is None:
         assert "not be finite" in found.why_none or "it would be" in found.why_none
@@ -83,7 +86,7 @@ def test_a_limit_allows_what_was_measured(data, check, kind, outcome):
 def test_a_limit_is_no_further_away_than_the_rule_says(value, width, kind):
     """Three half-widths and the margin, and at most a hundredth more from rounding."""
     measured = result(value, kind=kind, low=value - width, high=value + width)
-    found = calibrate.propose(measured, date=DATE)
+    found = calibrate.propose(measured, date=DATE, n_checks=31)
     distance = abs(found.limit.value - value)
     exact = 3 * width + max(0.1 * abs(value), 0.005)
     assert exact <= distance * (1 + 1e-9)
@@ -92,18 +95,18 @@ def test_a_limit_is_no_further_away_than_the_rule_says(value, width, kind):
 
 def test_the_rule_by_hand():
     """Far end 0.05 + 3 x 0.01, margin 0.1 x 0.05; of a fraction near 1 a tenth of what is missing to 1."""
-    assert calibrate.propose(result(0.05), date=DATE).limit.value == NEAR
+    assert calibrate.propose(result(0.05), date=DATE, n_checks=31).limit.value == NEAR
     variance = estimate("explained_variance", 0.8, 0.79, 0.82)
     of_check = limit("sparsity", "explained_variance", "min", 0.5)
     measured = Result(sae_id="a", check="sparsity", outcome="passed", reason="", limit=of_check, estimates=(variance,))
-    assert calibrate.propose(measured, date=DATE).limit.value == pytest.approx(0.8 - 3 * 0.01 - 0.02)
-    assert calibrate.propose(result(0.12345, low=0.12345, high=0.12345), date=DATE).limit.value == 0.136
+    assert calibrate.propose(measured, date=DATE, n_checks=31).limit.value == pytest.approx(0.8 - 3 * 0.01 - 0.02)
+    assert calibrate.propose(result(0.12345, low=0.12345, high=0.12345), date=DATE, n_checks=31).limit.value == 0.136
 
 
 @given(results())
 def test_nothing_is_invented(any_result):
     """Without a verdict, a value or a limit in force there is no limit, and it is said why on one line."""
-    found = calibrate.propose(any_result, date=DATE)
+    found = calibrate.propose(any_result, date=DATE, n_checks=31)
     if any_result.outcome not in ("passed", "failed") or any_result.limit is None or not any_result.estimates:
         assert found.limit is None
     if found.limit is None:
@@ -146,7 +149,7 @@ def test_a_drop_that_leaves_no_room_to_fail_gives_no_limit():
         limit=limit("lambada", "accuracy_drop", value=0.1),
         estimates=(estimate("accuracy_clean", 0.5), estimate("accuracy_drop", 0.4)),
     )
-    found = calibrate.propose(measured, date=DATE)
+    found = calibrate.propose(measured, date=DATE, n_checks=31)
     assert found.limit is None
     assert "clean accuracy too low" in found.why_none
 
@@ -167,7 +170,9 @@ def test_a_usable_context_is_calibrated_against_limits_that_stay(ce, written):
     assert found.is_written is written
     assert ("-k usable_context" in found.why_none) is not written
     kept = (
-        replace(ce, limit=replace(ce.limit, value=calibrate.propose(ce, date=DATE).limit.value)) if not written else ce
+        replace(ce, limit=replace(ce.limit, value=calibrate.propose(ce, date=DATE, n_checks=31).limit.value))
+        if not written
+        else ce
     )
     assert written or calibrate.propose_all(run(kept, context))[1].is_written
 
@@ -257,3 +262,21 @@ def test_a_file_that_exists_is_kept(tmp_path):
     assert path.read_text() == "mine"
     calibrate.write(run(result()), tmp_path / "new.toml")
     assert (tmp_path / "new.toml").read_text() == calibrate.to_toml(run(result()))
+
+
+def test_each_limit_says_how_often_verdicts_at_it_would_be_wrong(folder):
+    """Resampled from what was measured; where that is more than promised the file says so, and still is one."""
+    tame = np.random.default_rng(0).lognormal(-3, 0.3, 64)
+    wild = np.where(np.arange(64) % 20, 0.02, 0.6)
+    rows = []
+    for sae_id, values in (("tame", tame), ("wild", wild)):
+        kept = KeptRatio(measure="ce_increase", version=1, fingerprint="0" * 64, top=tuple(values), bottom=(1.0,) * 64)
+        rows.append(replace(result(float(values.mean()), sae_id=sae_id), sample=kept))
+    proposals = {p.result.sae_id: p for p in calibrate.propose_all(run(*rows))}
+    assert proposals["tame"].rates.is_as_promised
+    assert not proposals["wild"].rates.is_as_promised
+    text = calibrate.to_toml(run(*rows))
+    assert text.count("plans resampled from what was measured") == 2
+    assert text.count("MORE than 1.5 times the nominal 5%") == 1
+    for sae_id in ("tame", "wild"):
+        assert loaded(text, folder).limit("my-release", sae_id, "ce_loss").value == proposals[sae_id].limit.value

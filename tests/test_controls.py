@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from builders import cells
 from safetensors.torch import load_file, save_file
 
 from sae_checks import checks, curves, measure, release, stats, verdict
@@ -92,10 +93,10 @@ def judged(tmp_path_factory):
     executor = LocalExecutor(asked.plan, lambda *_: None)
     sae_ids = asked.plan.release.sae_ids
     results = {}
-    for check in SAMPLED:
-        of_items = check in (checks.LAMBADA, checks.CBT)
-        together = [s for s in sae_ids if not of_items or s.endswith(ANSWERS)]
-        results |= {(s, check.name): judge(executor, asked, s, check, together) for s in together}
+    of_items = (checks.LAMBADA, checks.CBT)
+    wanted = [(s, c) for c in SAMPLED for s in sae_ids if c not in of_items or s.endswith(ANSWERS)]
+    of_all = [(sae_id, check.name) for sae_id, check in wanted]
+    results |= {(s, check.name): judge(executor, asked, s, check, of_all) for s, check in wanted}
     return Judged(asked, executor, results)
 
 
@@ -182,7 +183,7 @@ def test_an_l0_far_from_the_recorded_one_is_red(judged, hook, times, outcome):
     sae_id = f"{hook}/as trained"
     l0 = value(judged.results[sae_id, "sparsity"], "l0")
     asked = described_as(judged.asked, sae_id, recorded_l0=l0 / times)
-    result = judge(judged.executor, asked, sae_id, checks.SPARSITY, [sae_id])
+    result = judge(judged.executor, asked, sae_id, checks.SPARSITY)
     assert value(result, "l0_ratio") == pytest.approx(times)
     assert result.outcome == outcome, result.reason
     assert ("L0 is far from the one recorded" in result.reason) == (outcome == "failed")
@@ -200,7 +201,7 @@ def test_a_topk_sae_run_as_relu_is_red(tmp_path, is_run_as):
     )
     (described,) = asked.plan.release.saes
     (place / "cfg.json").write_text(json.dumps({**of_file, "architecture": is_run_as, "k": 16}))
-    result = judge(LocalExecutor(asked.plan, lambda *_: None), asked, described.sae_id, checks.SPARSITY, [])
+    result = judge(LocalExecutor(asked.plan, lambda *_: None), asked, described.sae_id, checks.SPARSITY)
     assert value(result, "explained_variance") > 0.96
     if is_run_as == "topk":
         assert (result.outcome, value(result, "l0_max_of_k")) == ("passed", 1), result.reason
@@ -273,7 +274,7 @@ def test_the_damaged_release_is_red_where_it_was_damaged_and_only_there():
     asked = settle(Options(release="demo-broken", n_sequences=32, device="cpu"))
     executor = LocalExecutor(asked.plan, lambda *_: None)
     sae_ids = asked.plan.release.sae_ids
-    outcomes = {s: judge(executor, asked, s, checks.CE_LOSS, sae_ids).outcome for s in sae_ids}
+    outcomes = {s: judge(executor, asked, s, checks.CE_LOSS, cells(sae_ids, checks.CE_LOSS)).outcome for s in sae_ids}
     assert [s for s, outcome in outcomes.items() if outcome == "failed"] == ["blocks.2.hook_resid_pre"]
 
 

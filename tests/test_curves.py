@@ -3,6 +3,7 @@
 import math
 from dataclasses import replace
 
+import builders
 import numpy as np
 import pytest
 from builders import by_position, of_sequences, ratio_sums, span, text_losses
@@ -11,9 +12,10 @@ from hypothesis import strategies as st
 from scipy.stats import t
 from strategies import rates
 
-from sae_checks import checks, curves, estimates
+from sae_checks import checks, curves, estimates, verdict
 from sae_checks.estimates import Estimate, NotFinite, NotMeasured
 from sae_checks.samples import Ratio
+from sae_checks.sequential import Budget
 
 LIMIT = 0.1
 
@@ -80,15 +82,19 @@ def test_explained_variance_has_no_unit_at_a_position_either(of_sequences, c):
     assert one.low[0] <= one.value[0] <= one.high[0]
 
 
-def usable(increases, *, limit=LIMIT, n_training=16, n_context=64):
+def usable(increases, *, limit=LIMIT, n_training=16, n_context=64, least=None):
     """The readings, by measure, of sequences whose increase at each position is given."""
+    at = np.full((len(increases), n_context), np.nan, dtype=np.float32)
+    for row, of_sequence in zip(at, increases, strict=True):
+        row[: len(of_sequence)] = of_sequence[:n_context]
     losses = text_losses(
         span([16] * len(increases)),
         of_positions=of_sequences(increases),
         n_training_context_tokens=n_training,
         n_context_tokens=n_context,
+        increase=at,
     )
-    readings = curves.usable_context(losses, limit)
+    readings = curves.usable_context(losses, limit, least)
     assert [r.measure for r in readings] == [m.name for m in checks.USABLE_CONTEXT.measures]
     return {r.measure: r for r in readings}
 
@@ -207,3 +213,60 @@ def test_the_interval_of_the_usable_context_holds_the_crossings_of_its_band():
     assert [found.low, found.value, found.high] == expected
     assert isinstance(found, Estimate)
     assert found.low < found.value < found.high
+
+
+def verdict_on(increases, least=1.0, *, limit=LIMIT, n_most=None):
+    readings = tuple(usable(increases, limit=limit, least=least).values())
+    n = len(increases)
+    asked = builders.limit("usable_context", "usable_context", "min", least)
+    return verdict.judge(readings, asked, Budget(n_planned=n_most or n, n_most=n_most or n, n_checks=31))
+
+
+@given(sequences, st.sampled_from([0.5, 1.0, 1.0625]))
+def test_what_is_tested_is_the_mean_increase_up_to_where_the_limit_asks(increases, least):
+    """As sums per sequence, of those that are so long; their ratio is the curve's value there."""
+    found = usable(increases, least=least)["usable_context"]
+    n_positions = round(16 * least)
+    assert found.stand_in.value == LIMIT
+    tested = found.sample
+    assert tested.n == len(increases)
+    expected = [sum(of_sequence[:n_positions]) for of_sequence in increases]
+    assert tested.top == pytest.approx(expected, abs=1e-6)
+    assert (tested.bottom == n_positions).all()
+    is_within = tested.top.sum() / tested.bottom.sum() <= LIMIT
+    if least == 1 and abs(tested.top.sum() / tested.bottom.sum() - LIMIT) > 1e-6:
+        assert (found.value >= least) == is_within
+
+
+def varied(mean, n, *, spread=0.3, length=40):
+    """Sequences of one increase each at all positions, whose mean is *mean*."""
+    scale = np.linspace(1 - spread, 1 + spread, n)
+    return [[mean * s] * length for s in np.random.default_rng(1).permutation(scale)]
+
+
+@pytest.mark.parametrize(
+    ("mean", "outcome"), [(0.0, "passed"), (0.05, "passed"), (0.15, "failed"), (0.099, "inconclusive")]
+)
+def test_the_usable_context_is_decided_on_sequences(mean, outcome):
+    """An exact SAE passes, one of half again the limit fails, and near it nothing is said."""
+    found = verdict_on(varied(mean, 64))
+    assert found.outcome == outcome, found.reason
+    assert found.decision.measure == "running_increase"
+    assert "tested by running_increase" in found.reason
+    assert "usable_context" in found.reason.partition("tested by")[0]
+
+
+def test_the_verdict_on_the_usable_context_is_that_of_its_first_look():
+    """More sequences of the same order change neither the look nor the outcome."""
+    increases = varied(0.05, 96)
+    early = verdict_on(increases[:48], n_most=96)
+    late = verdict_on(increases)
+    assert early.is_final
+    assert (early.outcome, early.decision.n_used) == (late.outcome, late.decision.n_used)
+
+
+def test_a_usable_context_that_few_documents_can_tell_is_decided_by_its_value():
+    """Twice the training context, which one document has: there is nothing to test, and no verdict before the end."""
+    found = verdict_on([*[[0.0] * 20] * 9, [0.0] * 64], least=2.0)
+    assert (found.decision, found.is_final) == (None, False)
+    assert found.outcome == "failed"  # the longest context that was looked at is 20

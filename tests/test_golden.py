@@ -225,7 +225,7 @@ def results():
     for release in ("demo", "demo-broken"):
         asked = settle(Options(release=release, device="cpu"))
         executor = LocalExecutor(asked.plan, lambda *_: None)
-        found[release] = judge(executor, asked, "blocks.2.hook_resid_pre", checks.GOLDEN, ())
+        found[release] = judge(executor, asked, "blocks.2.hook_resid_pre", checks.GOLDEN)
     return found
 
 

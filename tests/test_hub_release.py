@@ -126,7 +126,8 @@ def test_dropped_centring_is_seen(tmp_path):
     given = {what: str(tmp_path / name) for what, name in (("model", "model"), ("corpus", "text.txt"))}
     asked = settle(Options(release=str(tmp_path / "saes"), **given, device="cpu"))
     executor, sae_ids = LocalExecutor(asked.plan, lambda *_: None), asked.plan.release.sae_ids
-    results = [judge(executor, asked, sae_id, checks.SPARSITY, sae_ids) for sae_id in sae_ids]
+    cells = [(sae_id, "sparsity") for sae_id in sae_ids]
+    results = [judge(executor, asked, sae_id, checks.SPARSITY, cells) for sae_id in sae_ids]
     assert {r.sae_id: r.outcome for r in results} == dict.fromkeys(stand_in.HOOKS, "failed")
     assert all("explained_variance" in r.reason for r in results)
 

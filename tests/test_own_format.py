@@ -9,7 +9,7 @@ import pytest
 import stand_in
 import torch
 import transformers
-from builders import write_sae
+from builders import cells, write_sae
 from hub_server import LoopbackHub, here
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 
@@ -145,9 +145,9 @@ def test_it_is_judged_as_hooked_transformer_computes_it(hub, asked, made_models,
     """Green and red as they should be; each clean and spliced loss is that of the model which wrote the files."""
     run = asked(name)
     executor, sae_ids = LocalExecutor(run.plan, lambda *_: None), run.plan.release.sae_ids
-    assert judge(executor, run, "exact", checks.CE_LOSS, sae_ids).outcome == "passed"
+    assert judge(executor, run, "exact", checks.CE_LOSS, cells(sae_ids, checks.CE_LOSS)).outcome == "passed"
     for sae_id, outcome in (("exact", "passed"), ("zero", "failed")):
-        assert judge(executor, run, sae_id, checks.SPARSITY, sae_ids).outcome == outcome
+        assert judge(executor, run, sae_id, checks.SPARSITY, cells(sae_ids, checks.SPARSITY)).outcome == outcome
     (corpus,) = executor._corpora.values()
     losses = executor.text("zero", sae_ids).losses
     sequences, spans = corpus.sequences, (losses.within, losses.beyond)

@@ -285,7 +285,7 @@ def test_the_gate_measures_ids_as_it_measures_their_text(tmp_path):
         )
         executor = LocalExecutor(asked.plan, lambda *_: None)
         (sae_id,) = asked.plan.release.sae_ids
-        results[name] = judge(executor, asked, sae_id, checks.CE_LOSS, [sae_id])
+        results[name] = judge(executor, asked, sae_id, checks.CE_LOSS)
     assert results["wrong"].outcome == "error"
     assert "were made by another tokenizer than the model's" in results["wrong"].reason
     values = [{e.measure: e.value for e in results[name].estimates} for name in ("text", "ids")]

@@ -52,7 +52,8 @@ def judged(asked_options, names=CHECKS):
     asked = settle(asked_options)
     executor = LocalExecutor(asked.plan, lambda *_: None)
     sae_ids = asked.plan.release.sae_ids
-    return {(s, name): judge(executor, asked, s, checks.named(name), sae_ids) for s in sae_ids for name in names}
+    cells = [(s, name) for s in sae_ids for name in names]
+    return {(s, name): judge(executor, asked, s, checks.named(name), cells) for s, name in cells}
 
 
 def test_six_saes_times_six_checks_without_an_error():

@@ -225,7 +225,7 @@ def test_a_file_with_words_that_are_not_json_is_refused(run, word, tmp_path):
 
 @pytest.mark.parametrize(
     "content",
-    [b"", b"{", b"garbage", b"[]", b"null", b"{}", b'"text"', b"\xff\xfe", b'{"schema": 2}', b"[" * 100_000],
+    [b"", b"{", b"garbage", b"[]", b"null", b"{}", b'"text"', b"\xff\xfe", b'{"schema": 3}', b"[" * 100_000],
     ids=["empty", "cut", "garbage", "list", "null", "object", "text", "not-utf8", "bare", "deep"],
 )
 def test_garbage_is_refused(content, tmp_path):

@@ -1,5 +1,7 @@
 """What is printed at the end of a run: the table, the complaints, the tally."""
 
+from dataclasses import replace
+
 import pytest
 from builders import BUDGET, around, estimate, limit, sampled
 from hypothesis import given, settings
@@ -10,6 +12,7 @@ from sae_checks import checks, verdict
 from sae_checks.curves import Curve
 from sae_checks.record import Result
 from sae_checks.report import terminal
+from sae_checks.sequential import Decision
 
 TONES = {
     "passed": ("ok", "good"),
@@ -88,7 +91,7 @@ def test_a_complaint_says_value_interval_limit_and_where():
     for part in (
         "FAILED: ce_loss of blocks.2",
         "ce_increase 0.4 [0.3",
-        "] nats/token (n = 16, worst 0.45, skewness 0), limit",
+        "] nats/token (n = 16 of 256, worst 0.45, skewness 0), limit",
         "<= 0.3",
         "own.toml [default.ce_loss]",
         "measured in May",
@@ -168,3 +171,33 @@ def test_smoothing_takes_every_point_once(points):
     for (first, last), mean in smooth.items():
         there = [v for p, v in zip(positions, values, strict=True) if first <= p <= last]
         assert min(there) <= mean <= max(there)
+
+
+def decided(n_used, n_most, outcome="passed"):
+    of = {"value": 0.1, "low": 0.0, "high": 0.2, "worst": 1.0, "skewness": 0.0, "n_needed": None}
+    made = Decision(outcome=outcome, measure="ce_increase", n_used=n_used, n_most=n_most, **of)
+    return replace(result(outcome=outcome), decision=made)
+
+
+def test_early_verdicts_are_counted():
+    """Those before the last look, and the median share; a check without a sequential verdict is none of them."""
+    rows = [decided(32, 256), decided(64, 256), decided(256, 256), result(outcome="reported")]
+    assert terminal.early(rows).startswith("2 of 3 sequential verdicts came early, half of all within 25% of")
+    assert terminal.early([result(outcome="error")]) == ""
+
+
+@pytest.mark.parametrize(
+    ("outcomes", "is_green", "word"),
+    [
+        (("passed", "reported"), True, "PASSED"),
+        (("passed", "inconclusive"), True, "PASSED"),
+        (("inconclusive", "failed", "error"), False, "FAILED"),
+        (("inconclusive", "error"), False, "ERROR"),
+        (("passed", "inconclusive"), False, "INCONCLUSIVE"),
+        (("not_measured",), False, "NOT JUDGED"),
+    ],
+)
+def test_the_run_has_one_word(outcomes, is_green, word):
+    """The worst of its checks, and green only where pytest is."""
+    rows = [result(outcome=outcome) for outcome in outcomes]
+    assert terminal.overall("demo", rows, is_green=is_green) == f"demo: {word}"

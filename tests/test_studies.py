@@ -14,7 +14,7 @@ from sae_checks.scoring import Fault
 from sae_checks.studies.neighbours import Neighbours, beside
 from sae_checks.studies.propagation import Propagation
 from sae_checks.studies.random_error import RandomError
-from sae_checks.studies.run import run
+from sae_checks.studies.run import anew, run
 from sae_checks.studies.stacked import Stacked, StackedItems
 
 FAMILY = "gpt2"
@@ -22,7 +22,7 @@ HOOKS = tiny.HOOKS  # the residual stream before each of three blocks, and behin
 
 
 def studied(model, studies, sequences, *, n_batch_tokens=64):
-    found = run(model, studies, sequences, n_batch_tokens=n_batch_tokens, progress=lambda *_: None)
+    found = run(model, studies, anew(model, sequences, n_batch_tokens=n_batch_tokens, progress=lambda *_: None))
     assert not any(isinstance(losses, Fault) for losses in found), found
     return found
 
@@ -312,9 +312,7 @@ def test_a_study_that_fails_leaves_the_others(tiny_models):
     found = run(
         model,
         [Propagation(bad, [good], len(sequences.rows)), Propagation(good, [good], len(sequences.rows))],
-        sequences,
-        n_batch_tokens=64,
-        progress=lambda *_: None,
+        anew(model, sequences, n_batch_tokens=64, progress=lambda *_: None),
     )
     assert found[0] == Fault(problem="out of memory")
     assert isinstance(found[1], PropagationLosses)

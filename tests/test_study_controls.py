@@ -5,6 +5,7 @@ import shutil
 
 import pytest
 import torch
+from builders import cells
 from safetensors.torch import load_file, save_file
 
 from sae_checks import checks, downstream, record, release, verdict
@@ -15,7 +16,7 @@ from sae_checks.plugin.judging import STUDIES, judge, judge_study
 from sae_checks.sae import Reconstruction
 from sae_checks.sequential import Budget
 from sae_checks.studies.propagation import Propagation
-from sae_checks.studies.run import run
+from sae_checks.studies.run import anew, run
 
 pytestmark = pytest.mark.slow
 
@@ -80,7 +81,8 @@ def test_the_demo_shows_what_the_study_claims(sound, tmp_path):
     """Read from its record: good within the training context, bad beyond, worst early, the error growing downstream."""
     asked = settle(Options(release="demo", n_sequences=64, device="cpu"))
     executor = LocalExecutor(asked.plan, lambda *_: None)
-    results = [judge(executor, asked, hook, c, HOOKS) for hook in HOOKS for c in (checks.CE_LOSS, checks.LONG_CONTEXT)]
+    of_text = cells(HOOKS, checks.CE_LOSS, checks.LONG_CONTEXT)
+    results = [judge(executor, asked, hook, checks.named(name), of_text) for hook, name in of_text]
     results += [sound[hook, "propagation"] for hook in HOOKS]
     whole = record.Record(
         started="2026-11-22T00:00:00+00:00",
@@ -136,7 +138,7 @@ def test_exact_saes_are_green(tmp_path):
         0, abs=1e-4
     )
     for hook in HOOKS:
-        assert judge(executor, asked, hook, checks.DISTINCT, HOOKS).outcome == "passed"
+        assert judge(executor, asked, hook, checks.DISTINCT).outcome == "passed"
 
 
 def test_a_wrong_layer_a_copy_and_a_ruined_successor_are_red(tmp_path):
@@ -148,7 +150,7 @@ def test_a_wrong_layer_a_copy_and_a_ruined_successor_are_red(tmp_path):
     for check in ("next_sae", "last_sae"):
         assert results[HOOKS[2], check].outcome == "failed", results[HOOKS[2], check].reason
     assert results[STACK, "stacked"].outcome == "failed"
-    copies = {hook: judge(executor, asked, hook, checks.DISTINCT, HOOKS) for hook in HOOKS}
+    copies = {hook: judge(executor, asked, hook, checks.DISTINCT) for hook in HOOKS}
     assert [hook for hook, result in copies.items() if result.outcome == "failed"] == [HOOKS[0], HOOKS[2]]
     assert f"the same weights as {HOOKS[2]}" in copies[HOOKS[0]].reason
 
@@ -176,9 +178,7 @@ def test_an_error_that_is_carried_further_than_the_demos_is_red(tmp_path):
         found = run(
             ready.model,
             [Propagation(one, [last], n) for one in saes],
-            few,
-            n_batch_tokens=4096,
-            progress=lambda *_: None,
+            anew(ready.model, few, n_batch_tokens=4096, progress=lambda *_: None),
         )
         limit, budget = asked.limits[HOOKS[0], "propagation"], Budget(n_planned=n, n_most=n, n_checks=65)
         readings = [downstream.propagation(losses) for losses in found]

@@ -88,7 +88,7 @@ def test_the_reason_says_value_interval_n_worst_skewness_and_limit():
     assert found.decision.n_used == 32
     low, high = found.decision.low, found.decision.high
     assert found.reason == (
-        f"ce_increase 0.05 [{low:.4g}, {high:.4g}] nats/token (n = 32, worst 0.06, skewness 0), "
+        f"ce_increase 0.05 [{low:.4g}, {high:.4g}] nats/token (n = 32 of 256, worst 0.06, skewness 0), "
         "limit ce_increase <= 0.3 nats/token; all 256: 0.05 [0.04, 0.06]"
     )
 

@@ -14,11 +14,11 @@ from sae_checks.corpora.corpus import Corpus
 from sae_checks.executors.ready import Ready, ReadySaes
 from sae_checks.executors.studies import Studied, Studies, Wanted
 from sae_checks.golden import Golden
-from sae_checks.losses import ChoiceLosses, ItemLosses, ItemText, TextLosses
+from sae_checks.losses import ChoiceLosses, Counts, ItemLosses, ItemText, TextLosses
 from sae_checks.model.interface import LanguageModel, instead
 from sae_checks.plan import Plan
 from sae_checks.provenance import Provenance
-from sae_checks.scoring import Fault
+from sae_checks.scoring import Fault, round_ends
 from sae_checks.splice import splice
 
 N_CHARACTERS_SHOWN = 200
@@ -27,6 +27,8 @@ N_CHARACTERS_SHOWN = 200
 Losses = TypeVar("Losses", TextLosses, ItemLosses, ChoiceLosses)
 Progress = Callable[[str, int, int], None]
 """Told (what is measured, tokens done, tokens in all)."""
+N_PER_ROUND = {"text": 16, "lambada": 64, "cbt": 16}
+"""Sequences, passages or queries after which SAEs leave. Two looks of text: rounds of one would be small batches."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -35,8 +37,35 @@ class Measured(Generic[Losses]):
 
     losses: Losses
     provenance: Provenance
+    """of the plan's sequences or items, however few of them were measured; past these, of all that there are."""
+    n: int
+    """sequences, passages or queries that were measured: the first ones of the corpus."""
+    n_planned: int
+    fingerprint: str
+    """of the planned ones."""
+    n_most: int
+    """that there are, with those that only an extension measures."""
     texts: tuple[ItemText, ...] = ()
     """of the items whose answer the splice lost or won."""
+
+
+GoesOn = Callable[[str, Measured[Losses]], bool]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Run(Generic[Losses]):
+    """One kind of pass: what measures, where that is kept, and how long an SAE stays."""
+
+    kind: str
+    measure: Callable[..., tuple[Losses | Fault, ...]]
+    into: dict[str, Measured[Losses] | errors.SaeChecksError]
+    goes_on: GoesOn[Losses] | None
+    studied: Collection[Wanted] = ()
+
+    def is_enough(self, sae_id: str, known: Measured[Losses]) -> bool:
+        if self.goes_on is None:
+            return known.n >= known.n_planned
+        return known.n == known.n_most or not self.goes_on(sae_id, known)
 
 
 class LocalExecutor:
@@ -53,36 +82,44 @@ class LocalExecutor:
         self._saes = ReadySaes(plan)
         self._corpora: dict[tuple[str, bool, str], Corpus] = {}
         self._text: dict[str, Measured[TextLosses] | errors.SaeChecksError] = {}
-        self._more_text: dict[str, Measured[TextLosses] | errors.SaeChecksError] = {}
         self._items: dict[str, Measured[ItemLosses] | errors.SaeChecksError] = {}
         self._choices: dict[str, Measured[ChoiceLosses] | errors.SaeChecksError] = {}
-        self._studies = Studies(plan, self._saes, self._corpus, progress)
+        self._studies = Studies(plan, self._saes, self._planned, progress)
 
-    def text(self, sae_id: str, together: Collection[str]) -> Measured[TextLosses]:
+    def text(
+        self,
+        sae_id: str,
+        together: Collection[str],
+        goes_on: GoesOn[TextLosses] | None = None,
+        studied: Collection[Wanted] = (),
+    ) -> Measured[TextLosses]:
         """
         *sae_id* on the text corpus.
+
+        An SAE leaves the pass when *goes_on*, which is told its id and what is known of it, says so; without, at the
+        end of the plan. What is known of it already is given again if it need not go on. Studies of *studied* that use
+        the beginnings of the same sequences will find their clean pass made.
 
         Raises:
             SaeError: this SAE cannot be measured.
             MeasuringError: the model or the corpus cannot be used.
         """
-        self._measure("text", self._text, measure.measure_text, sae_id, together)
-        return _found(self._text[sae_id])
+        run = _Run(kind="text", measure=measure.measure_text, into=self._text, goes_on=goes_on, studied=studied)
+        return self._measured(run, sae_id, together)
 
-    def more_text(self, sae_id: str) -> Measured[TextLosses]:
-        """*sae_id* on the text and what follows it in its order, up to `--sae-max-sequences`; raises like `text`."""
-        self._measure("more text", self._more_text, measure.measure_text, sae_id, ())
-        return _found(self._more_text[sae_id])
-
-    def items(self, sae_id: str, together: Collection[str]) -> Measured[ItemLosses]:
+    def items(
+        self, sae_id: str, together: Collection[str], goes_on: GoesOn[ItemLosses] | None = None
+    ) -> Measured[ItemLosses]:
         """*sae_id* on the Lambada passages; raises like `text`."""
-        self._measure("lambada", self._items, measure.measure_items, sae_id, together)
-        return _found(self._items[sae_id])
+        run = _Run(kind="lambada", measure=measure.measure_items, into=self._items, goes_on=goes_on)
+        return self._measured(run, sae_id, together)
 
-    def choices(self, sae_id: str, together: Collection[str]) -> Measured[ChoiceLosses]:
+    def choices(
+        self, sae_id: str, together: Collection[str], goes_on: GoesOn[ChoiceLosses] | None = None
+    ) -> Measured[ChoiceLosses]:
         """*sae_id* on the queries of the Children's Book Test; raises like `text`."""
-        self._measure("cbt", self._choices, choices.measure_choices, sae_id, together)
-        return _found(self._choices[sae_id])
+        run = _Run(kind="cbt", measure=choices.measure_choices, into=self._choices, goes_on=goes_on)
+        return self._measured(run, sae_id, together)
 
     def golden(self, sae_id: str, known: Golden) -> Measured[ItemLosses]:
         """*sae_id* on its golden prompts, by their own rule for BOS and special tokens; raises like `text`."""
@@ -99,7 +136,8 @@ class LocalExecutor:
             raise errors.SaeError(losses.problem)
         facts = golden.facts(known, sequences, n_context_tokens=n_context)
         made_of = Provenance(sae=sae.facts(ready.described, ready.sae), model=model.facts, corpus=facts)
-        return Measured(losses=losses, provenance=made_of)
+        n = len(losses.items)
+        return Measured(losses=losses, provenance=made_of, n=n, n_planned=n, n_most=n, fingerprint=facts.fingerprint)
 
     def study(self, wanted: Wanted, together: Collection[Wanted]) -> Studied:
         """A study of one SAE or stack, on few sequences of the same corpora; raises like `text`."""
@@ -134,63 +172,90 @@ class LocalExecutor:
 
         return forward
 
-    def _measure(
-        self,
-        kind: str,
-        into: dict[str, Measured[Losses] | errors.SaeChecksError],
-        run: Callable[..., tuple[Losses | Fault, ...]],
-        sae_id: str,
-        together: Collection[str],
-    ) -> None:
-        if sae_id in into:
-            return
+    def _measured(self, run: _Run[Losses], sae_id: str, together: Collection[str]) -> Measured[Losses]:
+        found = run.into.get(sae_id)
+        if isinstance(found, Measured) and not run.is_enough(sae_id, found):  # it left when others were satisfied
+            del run.into[sae_id]
+        if sae_id not in run.into:
+            self._measure(run, dict.fromkeys([*together, sae_id]))
+        found = run.into[sae_id]
+        if isinstance(found, errors.SaeChecksError):
+            raise found
+        return found
+
+    def _measure(self, run: _Run[Losses], sae_ids: Collection[str]) -> None:
         groups: dict[tuple[LanguageModel, bool], list[Ready]] = {}
-        for each in dict.fromkeys([*together, sae_id]):
-            if each not in into:
+        for each in sae_ids:
+            if each not in run.into:
                 try:
                     ready = self._saes.get(each)
                     groups.setdefault((ready.model, ready.prepends_bos), []).append(ready)
                 except (errors.SaeError, errors.MeasuringError) as problem:
-                    into[each] = problem
+                    run.into[each] = problem
         for group in groups.values():
             try:
-                into.update(self._measure_group(kind, run, group))
+                self._measure_group(run, group)
             except (errors.MeasuringError, RuntimeError) as problem:  # torch's errors, out of memory included
-                into.update(dict.fromkeys((r.sae.sae_id for r in group), errors.MeasuringError(str(problem))))
+                run.into.update(dict.fromkeys((r.sae.sae_id for r in group), errors.MeasuringError(str(problem))))
 
-    def _measure_group(
-        self, kind: str, run: Callable[..., tuple[Losses | Fault, ...]], group: list[Ready]
-    ) -> dict[str, Measured[Losses] | errors.SaeChecksError]:  # a dict: rows of one of this class's own
+    def _measure_group(self, run: _Run[Losses], group: list[Ready]) -> None:
         """*group*, whose SAEs share model and corpus."""
-        model, measured_on = group[0].model, self._corpus(kind, group[0])
-        measured = run(
-            model,
+        one = group[0]
+        whole = self._corpus(run.kind, one)
+        planned = self._planned(run.kind, one)
+        watch = self._studies.watch(run.studied, one, planned.sequences)
+        n_planned = _n_rows(planned)
+        pauses = {len(planned.sequences.rows)} | ({watch.n_sequences} if watch is not None else set())
+
+        def measured(ready: Ready, losses: Losses) -> Measured[Losses]:
+            n = len(_rows(losses))
+            of = planned if n <= n_planned else whole
+            made_of = Provenance(sae=sae.facts(ready.described, ready.sae), model=one.model.facts, corpus=of.facts)
+            texts = _texts_of_flips(losses, whole.texts) if isinstance(losses, ItemLosses) else ()
+            return Measured(
+                losses=losses,
+                provenance=made_of,
+                n=n,
+                n_planned=n_planned,
+                fingerprint=planned.facts.fingerprint,
+                n_most=_n_rows(whole),
+                texts=texts,
+            )
+
+        found = run.measure(
+            one.model,
             [ready.sae for ready in group],
-            measured_on.sequences,
+            whole.sequences,
             n_batch_tokens=self._plan.options.n_batch_tokens,
-            progress=lambda done, total: self._progress(kind, done, total),
+            progress=lambda done, total: self._progress(run.kind, done, total),
+            rounds=measure.Rounds(
+                ends=round_ends(whole.sequences.rows, N_PER_ROUND[run.kind], pauses),
+                goes_on=lambda i, known: not run.is_enough(group[i].sae.sae_id, measured(group[i], known)),
+            ),
+            **({} if watch is None else {"watch": watch}),
         )
-        found: dict[str, Measured[Losses] | errors.SaeChecksError] = {}
-        for ready, losses in zip(group, measured, strict=True):
+        for ready, losses in zip(group, found, strict=True):
+            sae_id = ready.sae.sae_id
             if isinstance(losses, Fault):
-                found[ready.sae.sae_id] = errors.SaeError(losses.problem)
-                continue
-            facts = sae.facts(ready.described, ready.sae)
-            made_of = Provenance(sae=facts, model=model.facts, corpus=measured_on.facts)
-            texts = _texts_of_flips(losses, measured_on.texts) if isinstance(losses, ItemLosses) else ()
-            found[ready.sae.sae_id] = Measured(losses=losses, provenance=made_of, texts=texts)
-        return found
+                run.into[sae_id] = errors.SaeError(losses.problem)
+            else:
+                run.into[sae_id] = measured(ready, losses)
+        if watch is not None:
+            self._studies.keep(watch, one)
 
     def _corpus(self, kind: str, ready: Ready) -> Corpus:
         """What *ready* is measured on: a corpus depends on its model's tokenizer and on its convention."""
-        of = kind.removeprefix("more ")
-        key = (of, ready.prepends_bos, ready.model.facts.source)
+        key = (kind, ready.prepends_bos, ready.model.facts.source)
         if key not in self._corpora:
             place = self._plan.model_of(ready.described)
             tokenizer = ready.model.tokenizer
-            self._corpora[key] = corpus.make(self._plan, place, of, tokenizer, prepends_bos=ready.prepends_bos)
-        found = self._corpora[key]
-        return corpus.beginning(found, self._plan.options.n_sequences) if kind == "text" else found
+            self._corpora[key] = corpus.make(self._plan, place, kind, tokenizer, prepends_bos=ready.prepends_bos)
+        return self._corpora[key]
+
+    def _planned(self, kind: str, ready: Ready) -> Corpus:
+        """Of text only what is measured without an extension."""
+        whole = self._corpus(kind, ready)
+        return corpus.beginning(whole, self._plan.options.n_sequences) if kind == "text" else whole
 
 
 def _silent(_n_done: int, _n_all: int) -> None:
@@ -206,7 +271,14 @@ def _texts_of_flips(losses: ItemLosses, texts: tuple[str, ...]) -> tuple[ItemTex
     return tuple(found)
 
 
-def _found(entry: Measured[Losses] | errors.SaeChecksError) -> Measured[Losses]:
-    if isinstance(entry, errors.SaeChecksError):
-        raise entry
-    return entry
+def _rows(losses: TextLosses | ItemLosses | ChoiceLosses) -> Counts:
+    """Indices of the documents, passages or queries, in their files."""
+    if isinstance(losses, TextLosses):
+        return losses.documents
+    return losses.items if isinstance(losses, ItemLosses) else losses.queries
+
+
+def _n_rows(of: Corpus) -> int:
+    """Documents, passages or queries; each query is as many sequences as it has options."""
+    rows = of.sequences.rows
+    return 1 + int((rows[1:] != rows[:-1]).sum())

@@ -1,8 +1,12 @@
-"""The studies of a plan on demand: all that are wanted of SAEs with one model and one corpus share a clean pass."""
+"""
+The studies of a plan on demand: all that are wanted of SAEs with one model and one corpus share a clean pass.
+
+On text it is that of the checks of text, kept for the few sequences that studies look at.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -10,6 +14,7 @@ from sae_checks import errors, sae
 from sae_checks.corpora.corpus import Corpus
 from sae_checks.corpora.sequences import Sequences
 from sae_checks.executors.ready import Ready, ReadySaes
+from sae_checks.model.interface import LanguageModel
 from sae_checks.plan import Plan
 from sae_checks.provenance import Provenance
 from sae_checks.release import Sae
@@ -18,12 +23,17 @@ from sae_checks.scoring import Fault
 from sae_checks.studies.neighbours import Neighbours, beside
 from sae_checks.studies.propagation import Propagation
 from sae_checks.studies.random_error import RandomError
-from sae_checks.studies.run import Study, run
+from sae_checks.studies.run import KeptPasses, Passes, Study, anew, run
 from sae_checks.studies.stacked import Stacked, StackedItems
 
 Kind = Literal["propagation", "own_layer", "random_error", "stacked", "stacked_lambada"]
 Wanted = tuple[Kind, str]
 """A study, and the SAE or stack that it is of."""
+
+_N_BYTES = 4
+"""of a number, at most."""
+N_BYTES_KEPT = 2**31
+"""of a clean pass, at most: twelve times what GPT-2 small takes, a quarter of what Gemma 2 2B would."""
 
 N_ITEMS_PER_SEQUENCE = 4
 """Lambada passages for a stack, for each sequence of text: only their last words are scored."""
@@ -52,6 +62,7 @@ class Studies:
         self._corpus_of = corpus_of
         self._progress = progress
         self._stacks = {stack.stack_id: stack for stack in plan.stacks}
+        self._kept: dict[tuple[LanguageModel, bool], KeptPasses] = {}
         self._found: dict[Wanted, Studied | errors.SaeChecksError] = {}
 
     def get(self, wanted: Wanted, together: Collection[Wanted]) -> Studied:
@@ -97,13 +108,7 @@ class Studies:
                 made.append(each)
             except errors.SaeError as problem:
                 self._found[each] = problem
-        losses = run(
-            one.model,
-            studies,
-            sequences,
-            n_batch_tokens=self._plan.options.n_batch_tokens,
-            progress=lambda done, total: self._progress("studies", done, total),
-        )
+        losses = run(one.model, studies, self._passes(one, studies, sequences))
         facts = replace(
             corpus.facts,
             fingerprint=sequences.fingerprint,
@@ -120,6 +125,40 @@ class Studies:
             self._found[each] = Studied(
                 losses=found, provenance=Provenance(sae=of_sae, model=one.model.facts, corpus=facts)
             )
+
+    def watch(self, wanted: Collection[Wanted], one: Ready, sequences: Sequences) -> KeptPasses | None:
+        """
+        What keeps the clean pass that *wanted* need of a pass over *sequences*, the text of *one*'s model.
+
+        None: they need none, or it is too large to be kept, and they make one of their own.
+        """
+        few, hooks = self._few(sequences, of_items=False), set[str]()
+        for each in wanted:
+            try:
+                first = self._first(each)
+                is_here = each[0] != "stacked_lambada" and each not in self._found
+                if is_here and first.model is one.model and first.prepends_bos == one.prepends_bos:
+                    hooks |= self._study(each, few, one).hooks
+            except (errors.SaeError, errors.MeasuringError):
+                continue  # said when it is asked for
+        # beside the hooks the residual stream of their blocks, at most, and the final one
+        n_bytes = few.tokens.size * one.model.facts.d_model * _N_BYTES * (2 * len(hooks) + 1)
+        return KeptPasses(few, hooks) if hooks and n_bytes <= N_BYTES_KEPT else None
+
+    def keep(self, kept: KeptPasses, one: Ready) -> None:
+        """*kept* is full, of *one*'s model."""
+        self._kept[one.model, one.prepends_bos] = kept
+
+    def _passes(self, one: Ready, studies: Sequence[Study[Any]], sequences: Sequences) -> Passes:
+        kept = self._kept.pop((one.model, one.prepends_bos), None)  # once: it is large
+        if kept is not None and kept.holds(sequences, frozenset().union(*(study.hooks for study in studies))):
+            return kept
+        return anew(
+            one.model,
+            sequences,
+            n_batch_tokens=self._plan.options.n_batch_tokens,
+            progress=lambda done, total: self._progress("studies", done, total),
+        )
 
     def _few(self, sequences: Sequences, *, of_items: bool) -> Sequences:
         n = self._plan.options.n_study_sequences

@@ -48,7 +48,7 @@ class Judgement:
 @pytest.fixture
 def sae_judgement(request: pytest.FixtureRequest, sae_id: str) -> Judgement:
     """The result of this test's check (its `sae_check` marker) for the SAE *sae_id*."""
-    from sae_checks.plugin import judging
+    from sae_checks.plugin import judging, junit
 
     marker = request.node.get_closest_marker("sae_check")
     asked, ledger = request.config.stash[ASKED], request.config.stash[LEDGER]
@@ -60,7 +60,7 @@ def sae_judgement(request: pytest.FixtureRequest, sae_id: str) -> Judgement:
     if measured != cell:
         result = judging.compare(asked, result)
     request.node.stash[RESULT] = result
-    request.node.user_properties.extend(judging.properties(result))
+    request.node.user_properties.extend(junit.properties(result))
     if result.outcome == "error":
         pytest.fail(result.reason, pytrace=False)  # in a fixture: JUnit says <error>, not <failure>
     return Judgement(result=result, profile=asked.plan.options.profile)
@@ -69,13 +69,10 @@ def sae_judgement(request: pytest.FixtureRequest, sae_id: str) -> Judgement:
 def _judged(config: pytest.Config, cell: Cell) -> Result:
     from sae_checks.plugin import judging
 
-    asked, executor = config.stash[ASKED], _executor(config)
-    subject, check = cell[0], checks.named(cell[1])
-    if check.name in judging.STUDIES:
-        cells = sharing.studied_together(config, subject, judging.checks_of_one_pass(check))
-        return judging.judge_study(executor, asked, subject, check, cells)
-    together = sharing.measured_together(config, subject, judging.checks_of_one_pass(check))
-    return judging.judge(executor, asked, subject, check, together)
+    executor = _executor(config)
+    return judging.judge(
+        executor, config.stash[ASKED], cell[0], checks.named(cell[1]), sharing.together(config, cell[0])
+    )
 
 
 @pytest.fixture

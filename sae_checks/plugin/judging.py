@@ -3,30 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
-from dataclasses import asdict
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar
 
 from sae_checks import baseline, checks, comparison, curves, downstream, errors, kept, stats, verdict
-from sae_checks.curves import Curve
+from sae_checks.estimates import all_not_measured
 from sae_checks.executors.local import LocalExecutor, Measured
 from sae_checks.executors.studies import N_ITEMS_PER_SEQUENCE, Kind, Studied
-from sae_checks.kept import Kept
-from sae_checks.losses import TextLosses
+from sae_checks.losses import ChoiceLosses, ItemLosses, TextLosses, first_sequences
 from sae_checks.plugin.state import Asked, Cell
-from sae_checks.provenance import Provenance
 from sae_checks.record import Result
 from sae_checks.release import Sae
 from sae_checks.sequential import Budget
-from sae_checks.stats import Flip, NotMeasured, Reading
+from sae_checks.stats import Reading
 from sae_checks.thresholds import Limit
 
-_OF_TEXT: dict[str, Callable[[TextLosses, Sae, Limit], tuple[Reading, ...]]] = {
+Losses = TypeVar("Losses", TextLosses, ItemLosses, ChoiceLosses)
+
+_OF_TEXT: dict[str, Callable[[TextLosses, Sae, Limit, Limit | None], tuple[Reading, ...]]] = {
     checks.CE_LOSS.name: lambda losses, *_: stats.ce_loss(losses),
     checks.LONG_CONTEXT.name: lambda losses, *_: stats.long_context(losses),
-    checks.USABLE_CONTEXT.name: lambda losses, _, in_context: curves.usable_context(losses, _most_nats(in_context)),
-    checks.SPARSITY.name: lambda losses, sae, _: stats.sparsity(losses, recorded_l0=sae.recorded_l0, k=sae.k),
+    checks.USABLE_CONTEXT.name: lambda losses, _, in_context, own: curves.usable_context(
+        losses, _most_nats(in_context), _least(own)
+    ),
+    checks.SPARSITY.name: lambda losses, sae, *_: stats.sparsity(losses, recorded_l0=sae.recorded_l0, k=sae.k),
 }
-"""The last argument is the SAE's limit within its training context."""
+"""The last arguments are the SAE's limit within its training context, and the check's own."""
 
 
 STUDIES: dict[str, Kind] = {
@@ -62,9 +64,9 @@ def judge_study(
     """Measure the study behind *check* of *subject*, an SAE or a stack, with those of *cells*, and judge it."""
     limit = asked.limits[subject, check.name]
     found: Studied | None = None
-    together = [(STUDIES[name], each) for each, name in cells if _impossible(asked, each, name) is None]
+    together = [(STUDIES[name], each) for each, name in cells if name in STUDIES and not _impossible(asked, each, name)]
     if (reason := _impossible(asked, subject, check.name)) is not None:
-        readings = _not_given(check, reason)
+        readings = all_not_measured(check, reason)
     else:
         try:
             found = executor.study((STUDIES[check.name], subject), together)
@@ -72,7 +74,9 @@ def judge_study(
         except errors.SaeChecksError as problem:
             return Result(sae_id=subject, check=check.name, outcome="error", reason=str(problem), limit=limit)
     provenance = None if found is None else found.provenance
-    decided = verdict.judge(readings, limit, _budget(asked, check, provenance))
+    decided = verdict.judge(
+        readings, limit, _budget(asked, check, 0 if provenance is None else provenance.corpus.n_sequences)
+    )
     return Result(
         sae_id=subject,
         check=check.name,
@@ -81,7 +85,7 @@ def judge_study(
         limit=limit,
         estimates=decided.estimates,
         decision=decided.decision,
-        sample=_kept(readings, limit, provenance),
+        sample=None if provenance is None else kept.keep(readings, limit, provenance.corpus.fingerprint),
         downstream=downstream.matrix(found.losses) if found is not None and check is checks.PROPAGATION else (),
         steps=downstream.steps(found.losses) if found is not None and check.of == "stack" else (),
         provenance=provenance,
@@ -89,78 +93,170 @@ def judge_study(
 
 
 def _impossible(asked: Asked, subject: str, check: str) -> str | None:
-    """Why *check* of *subject* cannot be measured at all."""
-    if check == checks.STACKED_LAMBADA.name and asked.plan.lambada is None:
-        return "no Lambada passages were given (--sae-lambada)"
+    """Why the study *check* of *subject* cannot be measured at all."""
+    if (reason := _not_given(asked, checks.named(check))) is not None:
+        return reason
     return next((stack.problem for stack in asked.plan.stacks if stack.stack_id == subject), None)
 
 
-def judge(executor: LocalExecutor, asked: Asked, sae_id: str, check: checks.Check, together: Collection[str]) -> Result:
-    """Measure *sae_id* (with *together*) and judge *check*; what cannot be measured is an error with its reason."""
+def judge(
+    executor: LocalExecutor, asked: Asked, sae_id: str, check: checks.Check, cells: Collection[Cell] = ()
+) -> Result:
+    """
+    Measure *sae_id* and judge *check*; what cannot be measured is an error with its reason.
+
+    With it all of *cells* is measured that the same pass serves, and an SAE leaves it when its own are decided.
+    """
     if check.name in STUDIES:
-        return judge_study(executor, asked, sae_id, check, [(each, check.name) for each in together])
+        return judge_study(executor, asked, sae_id, check, cells)
     limit = asked.limits[sae_id, check.name]
-    provenance: Provenance | None = None
-    drawn: tuple[Curve, ...] = ()
-    flips: tuple[Flip, ...] = ()
-    off: list[str] = []
-    n_queries: int | None = None
-    sample: Kept | None = None  # of text: before it is extended, so that all runs of a plan can be compared
     try:
-        if check.name in _OF_TEXT:
-            text = executor.text(sae_id, together)
-            readings, provenance = _of_text(asked, sae_id, check, text), text.provenance
-            sample = _kept(readings, limit, provenance)
-            judged = verdict.judge(readings, limit, _budget(asked, check, provenance))
-            if judged.outcome == "inconclusive" and asked.plan.options.n_most_sequences is not None:
-                text = executor.more_text(sae_id)
-                readings, provenance = _of_text(asked, sae_id, check, text), text.provenance
-            drawn = curves.curves(text.losses) if check is checks.LONG_CONTEXT else ()
-        elif check is checks.GOLDEN:
-            measured = executor.golden(sae_id, asked.golden[sae_id])
-            answers, provenance = comparison.answers(measured.losses, asked.golden[sae_id]), measured.provenance
-            readings, off = comparison.readings(answers), [str(a) for a in answers if not a.error <= 1]
-        elif check is checks.DISTINCT:
-            copies = executor.copies(sae_id)
-            readings, off = stats.distinct(len(copies)), [f"  the same weights as {other}" for other in copies]
-        elif check is checks.CBT:
-            if asked.plan.cbt is None:
-                readings = _not_given(check, "no Children's Book Test was given (--sae-cbt)")
-            else:
-                chosen = executor.choices(sae_id, together)
-                provenance = chosen.provenance
-                readings = stats.cbt(chosen.losses, n_listed=provenance.corpus.n_listed)
-                n_queries = len(chosen.losses.queries)
-        elif asked.plan.lambada is None:
-            readings = _not_given(check, "no Lambada passages were given (--sae-lambada)")
-        else:
-            items = executor.items(sae_id, together)
-            provenance = items.provenance
-            assert provenance.sae is not None
-            n_training = provenance.sae.n_training_context_tokens
-            n_listed = provenance.corpus.n_listed
-            readings = stats.lambada(items.losses, n_training_context_tokens=n_training, n_listed=n_listed)
-            flips = stats.flips(items.losses, items.texts)
+        if check is checks.GOLDEN:
+            return _golden(executor, asked, sae_id)
+        if check is checks.DISTINCT:
+            return _distinct(executor, asked, sae_id)
+        if (reason := _not_given(asked, check)) is not None:
+            return _judged(asked, sae_id, check, all_not_measured(check, reason)).result
+        return _sampled(executor, asked, (sae_id, check.name), cells)
     except errors.SaeChecksError as problem:
         return Result(sae_id=sae_id, check=check.name, outcome="error", reason=str(problem), limit=limit)
-    decided = verdict.judge(readings, limit, _budget(asked, check, provenance, n_queries))
-    return Result(
-        sae_id=sae_id,
-        check=check.name,
-        outcome=decided.outcome,
-        reason="\n".join([decided.reason, *off]),
-        limit=limit,
-        estimates=decided.estimates,
-        decision=decided.decision,
-        sample=sample if sample is not None else _kept(readings, limit, provenance),
-        curves=drawn,
-        flips=flips,
-        provenance=provenance,
+
+
+def _sampled(executor: LocalExecutor, asked: Asked, cell: Cell, cells: Collection[Cell]) -> Result:
+    """The verdict on a check whose corpus is measured until it is decided."""
+    sae_id, check = cell[0], checks.named(cell[1])
+    served = [each for each in (cell, *cells) if each[1] in checks_of_one_pass(check)]
+    together = dict.fromkeys(each for each, _ in served)
+    if check is checks.LAMBADA:
+        return _of_items(asked, cell, executor.items(sae_id, together, until_decided(asked, served, _of_items))).result
+    if check is checks.CBT:
+        until = until_decided(asked, served, _of_choices)
+        return _of_choices(asked, cell, executor.choices(sae_id, together, until)).result
+    studied = [(STUDIES[name], each) for each, name in cells if name in STUDIES and not _impossible(asked, each, name)]
+    text = executor.text(sae_id, together, until_decided(asked, served, _of_text), studied)
+    return _of_text(asked, cell, text).result
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Judged:
+    """A result, and whether it stays if more is measured."""
+
+    result: Result
+    is_final: bool
+
+
+def until_decided(
+    asked: Asked, cells: Collection[Cell], judged: Callable[[Asked, Cell, Measured[Losses]], _Judged]
+) -> Callable[[str, Measured[Losses]], bool]:
+    """
+    Whether an SAE goes on: while one of its *cells*, or the comparison of it with the baseline, is open.
+
+    The profile `full` and --sae-calibrate want all of the plan in any case. A first decision is final, so that it does
+    not matter how long the others keep an SAE.
+    """
+    still = {sae_id: [cell for cell in cells if cell[0] == sae_id] for sae_id, _ in cells}
+    options = asked.plan.options
+    whole_plan = options.profile == "full" or options.calibrate is not None
+
+    def is_open(cell: Cell, known: Measured[Losses]) -> bool:
+        found = judged(asked, cell, known)
+        return not found.is_final or _comparison_is_open(asked, found.result)
+
+    def goes_on(sae_id: str, known: Measured[Losses]) -> bool:
+        if whole_plan and known.n < known.n_planned:
+            return True
+        still[sae_id] = [cell for cell in still.get(sae_id, ()) if is_open(cell, known)]
+        return bool(still[sae_id])
+
+    return goes_on
+
+
+def _comparison_is_open(asked: Asked, after: Result) -> bool:
+    """There is more in the baseline that would tell."""
+    if asked.baseline is None or (f"{after.sae_id}-{after.check}", checks.NO_REGRESSION.name) not in asked.limits:
+        return False
+    before = asked.baseline.result(after.sae_id, after.check)
+    if before is None or before.sample is None or after.sample is None:
+        return False
+    is_more = len(after.sample.top) < len(before.sample.top)
+    return is_more and compare(asked, after).outcome == "inconclusive"
+
+
+def _of_text(asked: Asked, cell: Cell, text: Measured[TextLosses]) -> _Judged:
+    sae_id, check, limit = cell[0], checks.named(cell[1]), asked.limits[cell]
+    in_context = asked.limits[sae_id, checks.CE_LOSS.name]
+    assert in_context is not None
+
+    def read(losses: TextLosses) -> tuple[Reading, ...]:
+        return _OF_TEXT[check.name](losses, asked.plan.release.sae(sae_id), in_context, limit)
+
+    readings = read(text.losses)
+    # what is kept is of the plan: so all runs of it can be compared, however far one was extended
+    of_plan = readings if text.n <= text.n_planned else read(first_sequences(text.losses, text.n_planned))
+    return _judged(
+        asked,
+        sae_id,
+        check,
+        readings,
+        text,
+        sample=kept.keep(of_plan, limit, text.fingerprint),
+        curves=curves.curves(text.losses) if check is checks.LONG_CONTEXT else (),
     )
 
 
-def _kept(readings: tuple[Reading, ...], limit: Limit | None, provenance: Provenance | None) -> Kept | None:
-    return None if provenance is None else kept.keep(readings, limit, provenance.corpus.fingerprint)
+def _of_items(asked: Asked, cell: Cell, items: Measured[ItemLosses]) -> _Judged:
+    assert items.provenance.sae is not None
+    readings = stats.lambada(
+        items.losses,
+        n_training_context_tokens=items.provenance.sae.n_training_context_tokens,
+        n_listed=items.provenance.corpus.n_listed,
+    )
+    sample = kept.keep(readings, asked.limits[cell], items.fingerprint)
+    flips = stats.flips(items.losses, items.texts)
+    return _judged(asked, cell[0], checks.LAMBADA, readings, items, sample=sample, flips=flips)
+
+
+def _of_choices(asked: Asked, cell: Cell, chosen: Measured[ChoiceLosses]) -> _Judged:
+    readings = stats.cbt(chosen.losses, n_listed=chosen.provenance.corpus.n_listed)
+    sample = kept.keep(readings, asked.limits[cell], chosen.fingerprint)
+    return _judged(asked, cell[0], checks.CBT, readings, chosen, sample=sample)
+
+
+def _golden(executor: LocalExecutor, asked: Asked, sae_id: str) -> Result:
+    measured = executor.golden(sae_id, asked.golden[sae_id])
+    answers = comparison.answers(measured.losses, asked.golden[sae_id])
+    found = _judged(asked, sae_id, checks.GOLDEN, comparison.readings(answers), measured).result
+    return replace(found, reason="\n".join([found.reason, *(str(a) for a in answers if not a.error <= 1)]))
+
+
+def _distinct(executor: LocalExecutor, asked: Asked, sae_id: str) -> Result:
+    copies = executor.copies(sae_id)
+    found = _judged(asked, sae_id, checks.DISTINCT, stats.distinct(len(copies))).result
+    return replace(found, reason="\n".join([found.reason, *(f"  the same weights as {each}" for each in copies)]))
+
+
+def _judged(
+    asked: Asked,
+    sae_id: str,
+    check: checks.Check,
+    readings: tuple[Reading, ...],
+    of: Measured[Any] | None = None,  # Any: the readings are made of it already
+    **more: Any,  # fields of Result
+) -> _Judged:
+    limit = asked.limits[sae_id, check.name]
+    decided = verdict.judge(readings, limit, _budget(asked, check, 0 if of is None else of.n_most))
+    result = Result(
+        sae_id=sae_id,
+        check=check.name,
+        outcome=decided.outcome,
+        reason=decided.reason,
+        limit=limit,
+        estimates=decided.estimates,
+        decision=decided.decision,
+        provenance=None if of is None else of.provenance,
+        **more,
+    )
+    return _Judged(result=result, is_final=decided.is_final)
 
 
 def compare(asked: Asked, after: Result) -> Result:
@@ -170,22 +266,11 @@ def compare(asked: Asked, after: Result) -> Result:
     assert limit is not None
     plan = asked.plan
     now = baseline.Conditions(special_tokens=plan.options.special_tokens, sae_ids=plan.release.sae_ids)
-    budget = _budget(asked, checks.named(after.check), after.provenance)
-    return baseline.compare(after, asked.baseline, limit, now, budget)
+    return baseline.compare(after, asked.baseline, limit, now, _budget(asked, checks.named(after.check), 0))
 
 
-def _of_text(asked: Asked, sae_id: str, check: checks.Check, text: Measured[TextLosses]) -> tuple[Reading, ...]:
-    in_context = asked.limits[sae_id, checks.CE_LOSS.name]
-    assert in_context is not None
-    return _OF_TEXT[check.name](text.losses, asked.plan.release.sae(sae_id), in_context)
-
-
-def _budget(asked: Asked, check: checks.Check, provenance: Provenance | None, n_queries: int | None = None) -> Budget:
-    """
-    What the verdict on *check* may spend: so many sequences, passages or queries.
-
-    Each query is as many sequences as it has options, so that *n_queries* are given.
-    """
+def _budget(asked: Asked, check: checks.Check, n_most: int) -> Budget:
+    """What the verdict on *check* may spend: so many sequences, passages or queries, of *n_most* that there are."""
     options = asked.plan.options
     n_planned = options.n_study_sequences if check.name in STUDIES else options.n_sequences
     if check is checks.STACKED_LAMBADA:
@@ -194,42 +279,24 @@ def _budget(asked: Asked, check: checks.Check, provenance: Provenance | None, n_
         n_planned = options.n_items
     elif check is checks.CBT:
         n_planned = options.n_queries
-    n_measured = 0 if provenance is None else provenance.corpus.n_sequences
-    n_most = n_measured if n_queries is None else n_queries
     return Budget(n_planned=n_planned, n_most=n_most, n_checks=asked.plan.n_checks)
 
 
-def properties(result: Result) -> list[tuple[str, object]]:
-    """The result as JUnit properties of its test case: outcome, limit, and every measure with its interval."""
-    found: list[tuple[str, object]] = [
-        ("sae_id", result.sae_id),
-        ("check", result.check),
-        ("outcome", result.outcome),
-        ("reason", errors.shown(result.reason.partition("\n")[0], n_most=400)),
-    ]
-    if result.limit is not None:
-        found += [
-            ("limit", str(result.limit)),
-            ("limit.measure", result.limit.measure),
-            *((f"limit.{end.kind}", end.value) for end in result.limit.sides),
-            ("limit.unit", result.limit.unit),
-            ("limit.source", result.limit.source),
-            ("limit.where", result.limit.where),
-        ]
-    if result.decision is not None:
-        numbers = asdict(result.decision)
-        found += [("decided_at", numbers.pop("n_used"))]
-        found += [(f"decision.{name}", number) for name, number in numbers.items() if number is not None]
-    for e in result.estimates:
-        found += [(e.measure, e.value), (f"{e.measure}.low", e.low), (f"{e.measure}.high", e.high)]
-        found += [(f"{e.measure}.unit", e.unit), (f"{e.measure}.n", e.n)]
-    return found
-
-
-def _not_given(check: checks.Check, reason: str) -> tuple[Reading, ...]:
-    return tuple(NotMeasured(measure=m.name, reason=reason) for m in check.measures)
+def _not_given(asked: Asked, check: checks.Check) -> str | None:
+    """Why there is nothing to measure *check* on."""
+    if check is checks.CBT and asked.plan.cbt is None:
+        return "no Children's Book Test was given (--sae-cbt)"
+    if check in (checks.LAMBADA, checks.STACKED_LAMBADA) and asked.plan.lambada is None:
+        return "no Lambada passages were given (--sae-lambada)"
+    return None
 
 
 def _most_nats(limit: Limit) -> float | None:
     """The increase that *limit* allows; None where it limits something else."""
     return limit.value if (limit.measure, limit.kind) == ("ce_increase", "max") else None
+
+
+def _least(limit: Limit | None) -> float | None:
+    """The usable context that *limit* asks for, if that is what it does."""
+    asks = limit is not None and (limit.measure, limit.kind) == ("usable_context", "min")
+    return limit.value if asks and limit is not None else None

@@ -76,7 +76,7 @@ class Reporter:
         if limits is not None and not self._calibrated(limits):
             session.exitstatus = session.exitstatus or pytest.ExitCode.TESTS_FAILED
 
-    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
+    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter, exitstatus: int) -> None:
         if not self._ledger.results and not self._complaints:
             return
         from sae_checks.report import terminal
@@ -93,12 +93,17 @@ class Reporter:
                 terminalreporter.write(piece.text, **_MARKUP[piece.tone])
             terminalreporter.line("")
         terminalreporter.line(terminal.tally(results))
+        if early := terminal.early(results):
+            terminalreporter.line(early)
         for result in results if self._config.option.tbstyle == "no" else ():  # else pytest's own sections tell
             if result.outcome in ("failed", "inconclusive", "error"):
                 for text in terminal.complaint(result):
                     terminalreporter.line(text, red=True)
         for text in self._complaints:
             terminalreporter.line(text, red=True, bold=True)
+        is_green = exitstatus == pytest.ExitCode.OK
+        name = self._asked.plan.release.name
+        terminalreporter.line(terminal.overall(name, results, is_green=is_green), bold=True, green=is_green)
         for text in self._written:
             terminalreporter.line(text)
 
@@ -121,6 +126,8 @@ class Reporter:
         told = f"limits to review: {path}: {n_limits} limits"
         told += f", {n_failed} as comments because they failed" if n_failed else ""
         told += f", none for {n_none} (see there)" if n_none else ""
+        n_off = sum(p.is_written and p.rates is not None and not p.rates.is_as_promised for p in proposals)
+        told += f", {n_off} at which verdicts on such values err more often than promised" if n_off else ""
         self._written.append(told)
         return True
 

@@ -57,24 +57,10 @@ def share_of(sae_id: str, sae_ids: Collection[str], n_workers: int) -> int:
     return list(sae_ids).index(sae_id) % max(1, n_workers) if sae_id in sae_ids else 0  # stacks: all to one
 
 
-def studied_together(config: pytest.Config, sae_id: str, names: Collection[str]) -> tuple[Cell, ...]:
-    """The (subject, check) of this process's share that are selected of the checks *names*, in the plan's order."""
+def together(config: pytest.Config, subject: str) -> tuple[Cell, ...]:
+    """The cells of this process's share that are selected, in the plan's order; *subject* falls to it, too."""
     asked, selected = config.stash[ASKED], set(map(compared, config.stash[LEDGER].selected))
     sae_ids = asked.plan.release.sae_ids
     n_workers = getattr(config, "workerinput", {}).get("workercount", 1)
-    share = share_of(sae_id, sae_ids, n_workers)
-    return tuple(
-        cell
-        for cell in asked.limits
-        if cell in selected and cell[1] in names and share_of(cell[0], sae_ids, n_workers) == share
-    )
-
-
-def measured_together(config: pytest.Config, sae_id: str, names: Collection[str]) -> tuple[str, ...]:
-    """The SAEs of this process's share for which any of the checks *names* is selected; *sae_id* among them."""
-    sae_ids = config.stash[ASKED].plan.release.sae_ids
-    n_workers = getattr(config, "workerinput", {}).get("workercount", 1)
-    selected = map(compared, config.stash[LEDGER].selected)
-    wanted = {each for each, name in selected if name in names} | {sae_id}
-    share = share_of(sae_id, sae_ids, n_workers)
-    return tuple(each for each in sae_ids if each in wanted and share_of(each, sae_ids, n_workers) == share)
+    share = share_of(subject, sae_ids, n_workers)
+    return tuple(cell for cell in asked.limits if cell in selected and share_of(cell[0], sae_ids, n_workers) == share)

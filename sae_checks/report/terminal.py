@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import median
 from typing import Literal
 
 from sae_checks import checks
@@ -150,6 +151,26 @@ def tally(results: Sequence[Result]) -> str:
     """`18 passed, 2 failed` over all checks of all SAEs."""
     counts = {outcome: sum(r.outcome == outcome for r in results) for outcome in _WORDS}
     return ", ".join(f"{n} {outcome.replace('_', ' ')}" for outcome, n in counts.items() if n)
+
+
+def early(results: Sequence[Result]) -> str:
+    """How many verdicts came before all that there is had been looked at, and how early; empty where none could."""
+    used = [r.decision.n_used / r.decision.n_most for r in results if r.decision is not None and r.decision.n_most]
+    if not used:
+        return ""
+    n_early = sum(share < 1 for share in used)
+    return (
+        f"{n_early} of {len(used)} sequential verdicts came early, half of all within {median(used):.0%} of the "
+        "sequences, passages or queries that there are"
+    )
+
+
+def overall(name: str, results: Sequence[Result], *, is_green: bool) -> str:
+    """`demo: FAILED (12 failed)`: what the run says of the release, by its worst check."""
+    if is_green:
+        return f"{name}: PASSED"
+    worst = next((o for o in ("failed", "error", "inconclusive") if any(r.outcome == o for r in results)), "not_judged")
+    return f"{name}: {worst.upper().replace('_', ' ')}"
 
 
 def _head(check: checks.Check, results: Sequence[Result]) -> str:

@@ -1,8 +1,9 @@
-"""Several studies over the same batches: one clean pass serves them all."""
+"""Several studies over the same batches: one clean pass serves them all, on text that of the text's checks."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from dataclasses import replace
 from typing import Protocol, TypeVar
 
 import numpy as np
@@ -12,7 +13,7 @@ from sae_checks import errors
 from sae_checks.corpora.sequences import Sequences
 from sae_checks.losses import Reconstructions
 from sae_checks.model.interface import CleanPass, LanguageModel
-from sae_checks.scoring import Batch, Fault, Progress, batches
+from sae_checks.scoring import Batch, Fault, Progress, batch_of, batches
 from sae_checks.splice import Splice
 
 Losses_co = TypeVar("Losses_co", covariant=True)
@@ -33,23 +34,20 @@ class Study(Protocol[Losses_co]):
         """What it measured."""
 
 
-def run(
-    model: LanguageModel,
-    studies: Sequence[Study[Losses_co]],
-    sequences: Sequences,
-    *,
-    n_batch_tokens: int,
-    progress: Progress,
-) -> list[Losses_co | Fault]:
-    """The losses of each of *studies* on *sequences*; a Fault where one failed."""
+Passes = Callable[[frozenset[str]], Iterable[tuple[Batch, CleanPass]]]
+"""The clean passes of a study's sequences, with these hooks captured: the same ones each time that it is called."""
+
+
+def run(model: LanguageModel, studies: Sequence[Study[Losses_co]], passes: Passes) -> list[Losses_co | Fault]:
+    """The losses of each of *studies* on *passes*; a Fault where one failed."""
     problems: list[str | None] = [None] * len(studies)
     for look in range(max((study.n_looks for study in studies), default=0)):
         first = max(study.n_looks for study in studies) - look
         at_it = [i for i, study in enumerate(studies) if study.n_looks >= first]
-        for batch in batches(model, sequences, n_batch_tokens, progress):
-            sound = [i for i in at_it if problems[i] is None]
-            clean = model.clean(batch.tokens, frozenset().union(*(studies[i].hooks for i in sound)))
-            for i in sound:
+        for batch, clean in passes(frozenset().union(*(studies[i].hooks for i in at_it))):
+            for i in at_it:
+                if problems[i] is not None:
+                    continue
                 try:
                     studies[i].see(model, batch, clean, studies[i].n_looks - first)
                 except (errors.SaeChecksError, RuntimeError) as problem:  # torch's errors, out of memory included
@@ -58,6 +56,51 @@ def run(
         study.losses() if problem is None else Fault(problem=problem)
         for study, problem in zip(studies, problems, strict=True)
     ]
+
+
+def anew(model: LanguageModel, sequences: Sequences, *, n_batch_tokens: int, progress: Progress) -> Passes:
+    """A clean pass over *sequences* for each look."""
+
+    def passes(hooks: frozenset[str]) -> Iterator[tuple[Batch, CleanPass]]:
+        for batch in batches(model, sequences, n_batch_tokens, progress):
+            yield batch, model.clean(batch.tokens, hooks)
+
+    return passes
+
+
+class KeptPasses:
+    """
+    The clean passes of *sequences*, kept from the pass over the text that they are the beginnings of.
+
+    A causal model computes the same at a position, whatever comes behind it.
+    """
+
+    def __init__(self, sequences: Sequences, hooks: Collection[str]) -> None:
+        self.hooks = frozenset(hooks)
+        self.n_sequences = len(sequences.rows)
+        self._sequences = sequences
+        self._kept: list[tuple[Batch, CleanPass]] = []
+
+    def see(self, batch: Batch, clean: CleanPass) -> None:
+        cut = batch_of(self._sequences, batch.sequences, batch.tokens.device)
+        first = clean.first(cut.tokens.shape[1])
+        if first.tokens.shape != clean.tokens.shape:  # a view would hold on to all of it
+            first = replace(
+                first,
+                hidden=first.hidden.clone(),
+                captured={hook: tuple(map(torch.clone, first.captured[hook])) for hook in self.hooks},
+                boundaries={n_blocks: residual.clone() for n_blocks, residual in first.boundaries.items()},
+            )
+        self._kept.append((cut, first))
+
+    def holds(self, sequences: Sequences, hooks: Collection[str]) -> bool:
+        """Whether this is what a study of *sequences* with *hooks* asks for."""
+        seen = sum(len(batch.sequences) for batch, _ in self._kept)
+        is_same = seen == len(sequences.rows) and sequences.fingerprint == self._sequences.fingerprint
+        return is_same and self.hooks >= set(hooks)
+
+    def __call__(self, hooks: frozenset[str]) -> list[tuple[Batch, CleanPass]]:  # noqa: ARG002 -- all are there
+        return self._kept
 
 
 class ReconstructionSums:

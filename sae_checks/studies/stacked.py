@@ -9,11 +9,11 @@ import torch
 
 from sae_checks.corpora.sequences import Sequences
 from sae_checks.losses import StackItemLosses, StackLosses
-from sae_checks.measure import ItemSums
 from sae_checks.model.interface import CleanPass, Edit, LanguageModel
 from sae_checks.sae import Reconstructs
 from sae_checks.scoring import Batch, Fault, Scores, SpanSums, score
 from sae_checks.splice import splice
+from sae_checks.sums import ItemSums
 
 Made = TypeVar("Made")
 

@@ -73,6 +73,6 @@ def _warm_up(release: TinyRelease) -> None:
     executor = LocalExecutor(asked.plan, lambda _kind, _done, _all: None)
     sae_ids = asked.plan.release.sae_ids
     of_first = [check for check in checks.CHECKS if (sae_ids[0], check.name) in asked.limits]
-    results = [judging.judge(executor, asked, sae_ids[0], check, sae_ids) for check in of_first]
+    results = [judging.judge(executor, asked, sae_ids[0], check) for check in of_first]
     assert [record.unpack(record.pack(result)).outcome for result in results] == ["passed"] * len(results)
     assert terminal.table(results)

@@ -157,7 +157,7 @@ def test_numbers_have_thousands_separators(n_all):
 def test_a_run_tells_its_progress(gate):
     """A run that is captured says once per corpus that it is done."""
     run = gate("--sae-batch-tokens=64")
-    assert len([line for line in run.lines if line.startswith("measuring text: 1,536 of 1,536 tokens")]) == 1
+    assert len([line for line in run.lines if line.startswith("measuring text: 1,024 of 1,024 tokens")]) == 1
     assert len([line for line in run.lines if line.startswith("measuring lambada: 528 of 528 tokens")]) == 1
 
 
@@ -173,4 +173,4 @@ def test_progress_past_every_capture(gate, arg):
     """However output is captured the line is written once and the run is whole."""
     run = gate(arg)
     assert run.exit_code == 0
-    assert run.text.count("measuring text: 1,536 of 1,536 tokens") == 1
+    assert run.text.count("measuring text: 1,024 of 1,024 tokens") == 1

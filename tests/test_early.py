@@ -1,0 +1,106 @@
+"""Verdicts while measuring: the same as from the whole plan, from less of it, whoever else is measured."""
+
+import pytest
+from builders import cells
+
+from sae_checks import checks
+from sae_checks.executors.local import LocalExecutor
+from sae_checks.options import Options
+from sae_checks.plugin.asking import settle
+from sae_checks.plugin.judging import judge
+
+pytestmark = pytest.mark.slow
+OF_TEXT = (checks.CE_LOSS, checks.LONG_CONTEXT, checks.USABLE_CONTEXT, checks.SPARSITY)
+SAMPLED = (*OF_TEXT, checks.LAMBADA, checks.CBT)
+HOOKS = ["blocks.0.hook_resid_pre", "blocks.2.hook_resid_pre", "blocks.3.hook_resid_post"]
+
+
+def asked(release="demo", **more):
+    return settle(Options(release=release, device="cpu", n_queries=24, n_items=200, n_sequences=96, **more))
+
+
+def judged(of_run, sae_ids, *of_checks, executor=None):
+    executor = executor or LocalExecutor(of_run.plan, lambda *_: None)
+    of_all = cells(sae_ids, *of_checks)
+    return {cell: judge(executor, of_run, cell[0], checks.named(cell[1]), of_all) for cell in of_all}
+
+
+@pytest.fixture(scope="module", params=["demo", "demo-broken"])
+def runs(request):
+    """(early, whole) of one release."""
+    found = [asked(request.param, profile=profile) for profile in ("release", "full")]
+    return [judged(run, HOOKS, *SAMPLED) for run in found], found[0]
+
+
+def test_an_early_verdict_is_that_of_the_whole_plan(runs):
+    """Outcome, look and numbers at it; only what stands beside is of fewer."""
+    (early, whole), _ = runs
+    n_early = 0
+    for cell, result in early.items():
+        assert (result.outcome, result.decision) == (whole[cell].outcome, whole[cell].decision), cell
+        assert result.provenance.corpus == whole[cell].provenance.corpus
+        (n,), (n_whole,) = ({e.n for e in r.estimates if e.measure == r.limit.measure} for r in (result, whole[cell]))
+        assert n <= n_whole
+        n_early += n < n_whole
+        if result.decision is not None:
+            assert result.decision.n_used <= n
+            assert result.decision.n_most == whole[cell].decision.n_most
+    assert n_early >= len(early) / 2, n_early
+
+
+def test_alone_or_with_others_makes_no_difference(runs):
+    """One SAE, one check at a time: the same verdicts at the same looks, none inconclusive for having left."""
+    (early, _), run = runs
+    executor = LocalExecutor(run.plan, lambda *_: None)
+    for check in reversed(OF_TEXT):  # each time the SAE has left when the one before was decided
+        alone = judge(executor, run, HOOKS[0], check)
+        together = early[HOOKS[0], check.name]
+        assert (alone.outcome, alone.decision) == (together.outcome, together.decision)
+
+
+def test_other_batches_decide_alike(runs):
+    """Of 512 tokens instead of 4096."""
+    (early, _), run = runs
+    small = asked(run.plan.release.name, n_batch_tokens=512)
+    found = judged(small, HOOKS, checks.CE_LOSS, checks.LONG_CONTEXT)
+    for cell, result in found.items():
+        expected = early[cell]
+        assert result.outcome == expected.outcome
+        assert result.decision.n_used == expected.decision.n_used
+        assert result.decision.value == pytest.approx(expected.decision.value, abs=1e-5)
+
+
+def test_calibrating_measures_the_plan(tmp_path):
+    """Limits are made from all of it, whatever verdicts would need."""
+    run = asked(calibrate=tmp_path / "limits.toml")
+    (result,) = judged(run, HOOKS[:1], checks.CE_LOSS).values()
+    assert result.decision.n_used < result.estimates[0].n == 96
+
+
+def test_studies_of_a_run_take_the_clean_pass_of_its_text(monkeypatch):
+    """Every sequence passes through the untouched model once, though studies and the text's checks both ask."""
+    run = asked(profile="full", n_study_sequences=20)  # 20: no multiple of a round
+    executor = LocalExecutor(run.plan, lambda *_: None)
+    model = type(executor._saes.get(HOOKS[0]).model)
+    n_seen, clean = [], model.clean
+
+    def counted(self, tokens, hooks):
+        n_seen.append(len(tokens))
+        return clean(self, tokens, hooks)
+
+    monkeypatch.setattr(model, "clean", counted)
+    of_all = [*cells(HOOKS[:2], *OF_TEXT, checks.PROPAGATION, checks.OWN_LAYER, checks.RANDOM_ERROR)]
+    of_all.append(("all of resid", "stacked"))
+    results = [judge(executor, run, subject, checks.named(name), of_all) for subject, name in of_all]
+    assert {r.outcome for r in results} == {"passed", "reported"}
+    assert sum(n_seen) == 96
+    # without the text's checks they make one themselves, and find the same
+    alone = LocalExecutor(run.plan, lambda *_: None)
+    of_studies = [cell for cell in of_all if cell[1] not in {check.name for check in OF_TEXT}]
+    for cell in of_studies:
+        found = judge(alone, run, cell[0], checks.named(cell[1]), of_studies)
+        shared = results[of_all.index(cell)]
+        assert found.provenance == shared.provenance
+        for one, other in zip(found.estimates, shared.estimates, strict=True):
+            assert one.value == pytest.approx(other.value, rel=1e-3, abs=1e-4)
+    assert sum(n_seen) == 96 + 2 * 20  # two looks, for the random errors
