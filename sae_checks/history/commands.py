@@ -196,12 +196,12 @@ def _accepted(before: Record, after: Record, own: Path | None) -> Iterable[str]:
 
 
 def _nothing(url: str, release: str, heads: Sequence[Head]) -> errors.UsageError:
-    return errors.no_history(url, release, tuple(dict.fromkeys(head.release for head in heads)))
+    return errors.no_history(url, release, sorted({head.release for head in heads}))
 
 
 def _told_of(unreadable: Sequence[Unreadable]) -> int:
     for each in unreadable:
-        sys.stderr.write(f"{each.problem}\n")
+        sys.stderr.write(f"{errors.shown(each.path, n_most=2000)}\n{each.problem}\n")
     if unreadable:
         sys.stderr.write(f"{len(unreadable)} file(s) of the history are no records; all others are above\n")
     return UNREADABLE if unreadable else 0

@@ -27,6 +27,10 @@ N_SEGMENT = 3
 _SHARE_OF_ERROR = 0.1
 _LEAST_RELATIVE = 1e-6
 """Of the values, for what is exact: float32's rounding."""
+_LEAST = 1e-12
+"""Of anything: what is always zero, such as copies, has no scale of its own."""
+NOTHING = 1e-9
+"""An interval no wider is shown as one number."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,7 +90,7 @@ def least_spread(estimates: Sequence[Estimate]) -> float:
         return 0.0
     errors = [(e.high - e.low) / 2 / t_quantile(max(2, e.n)) for e in estimates]
     largest = max(abs(e.value) for e in estimates)
-    return max(_SHARE_OF_ERROR * float(np.median(errors)), _LEAST_RELATIVE * largest, math.ulp(0.0))
+    return max(_SHARE_OF_ERROR * float(np.median(errors)), _LEAST_RELATIVE * largest, _LEAST)
 
 
 def _cuts(values: np.ndarray[tuple[int], np.dtype[np.float64]], start: int, floor: float) -> list[int]:

@@ -76,6 +76,7 @@ class Plot:
 class Section:
     """One line of the page."""
 
+    number: int
     trend: Trend
     plot: Plot
     rows: tuple[tuple[int, Point], ...]
@@ -97,7 +98,7 @@ def html(trends: Sequence[Trend], release: str, place: str, n_unreadable: int) -
         style_hash=allowed,
         release=shown(release),
         place=shown(place, n_most=300),
-        sections=[_section(trend) for trend in trends],
+        sections=[_section(i, trend) for i, trend in enumerate(trends, 1)],
         n_warnings=n_warnings,
         n_unreadable=n_unreadable,
         version=__version__,
@@ -124,10 +125,10 @@ def write(page: str, path: Path) -> None:
         raise errors.not_written(str(path), str(problem)) from None
 
 
-def _section(trend: Trend) -> Section:
+def _section(number: int, trend: Trend) -> Section:
     rows = [(i, point) for i, part in enumerate(trend.parts, 1) for point in part.series.points]
     rows.sort(key=lambda row: (row[1].started, row[1].run_id))
-    return Section(trend=trend, plot=_plot(trend, [point for _, point in rows]), rows=tuple(rows))
+    return Section(number=number, trend=trend, plot=_plot(trend, [point for _, point in rows]), rows=tuple(rows))
 
 
 def _plot(trend: Trend, points: Sequence[Point]) -> Plot:

@@ -63,6 +63,11 @@ class Entry:
     """of its release."""
     path: str
 
+    @property
+    def name(self) -> str:
+        """Of its file: short enough to be told whole."""
+        return f"{self.run_id}.json"
+
 
 def without_secrets(url: str) -> str:
     """*url* less user, password and query, which may be secrets."""
@@ -183,7 +188,7 @@ def text_of(entry: Entry, place: Place) -> str:
     try:
         return bytes(place.files.cat_file(entry.path)).decode("utf-8")
     except Exception as problem:  # noqa: BLE001 -- each file system has errors of its own
-        raise errors.bad_record(entry.path, _told(problem, place.url)) from None
+        raise errors.bad_record(entry.name, _told(problem, place.url)) from None
 
 
 def _listed(place: Place, folder: str) -> Iterator[tuple[str, str]]:

@@ -94,7 +94,7 @@ def named(asked: str, url: str | None) -> Run:
     if len(meant) != 1:
         raise errors.no_such_run(asked, place.url, [e.run_id for e in meant or found])
     text = places.text_of(meant[0], place)
-    return Run(run_id=meant[0].run_id, record=record.loads(text, meant[0].path))
+    return Run(run_id=meant[0].run_id, record=record.loads(text, meant[0].name))
 
 
 def _each(entries: Sequence[Entry], read: Callable[[Entry], T]) -> tuple[tuple[T, ...], tuple[Unreadable, ...]]:
@@ -113,12 +113,12 @@ def _each(entries: Sequence[Entry], read: Callable[[Entry], T]) -> tuple[tuple[T
 
 
 def _document(entry: Entry, place: Place) -> Json:
-    document = record.parsed(places.text_of(entry, place), entry.path)
+    document = record.parsed(places.text_of(entry, place), entry.name)
     return {**document, **{column: {} for column in _COLUMNS}} if isinstance(document, dict) else document
 
 
 def _run(entry: Entry, place: Place) -> Run:
-    return Run(run_id=entry.run_id, record=_at_home(record.from_json(_document(entry, place), path=entry.path), entry))
+    return Run(run_id=entry.run_id, record=_at_home(record.from_json(_document(entry, place), path=entry.name), entry))
 
 
 def _head(entry: Entry, place: Place) -> Head:
@@ -126,9 +126,9 @@ def _head(entry: Entry, place: Place) -> Head:
     document = _document(entry, place)
     rows = document.get("results") if isinstance(document, dict) else None
     without = {**document, "results": [], "samples": {}, "stacks": {}} if isinstance(document, dict) else document
-    found = _at_home(record.from_json(without, path=entry.path), entry)
+    found = _at_home(record.from_json(without, path=entry.name), entry)
     if not isinstance(rows, list) or not all(isinstance(row, dict) and row.get("outcome") in OUTCOMES for row in rows):
-        raise errors.bad_record(entry.path, "its results are no list of outcomes")
+        raise errors.bad_record(entry.name, "its results are no list of outcomes")
     outcomes = [row["outcome"] for row in rows]
     return Head(
         run_id=entry.run_id,
@@ -145,5 +145,5 @@ def _head(entry: Entry, place: Place) -> Head:
 def _at_home(found: Record, entry: Entry) -> Record:
     """*found*, if it lies where its release is kept: a file in another release's folder was put there by hand."""
     if places.folder_of(found.release.name) != entry.folder:
-        raise errors.bad_record(entry.path, f"it is of release {found.release.name!r}, in the folder of another")
+        raise errors.bad_record(entry.name, f"it is of release {found.release.name!r}, in the folder of another")
     return found

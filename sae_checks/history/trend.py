@@ -49,7 +49,9 @@ class Part:
     def expected(self) -> str:
         if self.next is None:
             return f"needs {forecast.N_LEAST} runs, has {self.n_at_rest}"
-        return f"[{self.next.low:.4g}, {self.next.high:.4g}]"
+        low, high = (f"{end:.4g}" for end in (self.next.low, self.next.high))
+        middle = (self.next.low + self.next.high) / 2
+        return f"[{low}, {high}]" if self.next.high - self.next.low > forecast.NOTHING else f"{middle:.4g}"
 
     @property
     def status(self) -> str:
