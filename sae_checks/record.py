@@ -154,6 +154,8 @@ def from_json(document: Json, *, path: str = "record") -> Record:
     Raises:
         RecordError: not of this schema.
     """
+    if isinstance(document, dict):  # earlier records of this schema do not tell how the run ended
+        document = {"exit_status": None, **document}
     try:
         _validator().validate(document)
     except jsonschema.ValidationError as problem:
@@ -175,7 +177,7 @@ def from_json(document: Json, *, path: str = "record") -> Record:
         software=tuple(Package(name=name, version=version) for name, version in document["software"].items()),
         platform=document["platform"],
         results=tuple(_result(row, document, saes, models, corpora) for row in document["results"]),
-        exit_status=document.get("exit_status"),  # earlier records of this schema have none
+        exit_status=document["exit_status"],
     )
 
 
