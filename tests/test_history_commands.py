@@ -229,6 +229,16 @@ def test_export_writes_or_prints(write, tmp_path, capsys):
     assert "nothing to export" in capsys.readouterr().err
 
 
+def test_a_reader_that_leaves_changes_no_exit_status(write):
+    """`sae-checks compare A B | head -1`: no traceback, and still 1."""
+    sound, worse = write("sound", ce_loss()), write("worse", ce_loss(values(0.2), weights=OTHER_SHA))
+    command = [sys.executable, "-m", "sae_checks", "compare", sound, worse]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as running:
+        running.stdout.close()
+        assert running.stderr.read() == ""
+        assert running.wait() == 1
+
+
 def test_nothing_heavy_is_imported(kept, write):
     """None of the commands pays for torch or SAE Lens, nor for what it does not need."""
     sound = write("sound")

@@ -9,6 +9,7 @@ imported where it is needed.
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -248,5 +249,10 @@ def _comparison_row(found: Comparison) -> dict[str, object]:  # JSON's own borde
 
 
 def _print(lines: Iterable[str]) -> None:
-    for line in lines:
-        sys.stdout.write(f"{line}\n")
+    """*lines* to standard output; if nobody reads any more (`| head`), the exit status is still to be found."""
+    try:
+        for line in lines:
+            sys.stdout.write(f"{line}\n")
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

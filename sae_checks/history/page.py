@@ -13,6 +13,7 @@ import jinja2
 
 from sae_checks import __version__, errors
 from sae_checks.errors import shown
+from sae_checks.history.forecast import Interval
 from sae_checks.history.series import Point
 from sae_checks.history.trend import Part, Trend
 
@@ -143,9 +144,9 @@ def _plot(trend: Trend, points: Sequence[Point]) -> Plot:
 
     bands = []
     for part in trend.parts:
-        if part.next is not None:
+        if (expected := _expected(part)) is not None:
             start = x(part.series.points[-part.n_at_rest])
-            top, base = scale.y(part.next.high), scale.y(part.next.low)
+            top, base = scale.y(expected.high), scale.y(expected.low)
             end = x(part.series.points[-1]) + step
             bands.append(Band(x=start, width=round(end - start, 1), y=top, height=round(base - top, 1)))
     name = f"{trend.line.measure} of {shown(trend.line.sae_id)}"
@@ -188,8 +189,13 @@ def _heights(trend: Trend) -> Iterator[float]:
     for part in trend.parts:
         for point in part.series.points:
             yield from (point.estimate.low, point.estimate.high)
-        if part.next is not None:
-            yield from (part.next.low, part.next.high)
+        if (expected := _expected(part)) is not None:
+            yield from (expected.low, expected.high)
+
+
+def _expected(part: Part) -> Interval | None:
+    """Where the next run is expected; where the last is not in its place, the place that it should have had."""
+    return part.before_last if part.is_outside else part.next
 
 
 def _mark(part: Part, i: int, x: float, scale: _Scale) -> Mark:
@@ -216,7 +222,7 @@ def _uprights(trend: Trend, place_of: dict[Point, float]) -> Iterator[Upright]:
             yield Upright(x=round(place_of[points[0]], 1), kind="series", title="a new series starts")
         for at, shift in part.accepted:
             yield Upright(x=round(place_of[points[at]], 1), kind="accepted", title=f"accepted: {shown(shift.reason)}")
-        for change in part.changes:
+        for change in part.unexplained:
             title = f"the level changes: {change.before:.4g} -> {change.after:.4g}"
             yield Upright(x=round(place_of[points[change.at]], 1), kind="change", title=title)
 

@@ -35,6 +35,13 @@ class Part:
     changes: tuple[Change, ...]
 
     @property
+    def unexplained(self) -> tuple[Change, ...]:
+        """Changes of level that nobody has accepted."""
+        starts = {at for at, _ in self.accepted}
+        # a cut is where it fits best, which may be a run beside the one at which it happened
+        return tuple(c for c in self.changes if not starts & {c.at - 1, c.at, c.at + 1})
+
+    @property
     def n_at_rest(self) -> int:
         """Runs since the last accepted shift: those that foretell."""
         return len(self.series.points) - max((at for at, _ in self.accepted), default=0)
@@ -110,11 +117,7 @@ def _notes(line: Line, parts: Sequence[Part]) -> Iterator[Note]:
         for at, shift in part.accepted:
             text = f"from {_named(points[at])} on: {shown(shift.reason, n_most=300)} ({shown(shift.where)})"
             yield Note(kind="accepted", text=text)
-        starts = {at for at, _ in part.accepted}
-        for change in part.changes:
-            # the cut is where it fits best, which may be a run beside the one at which it happened
-            if starts & {change.at - 1, change.at, change.at + 1}:
-                continue
+        for change in part.unexplained:
             levels = f"{change.before:.4g} -> {change.after:.4g} {line.unit}"
             yield Note(kind="note", text=f"the level changes with {_named(points[change.at])}: {levels}")
 
