@@ -17,7 +17,7 @@ from pathlib import Path
 from sae_checks import checks, errors
 
 KEY = "accepted_shift"
-_KEYS = ("release", "sae", "measure", "since", "reason")
+KEYS = ("release", "sae", "measure", "since", "reason")
 _MEASURES = frozenset(measure.name for check in checks.CHECKS for measure in check.measures)
 _HEADER = re.compile(rf"""^\s*(\[\[\s*["']?{KEY}["']?\s*\]\]|["']?{KEY}["']?\s*=)""")
 
@@ -86,8 +86,8 @@ def _shift(entry: dict[str, object], place: str, path: Path) -> AcceptedShift:
         return errors.bad_thresholds(str(path), place, problem, expected)
 
     for key in entry:
-        if key not in _KEYS:
-            raise complaint(f"unknown key {key!r}", f"one of {', '.join(_KEYS)}")
+        if key not in KEYS:
+            raise complaint(f"unknown key {key!r}", f"one of {', '.join(KEYS)}")
     texts = {}
     for key in ("release", "sae", "measure", "reason"):
         value = entry.get(key)

@@ -4,13 +4,16 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import get_args
 
 import histories
 import pytest
 from histories import OTHER_SHA, ce_loss, counted, run, values
 
-from sae_checks import cli, record
-from sae_checks.history import place
+from sae_checks import accepted, cli, record
+from sae_checks.history import commands, export, forecast, place
+from sae_checks.history.compare import State
+from sae_checks.plugin.reporting import HISTORY_NOT_KEPT
 
 SHIFT = """schema = 1
 [[accepted_shift]]
@@ -224,9 +227,23 @@ def test_export_writes_or_prints(write, tmp_path, capsys):
     assert cli.main(["export", sound, "--format=github-action-benchmark", "--better=bigger"]) == 4
     assert "2 measures of which smaller is better are left out" in capsys.readouterr().err
     assert cli.main(["export", sound, "--format=bencher", f"--out={tmp_path / 'no' / 'x'}"]) == 4
+    assert cli.main(["export", sound, "--format=wandb", f"--out={out}"]) == 4  # a file, not a folder
     nothing = write("nothing", histories.without_values())
     assert cli.main(["export", nothing, "--format=bencher"]) == 4
     assert "nothing to export" in capsys.readouterr().err
+
+
+def test_the_document_has_every_verdict_format_and_number():
+    """docs/history.md keeps up."""
+    text = (Path(__file__).parent.parent / "docs" / "history.md").read_text(encoding="utf-8")
+    for state in get_args(State):
+        assert f"`{state}`" in text or f"`{state.upper()}`" in text, state
+    for name in (*commands.FORMATS, *export.BETTER, *accepted.KEYS):
+        assert name in text
+    assert f"exits with **{HISTORY_NOT_KEPT}**" in text
+    assert f"the {1 - forecast.ALPHA:.0%} prediction interval".replace("%", " %") in text
+    assert f"at least {forecast.N_LEAST} earlier runs" in text
+    assert f"no level is shorter than {forecast.N_SEGMENT} runs" in text
 
 
 def test_a_reader_that_leaves_changes_no_exit_status(write):

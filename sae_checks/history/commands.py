@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from sae_checks.record import Record
 
 REGRESSED, UNREADABLE, UNSETTLED, USAGE = 1, 1, 3, 4
-_EXPORTED = ("github-action-benchmark", "bencher", "wandb")
+FORMATS = ("github-action-benchmark", "bencher", "wandb")
 
 
 def add(commands: Any) -> None:  # argparse's own type of subparsers is private
@@ -57,7 +57,7 @@ def add(commands: Any) -> None:  # argparse's own type of subparsers is private
 
     export = commands.add_parser("export", help="a run record for another tool")
     export.add_argument("record", help="a run record, or with --sae-history the id of a run")
-    export.add_argument("--format", required=True, choices=_EXPORTED)
+    export.add_argument("--format", required=True, choices=FORMATS)
     export.add_argument("--sae-history", metavar="URL", help="where runs are looked up by their id")
     export.add_argument("--better", choices=("smaller", "bigger"), default="smaller", help="github-action-benchmark "
                         "takes measures of one kind: those of which less is better, or more")  # fmt: skip
@@ -152,7 +152,10 @@ def _export(asked: argparse.Namespace) -> int:
         raise errors.nothing_to_export(asked.record, "at least one measured value")
     if asked.format == "wandb":
         folder = asked.out or Path()
-        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as problem:
+            raise errors.not_written(str(folder), str(problem)) from None
         kept = export.wandb_offline(run, folder, asked.project)
         _print([f"offline run of W&B: {kept}", f"to upload it: wandb sync {kept}"])
         return 0

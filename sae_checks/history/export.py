@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from sae_checks import errors
 from sae_checks.estimates import Estimate
@@ -12,7 +12,7 @@ from sae_checks.record import Json, Record, Result
 
 Better = Literal["smaller", "bigger"]
 
-FORMATS = ("github-action-benchmark", "bencher", "wandb")
+BETTER: tuple[Better, ...] = get_args(Better)
 
 
 def github_action_benchmark(run: Record, better: Better) -> list[Json]:
@@ -66,6 +66,8 @@ def wandb_offline(run: Record, folder: Path, project: str) -> Path:
     """
     *run* as an offline run of W&B below *folder*; its folder, which `wandb sync` uploads. Nothing is sent.
 
+    Whatever else this process does with W&B is ended, too.
+
     Raises:
         UsageError: wandb is not installed.
     """
@@ -94,7 +96,9 @@ def wandb_offline(run: Record, folder: Path, project: str) -> Path:
         mode="offline", dir=folder, project=project, name=run.release.name, config=dict(config), settings=quiet
     ) as kept:
         kept.summary.update(scalars(run))
-        return Path(kept.dir).parent
+        place = Path(kept.dir).parent
+    wandb.teardown()  # TRAP: a finished offline run is not on disk before wandb's own process has ended
+    return place
 
 
 def better_of(result: Result) -> Better | None:
