@@ -24,7 +24,7 @@ from sae_checks.samples import Answers, Difference, Sample
 from sae_checks.sequential import Budget
 from sae_checks.thresholds import Limit
 
-__all__ = ["Baseline", "Conditions", "compare", "load", "of"]
+__all__ = ["Baseline", "Conditions", "compare", "differences", "load", "of"]
 
 _OF_OTHER_SAES = {check.name for check in (checks.PROPAGATION, checks.NEXT_SAE, checks.LAST_SAE)}
 
@@ -125,7 +125,7 @@ def compare(after: Result, baseline: Baseline, limit: Limit, now: Conditions, bu
     if before is None or before.sample is None:
         why = "it is not in that run" if before is None else f"{before.outcome.replace('_', ' ')}: {before.reason}"
         return replace(blank, outcome="not_measured", reason=f"the baseline has no values of it: {why}")
-    for what, earlier, later in _differences(before, after, baseline.conditions, now):
+    for what, earlier, later in differences(before, after, baseline.conditions, now):
         if earlier != later:
             return replace(blank, reason=str(errors.not_comparable(subject, what, str(earlier), str(later))))
     try:
@@ -151,7 +151,7 @@ def compare(after: Result, baseline: Baseline, limit: Limit, now: Conditions, bu
     )
 
 
-def _differences(
+def differences(
     before: Result, after: Result, then: Conditions, now: Conditions
 ) -> Iterator[tuple[str, object, object]]:
     """What has to be the same: (in words, before, after), what explains most first."""

@@ -1,4 +1,4 @@
-"""`sae-checks list [RELEASE]`: what there is to judge, from configurations alone."""
+"""`sae-checks list [RELEASE]`: what there is to judge, from configurations alone; and the commands of `history`."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 
 from sae_checks import errors, registry, release
+from sae_checks.history import commands as of_history
 
 Row = tuple[str, ...]
 
@@ -22,7 +23,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     lists.add_argument("--sae-id", action="append", default=[], metavar="GLOB", help="only SAEs whose id matches")
     lists.add_argument("--sae-revision", metavar="REV", help="branch, tag or commit; default: main")
     lists.add_argument("--sae-offline", action="store_true", help="use exactly the commits that the cache holds")
+    of_history.add(commands)
     asked = parser.parse_args(arguments)
+    if asked.command != "list":
+        return int(asked.run(asked))
     if asked.release is None:
         rows = _releases()
     else:

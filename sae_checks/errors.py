@@ -53,6 +53,10 @@ class RecordError(SaeChecksError):
     """A file is not a run record of a schema that this version reads."""
 
 
+class HistoryError(SaeChecksError):
+    """A history of runs cannot be written or read: no verdict changes, and it is not passed over."""
+
+
 def shown(text: object, *, n_most: int = 120) -> str:
     """
     *text* fit for a terminal, JUnit and JSON: one line, printable, at most *n_most* characters.
@@ -737,4 +741,105 @@ def nothing_compared(baseline: str) -> str:
         expected="a verdict on at least one difference",
         got="none; the skips and warnings above say why (pytest -rs)",
         attempt="a baseline that has measured the same checks of the same SAEs",
+    )
+
+
+def bad_history(url: str, problem: str) -> UsageError:
+    return UsageError(
+        said(
+            f"--sae-history {shown(url)} cannot be used",
+            expected="a folder that can be written, or a URL of a file system that fsspec knows and whose package is "
+            "installed (s3:// needs s3fs, gs:// needs gcsfs)",
+            got=shown(problem, n_most=300),
+            attempt="another place; a folder needs no package",
+        )
+    )
+
+
+def history_not_kept(url: str, problem: str) -> HistoryError:
+    return HistoryError(
+        said(
+            f"the record of this run is not in the history {shown(url)}",
+            expected="one more file there",
+            got=shown(problem, n_most=300),
+            attempt="--sae-record FILE keeps a run's record here, and sae-checks history URL --keep FILE adds it later",
+        )
+    )
+
+
+def history_not_read(url: str, problem: str) -> HistoryError:
+    return HistoryError(
+        said(
+            f"the history {shown(url)} cannot be read",
+            expected="a folder or URL that --sae-history has written to",
+            got=shown(problem, n_most=300),
+            attempt="look at the place with its own tools; nothing of it has been changed",
+        )
+    )
+
+
+def no_history(url: str, release: str, known: Sequence[str]) -> UsageError:
+    return UsageError(
+        said(
+            f"the history {shown(url)} has no run of {shown(release)}",
+            expected=f"one of: {_listed(known)}",
+            got=shown(release),
+            attempt="pytest --sae-release X --sae-history URL keeps one",
+        )
+    )
+
+
+def no_such_run(asked: str, url: str, run_ids: Sequence[str]) -> UsageError:
+    return UsageError(
+        said(
+            f"no run {shown(asked)!r}",
+            expected="the path of a run record, or with --sae-history URL the id of one run, whole or its beginning or "
+            "end",
+            got=f"no such file, and in {shown(url)}: {_listed(run_ids)}",
+            attempt="sae-checks history URL lists the ids",
+        )
+    )
+
+
+def unknown_measure(asked: str, known: Sequence[str]) -> UsageError:
+    return UsageError(
+        said(
+            f"no run of this history has a measure {shown(asked)!r}",
+            expected=f"one of: {_listed(known, n_most=60)}",
+            got=shown(asked),
+            attempt="no --measure for those that are limited",
+        )
+    )
+
+
+def wandb_missing(problem: str) -> UsageError:
+    return UsageError(
+        said(
+            "--format wandb needs the package wandb",
+            expected="wandb, which transformer-lens 3 brings along",
+            got=shown(problem, n_most=300),
+            attempt="pip install wandb",
+        )
+    )
+
+
+def not_written(path: str, problem: str) -> UsageError:
+    return UsageError(
+        said(
+            f"{shown(path)} cannot be written",
+            expected="a file in a folder that exists and can be written",
+            got=shown(problem, n_most=300),
+            attempt="another path",
+        )
+    )
+
+
+def nothing_to_export(path: str, what: str) -> UsageError:
+    return UsageError(
+        said(
+            f"the record {shown(path)} has nothing to export",
+            expected=what,
+            got="none",
+            attempt="the record of a run that measured something",
+        )
     )

@@ -145,6 +145,11 @@ SPECS: tuple[OptionSpec, ...] = (
     OptionSpec(flag="--sae-thresholds", metavar="FILE", help="limits that lie over the shipped thresholds.toml"),
     OptionSpec(flag="--sae-record", metavar="FILE", help="write the run record (JSON) there"),
     OptionSpec(
+        flag="--sae-history",
+        metavar="URL",
+        help="keep the run record there, too, beside those of earlier runs: a folder, or any URL that fsspec opens",
+    ),
+    OptionSpec(
         flag="--sae-baseline",
         metavar="RUN",
         help="compare with an earlier run on the same tokens: its record, last (what --sae-record names, before this "
@@ -191,6 +196,8 @@ class Options:
     bos: Bos = "auto"
     thresholds: Path | None = None
     record: Path | None = None
+    history: str | None = None
+    """a folder or URL, see `history.place`."""
     baseline: str | None = None
     """a path, `last`, or a git revision, see `baseline.load`."""
     calibrate: Path | None = None
@@ -266,6 +273,7 @@ def parse(raw: Mapping[str, str | list[str] | None]) -> Options:
         bos=_bos(choice("sae_bos", ("auto", "on", "off"))),
         thresholds=path("sae_thresholds"),
         record=record,
+        history=path_or_name("sae_history"),
         baseline=path_or_name("sae_baseline"),
         calibrate=calibrate,
     )

@@ -95,6 +95,8 @@ class Record:
     software: tuple[Package, ...]
     platform: str
     results: tuple[Result, ...]
+    exit_status: int | None = None
+    """what pytest was to exit with when the record was made; None: not told."""
 
 
 def software() -> tuple[Package, ...]:
@@ -118,6 +120,7 @@ def to_json(record: Record) -> Json:
         "schema": SCHEMA,
         "started": record.started,
         "wall_s": record.wall_s,
+        "exit_status": record.exit_status,
         "release": {
             **{key: value for key, value in asdict(record.release).items() if key != "sae_ids"},
             "sae_ids": list(record.release.sae_ids),
@@ -172,17 +175,22 @@ def from_json(document: Json, *, path: str = "record") -> Record:
         software=tuple(Package(name=name, version=version) for name, version in document["software"].items()),
         platform=document["platform"],
         results=tuple(_result(row, document, saes, models, corpora) for row in document["results"]),
+        exit_status=document["exit_status"],
     )
+
+
+def text(record: Record) -> str:
+    """*record* as the text of its file."""
+    # curves on one line each: they are most of the file, and nobody reads a number per line
+    rows = (f'"{key}": {dumps(rows, indent=None if key == "curves" else 1)}' for key, rows in to_json(record).items())
+    return "{\n" + ",\n".join(rows) + "\n}\n"
 
 
 def write(record: Record, path: Path) -> None:
     """*record* to *path*, whole or not at all."""
-    # curves on one line each: they are most of the file, and nobody reads a number per line
-    rows = (f'"{key}": {dumps(rows, indent=None if key == "curves" else 1)}' for key, rows in to_json(record).items())
-    text = "{\n" + ",\n".join(rows) + "\n}"
     part = path.with_name(f".{path.name}.{os.getpid()}.part")  # beside it: a rename does not cross file systems
     try:
-        part.write_text(text + "\n", encoding="utf-8")
+        part.write_text(text(record), encoding="utf-8")
         part.replace(path)
     finally:
         part.unlink(missing_ok=True)
@@ -196,10 +204,10 @@ def read(path: Path) -> Record:
         RecordError: not strict JSON of this schema.
     """
     try:
-        text = path.read_text(encoding="utf-8")
+        found = path.read_text(encoding="utf-8")
     except (OSError, ValueError) as problem:
         raise errors.bad_record(str(path), str(problem)) from None
-    return loads(text, str(path))
+    return loads(found, str(path))
 
 
 def loads(text: str, source: str) -> Record:
@@ -209,11 +217,21 @@ def loads(text: str, source: str) -> Record:
     Raises:
         RecordError: not strict JSON of this schema.
     """
+    return from_json(parsed(text, source), path=source)
+
+
+def parsed(text: str, source: str) -> Json:
+    """
+    Strict JSON as values, not checked against the schema yet.
+
+    Raises:
+        RecordError: no strict JSON.
+    """
     try:
-        document = json.loads(text, parse_constant=_refuse_constant)
+        document: Json = json.loads(text, parse_constant=_refuse_constant)
     except (ValueError, RecursionError) as problem:
         raise errors.bad_record(source, str(problem)) from None
-    return from_json(document, path=source)
+    return document
 
 
 def pack(result: Result) -> str:

@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from sae_checks import checks, errors
+from sae_checks import accepted, checks, errors
 from sae_checks.golden import Golden, GoldenPrompt
 
 _CHECKS = tuple(check.name for check in checks.CHECKS if not check.is_exact)
@@ -204,9 +204,11 @@ def load(own: Path | None = None, *, shipped: Path | None = None) -> Thresholds:
 
 def _read(path: Path) -> tuple[_Layer, ...]:
     try:
-        document = tomllib.loads(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
+        document = tomllib.loads(text)
     except (OSError, ValueError) as problem:
         raise errors.bad_thresholds(str(path), "", f"cannot be read ({problem})", "a TOML file") from None
+    accepted.parse(document, text, path)  # told of here, too: what is not understood ends the run, wherever it stands
     last_first = reversed(list(_Reader(path).layers(document)))
     return tuple(sorted(last_first, key=lambda layer: layer.breadth))
 
@@ -218,7 +220,7 @@ class _Reader:
         self.path = path
 
     def layers(self, document: Toml) -> Iterator[_Layer]:
-        self.only(document, ("schema", "default", "release"), "the top")
+        self.only(document, ("schema", "default", "release", accepted.KEY), "the top")
         if document.get("schema") != 1 or type(document["schema"]) is not int:
             raise self.complaint("the top", f"schema is {document.get('schema')!r}", _HEAD)
         yield self.layer(self.table(document, "default", ""), "default", None, None)

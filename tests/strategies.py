@@ -324,4 +324,5 @@ def records(draw):
         software=tuple(Package(name=name, version=version) for name, version in draw(versions).items()),
         platform=draw(texts),
         results=tuple(rows),
+        exit_status=draw(st.none() | small),
     )

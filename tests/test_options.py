@@ -72,6 +72,7 @@ def test_every_option_is_parsed():
         "sae_bos": "off",
         "sae_thresholds": "t.toml",
         "sae_record": "record.json",
+        "sae_history": "memory://runs",
         "sae_baseline": "last",
         "sae_calibrate": "limits.toml",
     }
@@ -102,6 +103,7 @@ def test_every_option_is_parsed():
         bos="off",
         thresholds=Path("t.toml"),
         record=Path("record.json"),
+        history="memory://runs",
         baseline="last",
         calibrate=Path("limits.toml"),
     )

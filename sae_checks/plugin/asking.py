@@ -146,6 +146,10 @@ def settle(asked: options.Options) -> Asked:
     if settled.cbt is not None and settled.cbt.path is not None:
         files.read_queries(settled.cbt.path)
     _check_device(asked.device)
+    if asked.history is not None:
+        from sae_checks.history import place  # here: it reads records, and with them all of the judging wing
+
+        place.prepare(asked.history)
     compared_with = None
     if asked.baseline is not None:
         from sae_checks import baseline  # here: it reads records, and with them all of the judging wing

@@ -18,6 +18,10 @@ from sae_checks.plugin.state import ASKED, LEDGER, RESULT, Cell, cell_of
 if TYPE_CHECKING:
     from sae_checks.record import Record, Result
 
+HISTORY_NOT_KEPT = 6
+"""The exit status of a run that would have been green and whose record did not reach the history: none of pytest's own,
+for it says nothing of the release."""
+
 _MARKUP: dict[str, dict[str, bool]] = {
     "good": {"green": True},
     "bad": {"red": True, "bold": True},
@@ -35,6 +39,7 @@ class Reporter:
         self._ledger = config.stash[LEDGER]
         self._started = datetime.now(UTC)
         self._started_s = time.monotonic()
+        self._exit_status: int | None = None
         self._complaints: list[str] = []
         self._written: list[str] = []
 
@@ -66,12 +71,17 @@ class Reporter:
         ended = session.exitstatus
         if ended in (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED):
             session.exitstatus = self._verdict_on_the_run(pytest.ExitCode(ended))
-        path = self._asked.plan.options.record
-        if path is not None and self._ledger.results:
+        self._exit_status = int(session.exitstatus)
+        path, history = self._asked.plan.options.record, self._asked.plan.options.history
+        if self._ledger.results and (path is not None or history is not None):
             from sae_checks import record
 
-            record.write(self._record(), path)
-            self._written.append(f"run record: {path}")
+            run = self._record()
+            if path is not None:
+                record.write(run, path)
+                self._written.append(f"run record: {path}")
+            if history is not None and not self._kept(run, history):
+                session.exitstatus = session.exitstatus or HISTORY_NOT_KEPT
         limits = self._asked.plan.options.calibrate
         if limits is not None and not self._calibrated(limits):
             session.exitstatus = session.exitstatus or pytest.ExitCode.TESTS_FAILED
@@ -106,6 +116,19 @@ class Reporter:
         terminalreporter.line(terminal.overall(name, results, is_green=is_green), bold=True, green=is_green)
         for text in self._written:
             terminalreporter.line(text)
+
+    def _kept(self, run: Record, url: str) -> bool:
+        """Whether *run* is in the history now; if not, that is said in red, and the verdicts stay as they are."""
+        from sae_checks.history import place
+
+        try:
+            to = place.at(url)
+            run_id = place.keep(run, to)
+        except (errors.HistoryError, errors.UsageError) as problem:
+            self._complaints.append(str(problem))
+            return False
+        self._written.append(f"run kept: {run_id} in {to.url}")
+        return True
 
     def _calibrated(self, path: Path) -> bool:
         """Write the limits that were asked for; the run is judged by those in force all the same."""
@@ -173,6 +196,10 @@ class Reporter:
         plan = self._asked.plan
         settled = {"n_context_tokens": plan.n_context_tokens, "corpus_reason": plan.corpus_reason}
         options = {**asdict(plan.options), **settled}
+        if plan.options.history is not None:
+            from sae_checks.history import place
+
+            options["history"] = place.without_secrets(plan.options.history)  # records are shown around
         return record.Record(
             started=self._started.isoformat(timespec="seconds"),
             wall_s=round(time.monotonic() - self._started_s, 3),
@@ -186,6 +213,7 @@ class Reporter:
             software=record.software(),
             platform=platform.platform(),
             results=tuple(self._in_order()),
+            exit_status=self._exit_status,
         )
 
 
