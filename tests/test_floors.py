@@ -15,7 +15,7 @@ FLOORS = {
     "registry release stacks corpus_place plan losses provenance",
     "measuring": "corpora model loading sae splice scoring position_sums measure choices studies executors",
     "judging": "thresholds samples kept betting sequential baseline estimates stats curves downstream comparison "
-    "verdict record calibrate report",
+    "worst verdict record calibrate report",
     "roof": "plugin gate demo cli __main__",
 }
 FLOOR_OF = {room: floor for floor, rooms in FLOORS.items() for room in rooms.split()}
