@@ -1,10 +1,11 @@
-"""`sae-checks list [RELEASE]`: what there is to judge, from configurations alone."""
+"""`sae-checks list [RELEASE]`: what there is to judge; `sae-checks report RECORD`: what was found. Neither measures."""
 
 from __future__ import annotations
 
 import argparse
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from sae_checks import errors, registry, release
 
@@ -22,7 +23,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     lists.add_argument("--sae-id", action="append", default=[], metavar="GLOB", help="only SAEs whose id matches")
     lists.add_argument("--sae-revision", metavar="REV", help="branch, tag or commit; default: main")
     lists.add_argument("--sae-offline", action="store_true", help="use exactly the commits that the cache holds")
+    reports = commands.add_parser("report", help="index.html, summary.md and plots from a run record")
+    reports.add_argument("record", type=Path, help="what pytest --sae-record wrote")
+    reports.add_argument("--out", type=Path, default=Path("sae-report"), metavar="DIR", help="default: sae-report")
     asked = parser.parse_args(arguments)
+    if asked.command == "report":
+        return _report(asked.record, asked.out)
     if asked.release is None:
         rows = _releases()
     else:
@@ -39,6 +45,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return 4
         rows = _saes(found)
     sys.stdout.write("".join(line + "\n" for line in _aligned(rows)))
+    return 0
+
+
+def _report(path: Path, out: Path) -> int:
+    """Write the report of the record at *path*; 0 whatever its verdict is: a report tells, the run has decided."""
+    from sae_checks import record  # here: it takes NumPy and SciPy, which a list does not need
+    from sae_checks.report import folder
+
+    try:
+        written = folder.write(record.read(path), out)
+    except (errors.RecordError, errors.UsageError) as problem:
+        sys.stderr.write(f"{problem}\n")
+        return 4
+    sys.stdout.write("".join(f"{line}\n" for line in written))
     return 0
 
 

@@ -144,6 +144,11 @@ SPECS: tuple[OptionSpec, ...] = (
     OptionSpec(flag="--sae-thresholds", metavar="FILE", help="limits that lie over the shipped thresholds.toml"),
     OptionSpec(flag="--sae-record", metavar="FILE", help="write the run record (JSON) there"),
     OptionSpec(
+        flag="--sae-report",
+        metavar="DIR",
+        help="write the report there: index.html, summary.md, and the plots as PNG (with the extra sae-checks[report])",
+    ),
+    OptionSpec(
         flag="--sae-baseline",
         metavar="RUN",
         help="compare with an earlier run on the same tokens: its record, last (what --sae-record names, before this "
@@ -190,6 +195,8 @@ class Options:
     bos: Bos = "auto"
     thresholds: Path | None = None
     record: Path | None = None
+    report: Path | None = None
+    """the folder of the report."""
     baseline: str | None = None
     """a path, `last`, or a git revision, see `baseline.load`."""
     calibrate: Path | None = None
@@ -265,6 +272,7 @@ def parse(raw: Mapping[str, str | list[str] | None]) -> Options:
         bos=_bos(choice("sae_bos", ("auto", "on", "off"))),
         thresholds=path("sae_thresholds"),
         record=record,
+        report=_folder("--sae-report", path("sae_report")),
         baseline=path_or_name("sae_baseline"),
         calibrate=calibrate,
     )
@@ -302,6 +310,13 @@ def _flag(key: str) -> str:
 
 def _is_new(path: Path) -> bool:
     return not path.exists() and not path.is_symlink() and path.absolute().parent.is_dir()
+
+
+def _folder(flag: str, path: Path | None) -> Path | None:
+    """*path*, if it is a folder or can become one."""
+    if path is not None and not path.is_dir() and not _is_new(path):
+        raise errors.bad_option(flag, str(path), "a folder, or a new one in a folder that exists")
+    return path
 
 
 def _bos(value: str) -> Bos:

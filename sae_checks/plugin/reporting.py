@@ -72,6 +72,9 @@ class Reporter:
 
             record.write(self._record(), path)
             self._written.append(f"run record: {path}")
+        report = self._asked.plan.options.report
+        if report is not None and self._ledger.results and not self._reported(report):
+            session.exitstatus = session.exitstatus or pytest.ExitCode.TESTS_FAILED
         limits = self._asked.plan.options.calibrate
         if limits is not None and not self._calibrated(limits):
             session.exitstatus = session.exitstatus or pytest.ExitCode.TESTS_FAILED
@@ -101,6 +104,17 @@ class Reporter:
             terminalreporter.line(text, red=True, bold=True)
         for text in self._written:
             terminalreporter.line(text)
+
+    def _reported(self, path: Path) -> bool:
+        """Write the report that was asked for; a run without it is red, however its SAEs were judged."""
+        from sae_checks.report import folder
+
+        try:
+            self._written.extend(folder.write(self._record(), path))
+        except errors.SaeChecksError as problem:
+            self._complaints.append(str(problem))
+            return False
+        return True
 
     def _calibrated(self, path: Path) -> bool:
         """Write the limits that were asked for; the run is judged by those in force all the same."""

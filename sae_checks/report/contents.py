@@ -1,0 +1,173 @@
+"""A record -> what a report says, in the order in which it says it: the verdict, why, each SAE, made of what."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from sae_checks import checks, errors
+from sae_checks.provenance import CorpusFacts, FileHash, ModelFacts, SaeFacts
+from sae_checks.record import Record, Result
+from sae_checks.report import figures, wording
+from sae_checks.report.plots import Dots, Lines, Matrix
+from sae_checks.stats import Flip
+from sae_checks.worst import WorstSequence
+
+RED = ("error", "failed", "inconclusive")
+"""Outcomes that stop a release, the gravest first."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Subject:
+    """An SAE, a stack, or what was compared with the baseline, and all that was asked of it."""
+
+    anchor: str
+    """unique in the report, of plain letters: names are strangers'."""
+    name: str
+    results: tuple[Result, ...]
+    facts: SaeFacts | None
+    plots: tuple[Lines, ...] = ()
+    flips: tuple[Flip, ...] = ()
+    worst: tuple[WorstSequence, ...] = ()
+
+    @property
+    def red(self) -> tuple[Result, ...]:
+        """What is not green, the gravest first."""
+        return tuple(sorted((r for r in self.results if r.outcome in RED), key=lambda r: RED.index(r.outcome)))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict:
+    """The whole run in a word and a sentence."""
+
+    word: Literal["passed", "failed", "undecided"]
+    sentence: str
+    reasons: tuple[Subject, ...]
+    """what is red, the one with most red checks first."""
+    notes: tuple[str, ...]
+    """what a green run did not look at."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Contents:
+    """Everything that a report shows."""
+
+    run: Record
+    verdict: Verdict
+    checks: tuple[checks.Check, ...]
+    """that were asked of single SAEs."""
+    saes: tuple[Subject, ...]
+    stacks: tuple[Subject, ...]
+    comparisons: tuple[Subject, ...]
+    profiles: tuple[Dots, ...]
+    matrices: tuple[Matrix, ...]
+    stacked: tuple[Dots, ...]
+    models: tuple[ModelFacts, ...]
+    corpora: tuple[CorpusFacts, ...]
+    files: tuple[tuple[str, FileHash], ...]
+    """whose, and which file."""
+
+
+def of(run: Record) -> Contents:
+    """
+    What there is to say of *run*.
+
+    Raises:
+        RecordError: it has a check that this version does not know.
+    """
+    known = {check.name for check in (*checks.CHECKS, checks.NO_REGRESSION)}
+    if unknown := sorted({result.check for result in run.results} - known):
+        raise errors.bad_record("record", f"the check {unknown[0]} is unknown to this version")
+    saes, stacks, comparisons = (_subjects(run, kind) for kind in ("sae", "stack", "comparison"))
+    provenances = [result.provenance for result in run.results if result.provenance is not None]
+    models = tuple(dict.fromkeys(provenance.model for provenance in provenances))
+    return Contents(
+        run=run,
+        verdict=_verdict(run, (*saes, *stacks, *comparisons)),
+        checks=tuple(c for c in checks.CHECKS if c.of == "sae" and any(r.check == c.name for r in run.results)),
+        saes=saes,
+        stacks=stacks,
+        comparisons=comparisons,
+        profiles=figures.profiles(run),
+        matrices=figures.matrices(run),
+        stacked=tuple(figures.stacks(run)),
+        models=models,
+        corpora=tuple(dict.fromkeys(provenance.corpus for provenance in provenances)),
+        files=tuple(_files(models, saes)),
+    )
+
+
+def _files(models: Iterable[ModelFacts], saes: Iterable[Subject]) -> Iterable[tuple[str, FileHash]]:
+    yield from ((model.source, file) for model in models for file in model.weights)
+    yield from ((sae.name, file) for sae in saes if sae.facts is not None for file in sae.facts.weights)
+
+
+def _subjects(run: Record, kind: str) -> tuple[Subject, ...]:
+    found: dict[str, list[Result]] = {}
+    for result in run.results:
+        if checks.named(result.check).of == kind:
+            found.setdefault(result.sae_id, []).append(result)
+    return tuple(_subject(f"{kind}-{i}", name, rows) for i, (name, rows) in enumerate(found.items()))
+
+
+def _subject(anchor: str, name: str, results: Sequence[Result]) -> Subject:
+    return Subject(
+        anchor=anchor,
+        name=name,
+        results=tuple(results),
+        facts=next((r.provenance.sae for r in results if r.provenance is not None and r.provenance.sae), None),
+        plots=figures.by_position(results, anchor),
+        flips=tuple(flip for result in results for flip in result.flips),
+        worst=tuple(each for result in results for each in result.worst),
+    )
+
+
+def _verdict(run: Record, subjects: Sequence[Subject]) -> Verdict:
+    """
+    Red for anything that failed or erred, or is inconclusive; undecided where an SAE has no verdict.
+
+    In the smoke profile what is inconclusive stops nothing, and is no verdict either. As the run itself has it: that an SAE is no copy of another decides nothing of it.
+    """
+    is_smoke = dict(run.options).get("profile") == "smoke"
+    stops = RED[:2] if is_smoke else RED
+    n_stopping = sum(r.outcome in stops for subject in subjects for r in subject.results)
+    deciding = ("passed", "failed", "error") if is_smoke else ("passed", *RED)
+    judged = {r.sae_id for r in run.results if r.outcome in deciding and r.check != checks.DISTINCT.name}
+    without = [sae_id for sae_id in run.release.sae_ids if sae_id not in judged]
+    reasons = tuple(sorted((s for s in subjects if s.red), key=lambda s: -len(s.red)))
+    n_saes, counts = len(run.release.sae_ids), _counts(run.results)
+    if n_stopping:
+        word: Literal["passed", "failed", "undecided"] = "failed"
+        sentence = f"{_of_them(reasons, 'SAE', n_saes)} not within limits: {counts}."
+    elif without or not judged:
+        word, sentence = "undecided", f"No verdict on {len(without)} of {n_saes} SAEs: {counts}."
+    else:
+        word, sentence = "passed", f"All {n_saes} SAEs within limits: {counts}."
+    return Verdict(word=word, sentence=sentence, reasons=reasons, notes=tuple(_notes(run, without)))
+
+
+def _of_them(reasons: Sequence[Subject], noun: str, n_all: int) -> str:
+    """`2 of 5 SAEs and 1 stack`."""
+    n_saes = sum(subject.anchor.startswith("sae-") for subject in reasons)
+    parts = [f"{n_saes} of {n_all} {noun}s"] if n_saes else []
+    for kind, word in (("stack-", "stack"), ("comparison-", "comparison")):
+        n = sum(subject.anchor.startswith(kind) for subject in reasons)
+        parts += [f"{n} {word}{'s' if n > 1 else ''}"] if n else []
+    return " and ".join(parts)
+
+
+def _counts(results: Sequence[Result]) -> str:
+    in_order = (*RED, *(outcome for outcome in wording.OUTCOMES if outcome not in RED))
+    counts = {outcome: sum(r.outcome == outcome for r in results) for outcome in in_order}
+    return ", ".join(f"{n} {wording.OUTCOMES[outcome][1]}" for outcome, n in counts.items() if n) or "no checks"
+
+
+def _notes(run: Record, without: Sequence[str]) -> Iterable[str]:
+    if without:
+        yield f"Without a verdict: {', '.join(wording.text(sae_id) for sae_id in without)}."
+    n_left_out = sum(r.outcome == "not_measured" and r.reason.startswith("not ") for r in run.results)
+    if n_left_out:
+        yield f"{n_left_out} checks were not selected or not reached in this run."
+    if dict(run.options).get("profile") == "smoke":
+        yield "The smoke profile: a quarter of the text, and what is inconclusive only warns: no basis for a release."
