@@ -32,6 +32,11 @@ class Subject:
     worst: tuple[WorstSequence, ...] = ()
 
     @property
+    def n_training(self) -> int | None:
+        """Tokens of its training context; None: unknown, or it is no single SAE."""
+        return None if self.facts is None else self.facts.n_training_context_tokens
+
+    @property
     def red(self) -> tuple[Result, ...]:
         """What is not green, the gravest first."""
         return tuple(sorted((r for r in self.results if r.outcome in RED), key=lambda r: RED.index(r.outcome)))
@@ -127,7 +132,8 @@ def _verdict(run: Record, subjects: Sequence[Subject]) -> Verdict:
     """
     Red for anything that failed or erred, or is inconclusive; undecided where an SAE has no verdict.
 
-    In the smoke profile what is inconclusive stops nothing, and is no verdict either. As the run itself has it: that an SAE is no copy of another decides nothing of it.
+    In the smoke profile what is inconclusive stops nothing, and is no verdict either. As the run itself has it: that
+    an SAE is no copy of another decides nothing of it.
     """
     is_smoke = dict(run.options).get("profile") == "smoke"
     stops = RED[:2] if is_smoke else RED

@@ -16,8 +16,8 @@ from sae_checks.thresholds import Limit
 _PER_OCTAVE = 4
 SMOOTHING = (
     f"Lines and bands are means over neighbouring positions, {_PER_OCTAVE} windows to each doubling of the context; a "
-    "band is the mean of the 95 % intervals of its positions, each of which holds for its position alone. The record has "
-    "every position, not smoothed. A limit is on the mean over all of them, not on each."
+    "band is the mean of the 95 % intervals of its positions, each of which holds for its position alone. A limit is "
+    "on the mean over all of them, not on each. The record has every position, not smoothed."
 )
 _CURVES = {
     "ce_increase": "Cross-entropy increase",
@@ -42,11 +42,17 @@ class Window:
     """the fewest sequences that one of its positions has."""
 
 
-def windows(curve: Curve) -> tuple[Window, ...]:
-    """Means of *curve* over positions that lie within a quarter of an octave of each other; see SMOOTHING."""
-    of_window: dict[int, list[int]] = {}
+def windows(curve: Curve, n_training: int | None) -> tuple[Window, ...]:
+    """
+    Means of *curve* over positions that lie within a quarter of an octave of each other; see SMOOTHING.
+
+    None reaches across the end of the training context: what happens there is what the curve is drawn for.
+    """
+    of_window: dict[tuple[bool, int], list[int]] = {}
     for i, position in enumerate(curve.position):
-        of_window.setdefault(math.floor(_PER_OCTAVE * math.log2(position + 1) + 1e-9), []).append(i)
+        is_beyond = n_training is not None and position >= n_training
+        window = math.ceil(_PER_OCTAVE * math.log2(position + 1) - 1e-9)
+        of_window.setdefault((is_beyond, window), []).append(i)
     return tuple(
         Window(
             first=min(curve.position[i] for i in here),
@@ -83,9 +89,9 @@ class PositionTable:
     rows: tuple[PositionRow, ...]
 
 
-def position_table(curves: Sequence[Curve]) -> PositionTable:
+def position_table(curves: Sequence[Curve], n_training: int | None) -> PositionTable:
     """*curves* side by side, a row for each window that one of them has."""
-    columns = [{(window.first, window.last): window for window in windows(curve)} for curve in curves]
+    columns = [{(window.first, window.last): window for window in windows(curve, n_training)} for curve in curves]
     ranges = sorted({key for column in columns for key in column})
     return PositionTable(
         measures=tuple(curve.measure for curve in curves),
@@ -105,7 +111,7 @@ def by_position(of_sae: Sequence[Result], name: str) -> tuple[Lines, ...]:
     drawn = []
     for k, curve in enumerate(curve for result in of_sae for curve in result.curves if curve.position):
         key = f"{name}-{k}-{curve.measure if curve.measure in _CURVES else 'curve'}"  # of a file: no stranger's name
-        found = windows(curve)
+        found = windows(curve, n_training)
         within = tuple(w for w in found if n_training is not None and w.last < n_training)
         limit = limits.get(curve.measure)
         if limit is not None and within and len(within) < len(found):

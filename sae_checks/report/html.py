@@ -170,7 +170,7 @@ def _shown(value: Any) -> Any:  # Any: whatever a template puts out
 
 
 def _position_table(sae: Subject) -> figures.PositionTable:
-    return figures.position_table([curve for result in sae.results for curve in result.curves])
+    return figures.position_table([curve for result in sae.results for curve in result.curves], sae.n_training)
 
 
 def _lines_of(reason: str) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""What is drawn, before anything draws it: lines by position, values with intervals, matrices; no colours, no pixels."""
+"""What is drawn, before anything draws it: lines, values with intervals, matrices; no colours, no pixels."""
 
 from __future__ import annotations
 
@@ -136,6 +136,8 @@ def linear(values: Iterable[float]) -> Scale:
     """A scale on which all of *values* can be told apart from its ends."""
     found = [bounded(value) for value in values] or [0.0]
     low, high = min(found), max(found)
+    if low == high == 0:
+        return Scale(low=0.0, high=1.0)
     room = (high - low) * 0.04
     if high - low <= max(abs(low), abs(high), 1e-200) * 1e-9:
         room = max(abs(high) * 0.1, 1e-3)
@@ -156,7 +158,7 @@ def bounded(value: float) -> float:
 
 
 def of_dots(dots: Sequence[Dot]) -> Scale:
-    """By octaves where the values are all above zero and thirty times apart; else linear, from zero unless that is far."""
+    """By octaves where all values are above zero and thirty times apart; else linear, from zero unless that is far."""
     values = [dot.value for dot in dots]
     limits = [limit for dot in dots for limit in dot.limits]
     if min([*values, *limits], default=0) > 0 and max(values) / 30 >= min(values):

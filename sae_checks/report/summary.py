@@ -49,7 +49,7 @@ def escaped(value: str) -> str:
 
 def sparkline(curve: Curve, n_training: int | None) -> str:
     """Its windows as bars from zero to the most, a dot where it is below; a rule where the training context ends."""
-    found = figures.windows(curve)
+    found = figures.windows(curve, n_training)
     most = max((window.value for window in found), default=0.0)
     bars = []
     for window in found:
@@ -153,9 +153,8 @@ def _cell(result: Result | None) -> str:
 def _positions(saes: Iterable[Subject]) -> Iterator[tuple[str, str, str]]:
     for sae in saes:
         for curve in (c for r in sae.results for c in r.curves if c.measure == "ce_increase" and c.position):
-            n_training = None if sae.facts is None else sae.facts.n_training_context_tokens
-            most = max(window.value for window in figures.windows(curve))
-            yield escaped(sae.name), f"`{sparkline(curve, n_training)}`", wording.number(most)
+            most = max(window.value for window in figures.windows(curve, None))
+            yield escaped(sae.name), f"`{sparkline(curve, sae.n_training)}`", wording.number(most)
 
 
 def _dots(plot: Dots) -> str:

@@ -29,7 +29,9 @@ def lines(plot: Lines) -> Markup:
     parts.append(_element("polygon", "band", points=_points([*upper, *reversed(lower)])))
     parts.append(_element("polyline", "line", points=_points(middle)))
     parts += [_element("circle", "dot", cx=f"{x:.1f}", cy=f"{y:.1f}", r="2.4") for x, y in middle if len(middle) == 1]
-    parts += [piece for mark in plot.marks for piece in _mark(box, mark)]
+    has_limit_on_top = any(box.y(mark.at) < box.top + 24 for mark in plot.marks if mark.along == "y")
+    at = box.bottom - 6 if has_limit_on_top else box.top + 10
+    parts += [piece for mark in plot.marks for piece in _mark(box, mark, at)]
     return _svg(plot.name, plot.title, plot.description, _HEIGHT, parts)
 
 
@@ -102,8 +104,8 @@ def _from(x: float, y: float, way: str, to: float) -> str:
     return f"M{_px(x)} {_px(y)}{way}{_px(to)}"
 
 
-def _mark(box: _Box, mark: Mark) -> Iterator[Markup]:
-    """A rule across the whole box, its label where there is room for it."""
+def _mark(box: _Box, mark: Mark, label_y: float) -> Iterator[Markup]:
+    """A rule across the whole box and its label, that of an upright one at *label_y*."""
     if mark.along == "y":
         y = box.y(mark.at)
         above = y - box.top > 16
@@ -113,9 +115,8 @@ def _mark(box: _Box, mark: Mark) -> Iterator[Markup]:
     x = box.x(mark.at)
     yield _rule("context", x, box.top, x, box.bottom)
     is_right = x > (box.left + box.right) / 2
-    yield _text(
-        mark.label, "context-label", x + (-4 if is_right else 4), box.top + 10, anchor="end" if is_right else "start"
-    )
+    anchor, aside = ("end", -4) if is_right else ("start", 4)
+    yield _text(mark.label, "context-label", x + aside, label_y, anchor=anchor)
 
 
 def _dot(box: _Box, dot: Dot, y: float) -> Iterator[Markup]:
