@@ -153,7 +153,7 @@ def _cell(result: Result | None) -> str:
 def _positions(saes: Iterable[Subject]) -> Iterator[tuple[str, str, str]]:
     for sae in saes:
         for curve in (c for r in sae.results for c in r.curves if c.measure == "ce_increase" and c.position):
-            most = max(window.value for window in figures.windows(curve, None))
+            most = max(window.value for window in figures.windows(curve, sae.n_training))
             yield escaped(sae.name), f"`{sparkline(curve, sae.n_training)}`", wording.number(most)
 
 
