@@ -207,3 +207,12 @@ def test_pieces_of_text():
         (" <jumps>", 13, " the fox↵"),
         (" the", 10, ""),
     ]
+
+
+def test_a_release_that_is_red_everywhere_folds_its_reasons():
+    """The first few stand open, all of them are there."""
+    text = page_of(report_record.run(7, red=[f"blocks.{i}.hook_resid_pre" for i in range(7)]))
+    why = text[text.index('id="why"') : text.index('id="grid"')]
+    assert why.count('class="why"') == 7
+    assert why[: why.index("<details>")].count('class="why"') == 4
+    assert "3 more" in why

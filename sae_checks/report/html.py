@@ -23,6 +23,8 @@ N_LEVELS = 8
 LEVELS_NATS = (0.1, 0.5, 1.0, 2.0, 4.0)
 """where one shade of a token ends and the next begins."""
 _N_COSTLIEST = 6
+_N_REASONS = 4
+"""of a red release that are unfolded: what is red everywhere is not better understood by a longer list."""
 N_BYTES_MOST = 1_000_000
 """of a page: mails and viewers take no more, and a reader neither."""
 
@@ -95,6 +97,7 @@ def _rendered(contents: Contents, detail: Detail) -> str:
         csp=f"default-src 'none'; style-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'",
         smoothing=figures.SMOOTHING,
         levels=LEVELS_NATS,
+        n_reasons=_N_REASONS,
     )
 
 

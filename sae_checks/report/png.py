@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from sae_checks.report import plots, wording
 from sae_checks.report.plots import Dots, Lines, Matrix, Plot, Scale
 
 _N_ACROSS = 3
+_HEAD, _ABOVE, _RIGHT = 0.4, 0.3, 0.15  # inches
 _INK, _QUIET, _RULE = "#1e2126", "#5b6068", "#e2dfd7"
 _GOOD, _BAD, _WARN, _LINE, _BAND, _CONTEXT = "#1c6b4a", "#a8261d", "#7a5200", "#1f4e9c", "#c9d7ee", "#6b5b95"
 _SHAPES = {"passed": ("o", _GOOD), "failed": ("x", _BAD), "inconclusive": ("^", _WARN)}
@@ -30,29 +32,57 @@ def write(drawn: Sequence[Plot], title: str, path: Path) -> None:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    n_across = min(_N_ACROSS, len(drawn))
-    n_down = -(-len(drawn) // n_across)
-    n_rows = max(
-        (len(p.dots) if isinstance(p, Dots) else len(p.rows) if isinstance(p, Matrix) else 0 for p in drawn), default=0
-    )
-    height = min(60.0, max(3.2, 1.4 + 0.36 * n_rows)) * n_down + 0.6
-    width = max(4.6 * n_across, *(2.5 + 0.9 * len(p.columns) if isinstance(p, Matrix) else 0.0 for p in drawn), 0.0)
-    quiet = {"font.family": "DejaVu Sans", "font.size": 9, "text.parse_math": False, "axes.unicode_minus": True}
-    with rc_context(quiet), warnings.catch_warnings():
+    style = {"font.family": "DejaVu Sans", "font.size": 9, "text.parse_math": False, "axes.unicode_minus": True}
+    with rc_context(style), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # a name may have characters that the font has not: a box is drawn
-        figure = Figure(figsize=(min(width, 60.0), height), layout="constrained", facecolor="white")
-        figure.suptitle(_short(title, 90), x=0.01, ha="left", color=_INK, fontweight="bold")
-        for i, plot in enumerate(drawn):
-            axes = figure.add_subplot(n_down, n_across, i + 1)
-            axes.set_title(_short(plot.title, 60), loc="left", fontsize=9.5, color=_INK)
-            axes.tick_params(colors=_QUIET, length=0)
-            for side in axes.spines.values():
-                side.set_visible(False)
-            _draw(axes, plot)
+        panels = [_Panel.of(plot) for plot in drawn]
+        n_across = min(_N_ACROSS, len(panels))
+        width, height = max(panel.width for panel in panels), max(panel.height for panel in panels)
+        n_down = -(-len(panels) // n_across)
+        whole = (width * n_across, height * n_down + _HEAD)
+        figure = Figure(figsize=whole, facecolor="white")
+        at = (0.1 / whole[0], 1 - 0.2 / whole[1])
+        figure.text(*at, _short(title, 90), color=_INK, va="center", fontweight="bold")
+        for i, (plot, panel) in enumerate(zip(drawn, panels, strict=True)):
+            left, top = i % n_across * width + panel.left, _HEAD + i // n_across * height + _ABOVE
+            size = (width - panel.left - _RIGHT, height - _ABOVE - panel.below)
+            corner = (left / whole[0], 1 - (top + size[1]) / whole[1])
+            _draw(figure.add_axes((*corner, size[0] / whole[0], size[1] / whole[1])), plot)
         FigureCanvasAgg(figure).print_png(path)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Panel:
+    """The room of one plot, in inches: reckoned and not tried out, for matplotlib's layouts draw all of it thrice."""
+
+    width: float
+    height: float
+    left: float
+    below: float
+
+    @classmethod
+    def of(cls, plot: Plot) -> _Panel:
+        if isinstance(plot, Lines):
+            return cls(width=4.6, height=3.3, left=0.7, below=0.55)
+        labels = [dot.label for dot in plot.dots] if isinstance(plot, Dots) else list(plot.rows)
+        left = 0.3 + 0.075 * max((len(_short(label, _N_CHARACTERS)) for label in labels), default=0)
+        if isinstance(plot, Dots):
+            return cls(width=left + 3.2, height=min(60.0, 1.3 + 0.34 * len(labels)), left=left, below=0.55)
+        below = 0.3 + 0.045 * max(len(_short(name, _N_CHARACTERS)) for name in (*plot.columns, "limit at the last"))
+        room = 0.62 * (len(plot.columns) + 1)
+        return cls(
+            width=min(60.0, left + room + 0.3),
+            height=min(60.0, 0.4 + 0.4 * len(labels) + below),
+            left=left,
+            below=below,
+        )
+
+
 def _draw(axes: Axes, plot: Plot) -> None:
+    axes.set_title(_short(plot.title, 60), loc="left", fontsize=9.5, color=_INK)
+    axes.tick_params(colors=_QUIET, length=0)
+    for side in axes.spines.values():
+        side.set_visible(False)
     if isinstance(plot, Lines):
         _draw_lines(axes, plot)
     elif isinstance(plot, Dots):
@@ -69,6 +99,8 @@ def _draw_lines(axes: Axes, plot: Lines) -> None:
     low, value, high = ([y_scale.at(y) for y in column] for column in (plot.low, plot.value, plot.high))
     axes.fill_between(x, low, high, color=_BAND, linewidth=0)
     axes.plot(x, value, color=_LINE, linewidth=1.6, marker="o" if len(x) == 1 else None)
+    has_limit_on_top = any(y_scale.at(mark.at) > 0.9 for mark in plot.marks if mark.along == "y")
+    label_y, ends = (0.0, "bottom") if has_limit_on_top else (1.0, "top")
     for mark in plot.marks:
         if mark.along == "y":
             at = y_scale.at(mark.at)
@@ -77,9 +109,8 @@ def _draw_lines(axes: Axes, plot: Lines) -> None:
         else:
             at = x_scale.at(mark.at)
             axes.axvline(at, color=_CONTEXT, linestyle=":", linewidth=1.3)
-            axes.text(
-                at, 1.0, f" {mark.label} ", color=_CONTEXT, va="top", ha="right" if at > 0.5 else "left", fontsize=8
-            )
+            side = "right" if at > 0.5 else "left"
+            axes.text(at, label_y, f" {mark.label} ", color=_CONTEXT, va=ends, ha=side, fontsize=8)
     axes.set_xlabel(plot.x_title, color=_QUIET)
     axes.set_ylabel(_short(plot.y_title, _N_CHARACTERS), color=_QUIET)
 
