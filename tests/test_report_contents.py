@@ -46,6 +46,44 @@ def test_the_verdict_is_that_of_the_run(outcomes, profile, word):
     assert contents.of(with_outcomes(outcomes, profile=profile)).verdict.word == word
 
 
+@pytest.mark.parametrize("reason", ["not selected (-k, -m, --lf, paths)", "not reached"])
+def test_a_part_of_the_checks_is_no_whole(reason):
+    """A green run that left checks out is green as far as it went, in word and sign; what cannot be measured is not."""
+    run = with_outcomes(["passed", "not_measured"])
+    first, second = run.results
+    assert contents.of(run).verdict.word == "passed"
+    verdict = contents.of(replace(run, results=(first, replace(second, reason=reason)))).verdict
+    assert verdict.word == "partial"
+    assert verdict.notes == ("Checks not selected, or not reached, in this run: 1.",)
+
+
+@pytest.mark.parametrize(
+    ("outcome", "reason", "word"),
+    [
+        ("passed", "", "passed"),
+        ("failed", "", "failed"),
+        ("not_measured", "not in the baseline", "undecided"),
+        ("not_measured", "not selected (-k, -m, --lf, paths)", "partial"),
+        (None, "", "undecided"),
+    ],
+)
+def test_a_baseline_with_which_nothing_was_compared_is_no_green(outcome, reason, word):
+    """As the run itself is red then; what was left out on purpose is left out."""
+    run = replace(with_outcomes(["passed"]), options=(("profile", "release"), ("baseline", "last")))
+    name = f"{run.release.sae_ids[0]}-ce_loss"
+    compared = Result(sae_id=name, check="no_regression", outcome=outcome or "passed", reason=reason, limit=None)
+    assert contents.of(replace(run, results=(*run.results, *([compared] if outcome else [])))).verdict.word == word
+
+
+def test_what_only_warns_is_not_counted_among_what_stops():
+    """In the smoke profile: of two SAEs one failed, the other is inconclusive."""
+    run = report_record.run(2, red=("blocks.0.hook_resid_pre",))
+    results = [replace(r, outcome="inconclusive") if r.sae_id.startswith("blocks.1") else r for r in run.results]
+    verdict = contents.of(replace(run, results=tuple(results), options=(("profile", "smoke"),))).verdict
+    assert verdict.sentence.startswith("1 of 2 SAEs not within limits")
+    assert len(verdict.reasons) == 2
+
+
 def test_that_weights_are_no_copy_decides_nothing():
     """`distinct` alone leaves an SAE without a verdict, as in the run."""
     assert contents.of(with_outcomes(["passed"], check="distinct")).verdict.word == "undecided"

@@ -18,6 +18,10 @@ RED = ("error", "failed", "inconclusive")
 """Outcomes that stop a release, the gravest first."""
 
 
+Word = Literal["passed", "failed", "undecided", "partial"]
+"""Of the whole run; partial: green, as far as it went."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Subject:
     """An SAE, a stack, or what was compared with the baseline, and all that was asked of it."""
@@ -46,7 +50,7 @@ class Subject:
 class Verdict:
     """The whole run in a word and a sentence."""
 
-    word: Literal["passed", "failed", "undecided"]
+    word: Word
     sentence: str
     reasons: tuple[Subject, ...]
     """what is red, the one with most red checks first."""
@@ -130,27 +134,48 @@ def _subject(anchor: str, name: str, results: Sequence[Result]) -> Subject:
 
 def _verdict(run: Record, subjects: Sequence[Subject]) -> Verdict:
     """
-    Red for anything that failed or erred, or is inconclusive; undecided where an SAE has no verdict.
+    Red for anything that failed or erred, or is inconclusive; green only if every SAE has a verdict.
 
     In the smoke profile what is inconclusive stops nothing, and is no verdict either. As the run itself has it: that
-    an SAE is no copy of another decides nothing of it.
+    an SAE is no copy of another decides nothing of it, and a baseline with which nothing was compared is no green.
     """
     is_smoke = dict(run.options).get("profile") == "smoke"
     stops = RED[:2] if is_smoke else RED
-    n_stopping = sum(r.outcome in stops for subject in subjects for r in subject.results)
-    deciding = ("passed", "failed", "error") if is_smoke else ("passed", *RED)
-    judged = {r.sae_id for r in run.results if r.outcome in deciding and r.check != checks.DISTINCT.name}
-    without = [sae_id for sae_id in run.release.sae_ids if sae_id not in judged]
-    reasons = tuple(sorted((s for s in subjects if s.red), key=lambda s: -len(s.red)))
+    stopping = [subject for subject in subjects if any(r.outcome in stops for r in subject.results)]
+    decided = [r for r in run.results if r.outcome in ("passed", *stops) and r.check != checks.DISTINCT.name]
+    without = [sae_id for sae_id in run.release.sae_ids if sae_id not in {r.sae_id for r in decided}]
+    n_left_out = sum(map(_is_left_out, run.results))
     n_saes, counts = len(run.release.sae_ids), _counts(run.results)
-    if n_stopping:
-        word: Literal["passed", "failed", "undecided"] = "failed"
-        sentence = f"{_of_them(reasons, 'SAE', n_saes)} not within limits: {counts}."
-    elif without or not judged:
+    word: Word = "passed"
+    sentence = f"All {n_saes} SAEs within limits: {counts}."
+    if stopping:
+        word, sentence = "failed", f"{_of_them(stopping, 'SAE', n_saes)} not within limits: {counts}."
+    elif without or not decided:
         word, sentence = "undecided", f"No verdict on {len(without)} of {n_saes} SAEs: {counts}."
-    else:
-        word, sentence = "passed", f"All {n_saes} SAEs within limits: {counts}."
-    return Verdict(word=word, sentence=sentence, reasons=reasons, notes=tuple(_notes(run, without)))
+    elif not _is_compared(run, decided):
+        word, sentence = "undecided", f"Nothing was compared with the baseline: {counts}."
+    elif n_left_out:
+        word, sentence = "partial", f"All {n_saes} SAEs within the limits that were checked: {counts}."
+    return Verdict(
+        word=word,
+        sentence=sentence,
+        reasons=tuple(sorted((s for s in subjects if s.red), key=lambda s: -len(s.red))),
+        notes=tuple(_notes(is_smoke=is_smoke, without=without, n_left_out=n_left_out)),
+    )
+
+
+def _is_left_out(result: Result) -> bool:
+    """By `-k` and the like, or because the run ended before it."""
+    return result.outcome == "not_measured" and result.reason.startswith(("not selected", "not reached"))
+
+
+def _is_compared(run: Record, decided: Sequence[Result]) -> bool:
+    """Whether there is a verdict on at least one difference, if differences were asked for."""
+    if dict(run.options).get("baseline") is None:
+        return True
+    comparisons = [r for r in run.results if r.check == checks.NO_REGRESSION.name]
+    are_left_out = bool(comparisons) and all(map(_is_left_out, comparisons))
+    return are_left_out or any(r.check == checks.NO_REGRESSION.name for r in decided)
 
 
 def _of_them(reasons: Sequence[Subject], noun: str, n_all: int) -> str:
@@ -169,11 +194,10 @@ def _counts(results: Sequence[Result]) -> str:
     return ", ".join(f"{n} {wording.OUTCOMES[outcome][1]}" for outcome, n in counts.items() if n) or "no checks"
 
 
-def _notes(run: Record, without: Sequence[str]) -> Iterable[str]:
+def _notes(*, is_smoke: bool, without: Sequence[str], n_left_out: int) -> Iterable[str]:
     if without:
         yield f"Without a verdict: {', '.join(wording.text(sae_id) for sae_id in without)}."
-    n_left_out = sum(r.outcome == "not_measured" and r.reason.startswith("not ") for r in run.results)
     if n_left_out:
-        yield f"{n_left_out} checks were not selected or not reached in this run."
-    if dict(run.options).get("profile") == "smoke":
+        yield f"Checks not selected, or not reached, in this run: {n_left_out}."
+    if is_smoke:
         yield "The smoke profile: a quarter of the text, and what is inconclusive only warns: no basis for a release."

@@ -152,6 +152,7 @@ def _template() -> jinja2.Template:
     )
     environment.globals.update(
         OUTCOMES=wording.OUTCOMES,
+        VERDICTS=wording.VERDICTS,
         N_LEVELS=N_LEVELS,
         named=checks.named,
         interval=wording.interval,

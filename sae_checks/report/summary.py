@@ -14,7 +14,6 @@ from sae_checks.report.plots import Dots, Matrix
 
 N_BYTES_MOST = 900_000
 """GitHub refuses the whole summary of a step above 1 MiB."""
-_WORDS = {"passed": "✓ within its limits", "failed": "✕ not within its limits", "undecided": "? not decided"}
 _BARS = "▁▂▃▄▅▆▇█"
 _ON_SPARKLINES = (
     "From the first token to the last, some bars to each doubling of the context; each line from zero to its own most. "
@@ -62,7 +61,8 @@ def sparkline(curve: Curve, n_training: int | None) -> str:
 
 def _sections(contents: Contents) -> Iterator[str]:
     run, verdict = contents.run, contents.verdict
-    yield f"# {escaped(run.release.name)}: {_WORDS[verdict.word]}\n"
+    sign, word = wording.VERDICTS[verdict.word]
+    yield f"# {escaped(run.release.name)}: {sign} {word}\n"
     yield f"{escaped(verdict.sentence)}\n"
     yield from (f"> {escaped(note)}\n" for note in verdict.notes)
     if verdict.reasons:

@@ -21,6 +21,14 @@ OUTCOMES = {
 }
 """By outcome its sign and its word: nothing is told by colour alone."""
 
+VERDICTS = {
+    "passed": ("✓", "Within its limits"),
+    "failed": ("✕", "Not within its limits"),
+    "undecided": ("?", "Not decided"),
+    "partial": ("◐", "Within the limits that were checked"),
+}
+"""The same of the whole run."""
+
 N_CHARACTERS_MOST = 2000
 """of one name or text: strangers wrote them."""
 
