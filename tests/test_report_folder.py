@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 import report_record
 from hypothesis import given, settings
-from strategies import HOSTILE, records
+from strategies import records
 
 from sae_checks import cli, errors, record
 from sae_checks.report import contents, folder, png
@@ -93,17 +93,18 @@ def test_what_cannot_be_written_is_one_error(tmp_path):
 def test_hostile_names_are_no_paths(tmp_path):
     """Files are named by number and plain letters, whatever an SAE calls itself."""
     run = report_record.run(1, red=())
-    for i, name in enumerate([*HOSTILE, "../../up", "/root", "con.", "a" * 300]):
+    names = ("two\nlines", "half of a pair \ud800", "../../up", "/root", "a" * 300)
+    for i, name in enumerate(names):
         results = tuple(replace(r, sae_id=name) for r in run.results if r.curves)
         folder.write(replace(run, results=results), tmp_path / str(i))
         (path,) = (tmp_path / str(i) / "plots").iterdir()
         assert path.name.startswith("sae-0-")
         assert path.name.isascii()
         assert len(path.name) < 100
-    assert len(list(tmp_path.iterdir())) == len(HOSTILE) + 4
+    assert len(list(tmp_path.iterdir())) == len(names)
 
 
-@settings(max_examples=15)
+@settings(max_examples=10)
 @given(records())
 def test_any_record_can_be_drawn(tmp_path_factory, run):
     """Names and numbers of any kind, without a warning."""

@@ -196,10 +196,10 @@ def test_pieces_of_text():
     found = html.pieces(each)
     assert "".join(piece.text for piece in found) == " the fox↵ <jumps>|"
     assert [(piece.text, piece.level) for piece in found] == [
-        (" the", 0),
-        (" fox", 5),
-        ("↵", 0),
-        (" <jumps>", 2),
+        (" the ", 0),
+        ("fox", 5),
+        ("↵ ", 0),
+        ("<jumps>", 2),
         ("|", 0),
     ]
     assert [(costly.token, costly.position, costly.before) for costly in html.costliest(each)] == [

@@ -102,14 +102,19 @@ def _rendered(contents: Contents, detail: Detail) -> str:
 
 
 def pieces(sequence: WorstSequence) -> tuple[Piece, ...]:
-    """The text of *sequence*, neighbouring tokens of no shade in one piece."""
+    """The text of *sequence*, neighbouring tokens of no shade in one piece; the spaces before a token have no shade."""
     found: list[Piece] = []
     for token, increase in zip(sequence.tokens, sequence.increase_nats, strict=True):
         level = 0 if increase is None else sum(increase >= limit for limit in LEVELS_NATS)
-        if found and level == 0 and found[-1].level == 0:
-            found[-1] = Piece(text=found[-1].text + wording.token(token), level=0)
-        else:
-            found.append(Piece(text=wording.token(token), level=level))
+        shown = wording.token(token)
+        word = shown.lstrip(" ") if level else ""
+        plain = shown.removesuffix(word)
+        if plain and found and found[-1].level == 0:
+            found[-1] = Piece(text=found[-1].text + plain, level=0)
+        elif plain:
+            found.append(Piece(text=plain, level=0))
+        if word:
+            found.append(Piece(text=word, level=level))
     return tuple(found)
 
 
