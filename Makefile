@@ -10,7 +10,7 @@ REPORT := gate-report
 demo: $(INSTALLED)
 	mkdir -p $(REPORT)
 	$(BIN)/pytest --sae-release=demo \
-	  --junitxml=$(REPORT)/junit.xml --benchmark-json=$(REPORT)/benchmark.json --sae-record=$(REPORT)/record.json
+	  --junitxml=$(REPORT)/junit.xml --benchmark-json=$(REPORT)/benchmark.json --sae-record=$(REPORT)/record.json --sae-report=$(REPORT)/report
 
 test: $(INSTALLED)
 	$(BIN)/pytest

@@ -1,10 +1,11 @@
-"""`sae-checks list [RELEASE]`: what there is to judge, from configurations alone; and the commands of `history`."""
+"""`sae-checks list`: what there is to judge; `report`: what was found; the commands of `history`. None measures."""
 
 from __future__ import annotations
 
 import argparse
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from sae_checks import errors, registry, release
 from sae_checks.history import commands as of_history
@@ -23,6 +24,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     lists.add_argument("--sae-id", action="append", default=[], metavar="GLOB", help="only SAEs whose id matches")
     lists.add_argument("--sae-revision", metavar="REV", help="branch, tag or commit; default: main")
     lists.add_argument("--sae-offline", action="store_true", help="use exactly the commits that the cache holds")
+    reports = commands.add_parser("report", help="index.html, summary.md and plots from a run record")
+    reports.add_argument("record", type=Path, help="what pytest --sae-record wrote")
+    reports.add_argument("--out", type=Path, default=Path("sae-report"), metavar="DIR", help="default: sae-report")
+    reports.set_defaults(run=_report)
     of_history.add(commands)
     asked = parser.parse_args(arguments)
     if asked.command != "list":
@@ -43,6 +48,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return 4
         rows = _saes(found)
     sys.stdout.write("".join(line + "\n" for line in _aligned(rows)))
+    return 0
+
+
+def _report(asked: argparse.Namespace) -> int:
+    """Write the report of a record; 0 whatever its verdict is: a report tells, the run has decided."""
+    from sae_checks import record  # here: it takes NumPy and SciPy, which a list does not need
+    from sae_checks.report import folder
+
+    try:
+        written = folder.write(record.read(asked.record), asked.out)
+    except (errors.RecordError, errors.UsageError) as problem:
+        sys.stderr.write(f"{problem}\n")
+        return 4
+    sys.stdout.write("".join(f"{line}\n" for line in written))
     return 0
 
 

@@ -843,3 +843,23 @@ def nothing_to_export(path: str, what: str) -> UsageError:
             attempt="the record of a run that measured something",
         )
     )
+
+
+def report_not_written(folder: str, problem: str) -> UsageError:
+    return UsageError(
+        said(
+            f"the report cannot be written to {shown(folder)}",
+            expected="a folder, or a place where one can be made",
+            got=shown(problem, n_most=300),
+            attempt="another --sae-report DIR; sae-checks report RECORD --out DIR writes it from the run record, too",
+        )
+    )
+
+
+def no_matplotlib() -> str:
+    return said(
+        "the report has no PNGs of its plots",
+        expected="matplotlib, which draws them",
+        got="it is not installed; index.html and summary.md are whole without it",
+        attempt="pip install 'sae-checks[report]'",
+    )

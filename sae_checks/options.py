@@ -150,6 +150,11 @@ SPECS: tuple[OptionSpec, ...] = (
         help="keep the run record there, too, beside those of earlier runs: a folder, or any URL that fsspec opens",
     ),
     OptionSpec(
+        flag="--sae-report",
+        metavar="DIR",
+        help="write the report there: index.html, summary.md, and the plots as PNG (with the extra sae-checks[report])",
+    ),
+    OptionSpec(
         flag="--sae-baseline",
         metavar="RUN",
         help="compare with an earlier run on the same tokens: its record, last (what --sae-record names, before this "
@@ -198,6 +203,8 @@ class Options:
     record: Path | None = None
     history: str | None = None
     """a folder or URL, see `history.place`."""
+    report: Path | None = None
+    """the folder of the report."""
     baseline: str | None = None
     """a path, `last`, or a git revision, see `baseline.load`."""
     calibrate: Path | None = None
@@ -274,6 +281,7 @@ def parse(raw: Mapping[str, str | list[str] | None]) -> Options:
         thresholds=path("sae_thresholds"),
         record=record,
         history=path_or_name("sae_history"),
+        report=_folder("--sae-report", path("sae_report")),
         baseline=path_or_name("sae_baseline"),
         calibrate=calibrate,
     )
@@ -311,6 +319,13 @@ def _flag(key: str) -> str:
 
 def _is_new(path: Path) -> bool:
     return not path.exists() and not path.is_symlink() and path.absolute().parent.is_dir()
+
+
+def _folder(flag: str, path: Path | None) -> Path | None:
+    """*path*, if it is a folder or can become one."""
+    if path is not None and not path.is_dir() and not _is_new(path):
+        raise errors.bad_option(flag, str(path), "a folder, or a new one in a folder that exists")
+    return path
 
 
 def _bos(value: str) -> Bos:

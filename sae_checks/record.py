@@ -28,6 +28,7 @@ from sae_checks.sequential import Decision
 from sae_checks.stats import Flip
 from sae_checks.thresholds import Limit
 from sae_checks.verdict import Outcome
+from sae_checks.worst import WorstSequence
 
 SCHEMA = 3
 _PACKAGES = (
@@ -65,6 +66,8 @@ class Result:
     """measures by position; long_context only. Six significant digits of them are kept."""
     flips: tuple[Flip, ...] = ()
     """examples of answers lost and won; lambada only."""
+    worst: tuple[WorstSequence, ...] = ()
+    """the sequences that the splice cost most, worst first; ce_loss only."""
     downstream: tuple[Downstream, ...] = ()
     """what the splice does at every later SAE; propagation only."""
     steps: tuple[Step, ...] = ()
@@ -141,6 +144,7 @@ def to_json(record: Record) -> Json:
         "stacks": _stacks(record.results),
         "samples": _samples(record.results),
         "flips": {result.sae_id: [asdict(flip) for flip in result.flips] for result in record.results if result.flips},
+        "worst": {result.sae_id: [asdict(each) for each in result.worst] for result in record.results if result.worst},
     }
     document = cast(Json, json.loads(dumps(document)))
     _validator().validate(document)
@@ -181,8 +185,9 @@ def from_json(document: Json, *, path: str = "record") -> Record:
 
 def text(record: Record) -> str:
     """*record* as the text of its file."""
-    # curves on one line each: they are most of the file, and nobody reads a number per line
-    rows = (f'"{key}": {dumps(rows, indent=None if key == "curves" else 1)}' for key, rows in to_json(record).items())
+    # these on one line each: they are most of the file, and nobody reads a number per line
+    dense = ("curves", "worst")
+    rows = (f'"{key}": {dumps(rows, indent=None if key in dense else 1)}' for key, rows in to_json(record).items())
     return "{\n" + ",\n".join(rows) + "\n}\n"
 
 
@@ -320,6 +325,7 @@ def _result(
     # beside the results, not in them: the one is most of the file, the other is for people
     drawn = document["curves"].get(row["sae_id"], {}) if row["check"] == checks.LONG_CONTEXT.name else {}
     flips = document["flips"].get(row["sae_id"], ()) if row["check"] == checks.LAMBADA.name else ()
+    worst = document["worst"].get(row["sae_id"], ()) if row["check"] == checks.CE_LOSS.name else ()
     cells = document["propagation"].get(row["sae_id"], ()) if row["check"] == checks.PROPAGATION.name else ()
     sample = document["samples"].get(row["sae_id"], {}).get(row["check"])
     steps = document["stacks"].get(row["sae_id"], {}).get(row["check"], ())
@@ -334,6 +340,7 @@ def _result(
         sample=None if sample is None else kept.from_json(sample),
         curves=tuple(_curve(measure, columns) for measure, columns in drawn.items()),
         flips=tuple(Flip(**flip) for flip in flips),
+        worst=tuple(_worst(each) for each in worst),
         downstream=tuple(Downstream(**cell) for cell in cells),
         steps=tuple(Step(sae_id=step["sae_id"], readings=_estimates(step["measures"])) for step in steps),
         provenance=provenance,
@@ -391,6 +398,13 @@ def _curve(measure: str, columns: Json) -> Curve:
         raise errors.bad_record("record", f"the columns of the curve {measure} are not of one length")
     of_numbers = {name: tuple(columns[name]) for name in ("position", "value", "low", "high", "n")}
     return Curve(measure=measure, unit=columns["unit"], **of_numbers)
+
+
+def _worst(row: Json) -> WorstSequence:
+    if len(row["tokens"]) != len(row["increase_nats"]):
+        raise errors.bad_record("record", "the tokens of a worst sequence and their increases are not of one length")
+    columns = {name: tuple(row[name]) for name in ("tokens", "increase_nats")}
+    return WorstSequence(**{**row, **columns})
 
 
 def _limit(check: str, limit: Json) -> Limit:

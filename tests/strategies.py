@@ -19,6 +19,7 @@ from sae_checks.record import Record, ReleaseFacts, Result
 from sae_checks.sequential import Decision
 from sae_checks.stats import Estimate, Flip
 from sae_checks.thresholds import Limit
+from sae_checks.worst import WorstSequence
 
 # No deadline: shared cores stall, and a slow example is no defect. The same examples every time, so that nobody's
 # unrelated change turns red by chance; HYPOTHESIS_PROFILE=search looks further.
@@ -219,6 +220,16 @@ flips = st.builds(
 )
 
 
+@st.composite
+def worst_sequences(draw):
+    """A sequence that the splice cost much; its tokens are any text."""
+    rows = draw(st.lists(st.tuples(hostile_names, st.none() | finite), min_size=1, max_size=4))
+    tokens, increases = zip(*rows, strict=True)
+    return WorstSequence(
+        document=draw(small), mean_increase=draw(finite), position=draw(small), tokens=tokens, increase_nats=increases
+    )
+
+
 disturbances = st.builds(
     Downstream,
     sae_id=hostile_names,
@@ -295,6 +306,7 @@ def results(draw, sae_id=None, check=None, provenance=None):
         decision=draw(st.none() | decisions(outcome)) if is_decided else None,
         curves=tuple(draw(drawn)) if check is checks.LONG_CONTEXT else (),
         flips=tuple(draw(st.lists(flips, max_size=2))) if check is checks.LAMBADA else (),
+        worst=tuple(draw(st.lists(worst_sequences(), max_size=2))) if check is checks.CE_LOSS else (),
         downstream=tuple(draw(st.lists(disturbances, max_size=2))) if check is checks.PROPAGATION else (),
         steps=tuple(draw(st.lists(steps(check), max_size=2))) if check.of == "stack" else (),
         provenance=made_of,

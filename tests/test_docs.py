@@ -55,7 +55,9 @@ def dead_links(document, text):
         if "://" in target:
             continue
         place = (document.parent / path) if path else document
-        text_there = text if place == document else place.read_text(encoding="utf-8") if place.is_file() else None
+        text_there = (
+            text if place == document else place.read_text(encoding="utf-8") if anchor and place.is_file() else None
+        )
         if not place.exists() or (anchor and anchor not in anchors(text_there or "")):
             yield target
 

@@ -15,7 +15,7 @@ FLOORS = {
     "registry release stacks corpus_place plan losses provenance",
     "measuring": "corpora model loading sae splice scoring position_sums sums measure choices studies executors",
     "judging": "thresholds samples kept betting sequential realised baseline estimates stats curves downstream "
-    "comparison verdict record calibrate report accepted history",
+    "comparison worst verdict record calibrate report accepted history",
     "roof": "plugin gate demo cli __main__",
 }
 FLOOR_OF = {room: floor for floor, rooms in FLOORS.items() for room in rooms.split()}

@@ -26,6 +26,7 @@ PATHS = {
     "sae_cbt": "cbt",
     "sae_thresholds": "thresholds",
     "sae_record": "record",
+    "sae_report": "report",
     "sae_baseline": "baseline",
     "sae_calibrate": "calibrate",
 }
@@ -73,6 +74,7 @@ def test_every_option_is_parsed():
         "sae_thresholds": "t.toml",
         "sae_record": "record.json",
         "sae_history": "memory://runs",
+        "sae_report": "report",
         "sae_baseline": "last",
         "sae_calibrate": "limits.toml",
     }
@@ -104,6 +106,7 @@ def test_every_option_is_parsed():
         thresholds=Path("t.toml"),
         record=Path("record.json"),
         history="memory://runs",
+        report=Path("report"),
         baseline="last",
         calibrate=Path("limits.toml"),
     )
@@ -230,6 +233,16 @@ def test_a_record_that_could_not_be_written_is_refused_before_measuring(tmp_path
     for path in (tmp_path, tmp_path / "none" / "record.json"):
         with pytest.raises(errors.UsageError, match="--sae-record "):
             parsed(sae_record=str(path))
+
+
+def test_a_report_that_could_not_be_written_is_refused_before_measuring(tmp_path):
+    """A file, or a folder in one that does not exist; a folder that exists is written to."""
+    (tmp_path / "file").touch()
+    for path in (tmp_path, tmp_path / "new"):
+        assert parsed(sae_report=str(path)).report == path
+    for path in (tmp_path / "file", tmp_path / "none" / "report"):
+        with pytest.raises(errors.UsageError, match="--sae-report "):
+            parsed(sae_report=str(path))
 
 
 def test_a_calibration_never_overwrites(tmp_path):

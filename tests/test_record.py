@@ -16,6 +16,7 @@ from sae_checks import checks, errors, record
 from sae_checks.curves import Curve
 from sae_checks.provenance import CorpusFacts, FileHash, ModelFacts, Provenance, SaeFacts
 from sae_checks.record import Record, ReleaseFacts, Result
+from sae_checks.worst import WorstSequence
 
 SHA = "0" * 64
 MEASURES = {
@@ -347,3 +348,15 @@ def test_a_write_over_a_folder_leaves_no_litter(run, tmp_path):
     with pytest.raises(OSError, match=r"record\.json"):
         record.write(run, tmp_path / "record.json")
     assert [path.name for path in tmp_path.iterdir()] == ["record.json"]
+
+
+def test_worst_sequences_come_back_with_their_check(run):
+    """They belong to ce_loss; tokens of any kind survive, and columns of different length are refused."""
+    each = WorstSequence(
+        document=3, mean_increase=2.5, position=7, tokens=("\n", "\ud800", "<b>"), increase_nats=(None, 0.5, -1.0)
+    )
+    document = record.to_json(replace(run, results=(replace(run.results[0], worst=(each,)),)))
+    assert record.from_json(json.loads(json.dumps(document))).results[0].worst == (each,)
+    document["worst"]["a"][0]["tokens"].append("more")
+    with pytest.raises(errors.RecordError, match="not of one length"):
+        record.from_json(document)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Protocol
 
 import numpy as np
@@ -99,6 +100,25 @@ def encode(tokenizer: Tokenizer, text: str) -> list[int]:
     """
     ids = tokenizer(text, add_special_tokens=False, split_special_tokens=True, verbose=False)["input_ids"]
     return list(ids)
+
+
+def shown(sequences: Sequences, i: int, tokenizer: Tokenizer) -> tuple[str, ...]:
+    """
+    The tokens of sequence *i* as text, each as it reads behind the one before it.
+
+    By itself a SentencePiece token loses the space before it.
+    """
+    ids = sequences.tokens[i, : sequences.lengths[i]].tolist()
+    found = [_decoded(tokenizer, ids[:1])]
+    for pair in pairwise(ids):
+        first, both = _decoded(tokenizer, pair[:1]), _decoded(tokenizer, pair)
+        # of a character that takes several tokens the first alone reads otherwise
+        found.append(both.removeprefix(first) if both.startswith(first) else _decoded(tokenizer, pair[1:]))
+    return tuple(found)
+
+
+def _decoded(tokenizer: Tokenizer, ids: Iterable[int]) -> str:
+    return tokenizer.decode(list(ids), clean_up_tokenization_spaces=False)
 
 
 def seeded_order(texts: Sequence[str], seed: int) -> list[int]:

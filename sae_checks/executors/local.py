@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
@@ -11,6 +11,7 @@ import torch
 from sae_checks import choices, errors, measure, sae
 from sae_checks.corpora import corpus, golden
 from sae_checks.corpora.corpus import Corpus
+from sae_checks.corpora.sequences import shown
 from sae_checks.executors.ready import Ready, ReadySaes
 from sae_checks.executors.studies import Studied, Studies, Wanted
 from sae_checks.golden import Golden
@@ -45,6 +46,8 @@ class Measured(Generic[Losses]):
     """of the planned ones."""
     n_most: int
     """that there are, with those that only an extension measures."""
+    tokens_of: Callable[[int], Sequence[str]]
+    """of one of them, its tokens as text."""
     texts: tuple[ItemText, ...] = ()
     """of the items whose answer the splice lost or won."""
 
@@ -137,7 +140,15 @@ class LocalExecutor:
         facts = golden.facts(known, sequences, n_context_tokens=n_context)
         made_of = Provenance(sae=sae.facts(ready.described, ready.sae), model=model.facts, corpus=facts)
         n = len(losses.items)
-        return Measured(losses=losses, provenance=made_of, n=n, n_planned=n, n_most=n, fingerprint=facts.fingerprint)
+        return Measured(
+            losses=losses,
+            provenance=made_of,
+            n=n,
+            n_planned=n,
+            n_most=n,
+            fingerprint=facts.fingerprint,
+            tokens_of=lambda i: shown(sequences, i, model.tokenizer),
+        )
 
     def study(self, wanted: Wanted, together: Collection[Wanted]) -> Studied:
         """A study of one SAE or stack, on few sequences of the same corpora; raises like `text`."""
@@ -219,6 +230,7 @@ class LocalExecutor:
                 n_planned=n_planned,
                 fingerprint=planned.facts.fingerprint,
                 n_most=_n_rows(whole),
+                tokens_of=lambda i: shown(whole.sequences, i, one.model.tokenizer),
                 texts=texts,
             )
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
-from sae_checks import baseline, checks, comparison, curves, downstream, errors, kept, stats, verdict
+from sae_checks import baseline, checks, comparison, curves, downstream, errors, kept, stats, verdict, worst
 from sae_checks.estimates import all_not_measured
 from sae_checks.executors.local import LocalExecutor, Measured
 from sae_checks.executors.studies import N_ITEMS_PER_SEQUENCE, Kind, Studied
@@ -128,13 +128,20 @@ def _sampled(executor: LocalExecutor, asked: Asked, cell: Cell, cells: Collectio
     served = [each for each in (cell, *cells) if each[1] in checks_of_one_pass(check)]
     together = dict.fromkeys(each for each, _ in served)
     if check is checks.LAMBADA:
-        return _of_items(asked, cell, executor.items(sae_id, together, until_decided(asked, served, _of_items))).result
+        items = executor.items(sae_id, together, until_decided(asked, served, _of_items))
+        return replace(_of_items(asked, cell, items).result, flips=stats.flips(items.losses, items.texts))
     if check is checks.CBT:
         until = until_decided(asked, served, _of_choices)
         return _of_choices(asked, cell, executor.choices(sae_id, together, until)).result
     studied = [(STUDIES[name], each) for each, name in cells if name in STUDIES and not _impossible(asked, each, name)]
     text = executor.text(sae_id, together, until_decided(asked, served, _of_text), studied)
-    return _of_text(asked, cell, text).result
+    result = _of_text(asked, cell, text).result
+    if check is checks.LONG_CONTEXT:
+        return replace(result, curves=curves.curves(text.losses))
+    if check is checks.CE_LOSS:  # of what it is about: within the training context
+        within = text.losses.increase_nats[:, : text.losses.n_training_context_tokens]
+        return replace(result, worst=worst.worst(within, text.losses.documents, text.tokens_of))
+    return result
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -193,15 +200,7 @@ def _of_text(asked: Asked, cell: Cell, text: Measured[TextLosses]) -> _Judged:
     readings = read(text.losses)
     # what is kept is of the plan: so all runs of it can be compared, however far one was extended
     of_plan = readings if text.n <= text.n_planned else read(first_sequences(text.losses, text.n_planned))
-    return _judged(
-        asked,
-        sae_id,
-        check,
-        readings,
-        text,
-        sample=kept.keep(of_plan, limit, text.fingerprint),
-        curves=curves.curves(text.losses) if check is checks.LONG_CONTEXT else (),
-    )
+    return _judged(asked, sae_id, check, readings, text, sample=kept.keep(of_plan, limit, text.fingerprint))
 
 
 def _of_items(asked: Asked, cell: Cell, items: Measured[ItemLosses]) -> _Judged:
@@ -212,8 +211,7 @@ def _of_items(asked: Asked, cell: Cell, items: Measured[ItemLosses]) -> _Judged:
         n_listed=items.provenance.corpus.n_listed,
     )
     sample = kept.keep(readings, asked.limits[cell], items.fingerprint)
-    flips = stats.flips(items.losses, items.texts)
-    return _judged(asked, cell[0], checks.LAMBADA, readings, items, sample=sample, flips=flips)
+    return _judged(asked, cell[0], checks.LAMBADA, readings, items, sample=sample)
 
 
 def _of_choices(asked: Asked, cell: Cell, chosen: Measured[ChoiceLosses]) -> _Judged:

@@ -82,6 +82,9 @@ class Reporter:
                 self._written.append(f"run record: {path}")
             if history is not None and not self._kept(run, history):
                 session.exitstatus = session.exitstatus or HISTORY_NOT_KEPT
+        report = self._asked.plan.options.report
+        if report is not None and self._ledger.results and not self._reported(report):
+            session.exitstatus = session.exitstatus or pytest.ExitCode.TESTS_FAILED
         limits = self._asked.plan.options.calibrate
         if limits is not None and not self._calibrated(limits):
             session.exitstatus = session.exitstatus or pytest.ExitCode.TESTS_FAILED
@@ -128,6 +131,17 @@ class Reporter:
             self._complaints.append(str(problem))
             return False
         self._written.append(f"run kept: {run_id} in {to.url}")
+        return True
+
+    def _reported(self, path: Path) -> bool:
+        """Write the report that was asked for; a run without it is red, however its SAEs were judged."""
+        from sae_checks.report import folder
+
+        try:
+            self._written.extend(folder.write(self._record(), path))
+        except errors.SaeChecksError as problem:
+            self._complaints.append(str(problem))
+            return False
         return True
 
     def _calibrated(self, path: Path) -> bool:

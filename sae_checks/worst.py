@@ -1,0 +1,92 @@
+"""Where in the text a splice costs most: the sequences with the highest mean increase, token by token."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+N_TOKENS_MOST = 200
+"""of a sequence that are kept: the run of so many that costs most."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorstSequence:
+    """One sequence that the splice cost much, and where in it."""
+
+    document: int
+    """index in the corpus of the document that the sequence is from."""
+    mean_increase: float
+    """spliced minus clean over all scored tokens of the sequence, kept or not; nats/token."""
+    position: int
+    """of the first kept token in the sequence; 0: the sequence is kept from its start."""
+    tokens: tuple[str, ...]
+    increase_nats: tuple[float | None, ...]
+    """one per token: what predicting *this* token cost more with the splice; None: it was not scored."""
+
+
+def worst(
+    increase_nats: npt.NDArray[np.floating],
+    documents: Sequence[int] | npt.NDArray[np.integer],
+    tokens_of: Callable[[int], Sequence[str]],
+    n_most: int = 5,
+) -> tuple[WorstSequence, ...]:
+    """
+    The *n_most* sequences with the highest mean increase, worst first; of equals the first in the plan.
+
+    A sequence of which nothing was scored, or with an infinite increase, is left out: the checks name what is not
+    finite. Numbers are kept to four significant digits.
+
+    Args:
+        increase_nats: (n_sequences, n_positions); at [i, p] the increase of predicting token p + 1 of sequence i from
+            the tokens up to p, NaN where that was not scored.
+        documents: (n_sequences,) indices in the corpus.
+        tokens_of: the tokens of sequence i as text, asked for the worst alone.
+        n_most: sequences at most.
+
+    Raises:
+        ValueError: a prediction was scored of a token that `tokens_of` does not have.
+    """
+    scored = ~np.isnan(increase_nats)
+    n_scored = scored.sum(axis=1)  # (n_sequences,)
+    sums = np.where(np.isfinite(increase_nats), increase_nats, 0).sum(axis=1, dtype=np.float64)
+    usable = np.flatnonzero((n_scored > 0) & ~np.isinf(increase_nats).any(axis=1))
+    means = sums[usable] / n_scored[usable]
+    in_order = usable[np.argsort(-means, kind="stable")][:n_most]
+    return tuple(
+        _kept(increase_nats[i], int(documents[i]), float(sums[i] / n_scored[i]), tokens_of(int(i))) for i in in_order
+    )
+
+
+def _kept(
+    increase_nats: npt.NDArray[np.floating], document: int, mean_increase: float, tokens: Sequence[str]
+) -> WorstSequence:
+    """The costliest run of at most N_TOKENS_MOST tokens of one sequence."""
+    last = int(np.flatnonzero(~np.isnan(increase_nats))[-1])
+    if last + 1 >= len(tokens):
+        raise ValueError(f"token {last + 1} was predicted, but the sequence has {len(tokens)} tokens")
+    of_token = np.full(len(tokens), np.nan)  # the first token of a sequence is never predicted
+    n_predicted = min(len(increase_nats), len(tokens) - 1)
+    of_token[1 : n_predicted + 1] = increase_nats[:n_predicted]
+    start = _costliest_run(of_token)
+    kept = of_token[start : start + N_TOKENS_MOST]
+    return WorstSequence(
+        document=document,
+        mean_increase=_rounded(mean_increase),
+        position=start,
+        tokens=tuple(tokens[start : start + N_TOKENS_MOST]),
+        increase_nats=tuple(None if np.isnan(x) else _rounded(float(x)) for x in kept),
+    )
+
+
+def _costliest_run(of_token: npt.NDArray[np.float64]) -> int:
+    """Where the N_TOKENS_MOST tokens begin whose increases sum to most; the earliest of equals."""
+    sums = np.concatenate([[0.0], np.cumsum(np.nan_to_num(of_token, nan=0.0))])
+    n = min(N_TOKENS_MOST, len(of_token))
+    return int(np.argmax(sums[n:] - sums[: len(sums) - n]))
+
+
+def _rounded(x: float) -> float:
+    return float(f"{x:.4g}")
