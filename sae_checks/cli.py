@@ -1,4 +1,4 @@
-"""`sae-checks list [RELEASE]`: what there is to judge, from configurations alone."""
+"""`sae-checks COMMAND`. `list [RELEASE]`: what there is to judge, from configurations alone."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 
 from sae_checks import errors, registry, release
+from sae_checks.commands import merge, plan
 
 Row = tuple[str, ...]
 
@@ -22,7 +23,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     lists.add_argument("--sae-id", action="append", default=[], metavar="GLOB", help="only SAEs whose id matches")
     lists.add_argument("--sae-revision", metavar="REV", help="branch, tag or commit; default: main")
     lists.add_argument("--sae-offline", action="store_true", help="use exactly the commits that the cache holds")
+    lists.set_defaults(run=_list)
+    merges = commands.add_parser("merge", help="one record of the shards of a run (--sae-shard), and its verdict")
+    merge.add(merges)
+    merges.set_defaults(run=merge.run)
+    plans = commands.add_parser("plan", help="what a workflow has to know before it measures, as key=value lines")
+    plan.add(plans)
+    plans.set_defaults(run=plan.run)
     asked = parser.parse_args(arguments)
+    return int(asked.run(asked))
+
+
+def _list(asked: argparse.Namespace) -> int:
     if asked.release is None:
         rows = _releases()
     else:

@@ -12,11 +12,11 @@ import sae_checks
 PACKAGE = Path(sae_checks.__file__).parent
 FLOORS = {
     "ground": "errors options checks golden hooks safetensors_header sae_cfg sae_files conversion patience hub "
-    "registry release stacks corpus_place plan losses provenance",
+    "registry release shards stacks corpus_place plan losses provenance",
     "measuring": "corpora model loading sae splice scoring position_sums measure choices studies executors",
     "judging": "thresholds samples kept betting sequential baseline estimates stats curves downstream comparison "
-    "verdict record calibrate report",
-    "roof": "plugin gate demo cli __main__",
+    "verdict conclusion record merging calibrate report",
+    "roof": "plugin gate demo commands cli __main__",
 }
 FLOOR_OF = {room: floor for floor, rooms in FLOORS.items() for room in rooms.split()}
 MAY_IMPORT = {
