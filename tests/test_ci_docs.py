@@ -19,7 +19,7 @@ BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```$", PAGE, re.DOTALL | re.MULTILINE)
 PINNED = [text.replace("OWNER", "owner").replace("COMMIT", "0" * 40) for kind, text in BLOCKS if kind == "yaml"]
 GITHUB = [text for text in PINNED if "jobs:" in text]
 (GITLAB,) = (text for text in PINNED if "sae-report:" in text)
-SMALL = "--sae-sequences=24 --sae-items=40 --sae-queries=10 --sae-study-sequences=0"
+SMALL = "--sae-study-sequences=0 -k sparsity"
 
 
 def uses(document):
@@ -102,7 +102,7 @@ def test_gitlab_s_script_judges(installed_python, tmp_path):
         scripts[name] = "\n".join(line for line in lines if "sae-checks report" not in line)  # tested elsewhere
     own = "--sae-release=saes --sae-model=openai-community/gpt2 --sae-corpus=text.jsonl --sae-thresholds=limits.toml"
     assert own in scripts["sae-gate"]
-    judge = scripts["sae-gate"].replace(own, f"--sae-release=demo-broken {SMALL} -k sparsity")
+    judge = scripts["sae-gate"].replace(own, f"--sae-release=demo-broken {SMALL}")
     codes = [
         shell(judge, tmp_path, installed_python, CI_NODE_INDEX=str(i), CI_NODE_TOTAL="2").returncode for i in (1, 2)
     ]

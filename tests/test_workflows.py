@@ -14,7 +14,7 @@ from sae_checks import cli, record
 ROOT = Path(__file__).parent.parent
 GATE = ".github/workflows/sae-gate.yml"
 WORKFLOWS = sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / ".github/workflows").glob("*.yml"))
-SMALL = "--sae-sequences=24 --sae-items=40 --sae-queries=10 --sae-study-sequences=0 -k 'ce_loss or sparsity or speed'"
+SMALL = "--sae-batch-tokens=8192 --sae-study-sequences=0 -k 'ce_loss or sparsity or speed'"
 
 
 def _can_report():
@@ -131,7 +131,7 @@ def test_the_action_judges_a_release(ran_action):
     kept = ran.artifacts / "sae-gate"
     written = record.read(kept / "record.json")
     assert {r.outcome for r in written.results if r.check in ("ce_loss", "sparsity")} == {"passed"}
-    assert dict(written.options)["n_sequences"] == 24, "the arguments arrived"
+    assert dict(written.options)["n_batch_tokens"] == 8192, "the arguments arrived"
     assert len(ET.parse(kept / "junit.xml").findall(".//testcase")) == 15
     assert (kept / "benchmark.json").stat().st_size > 1000
     assert ran.folder / ran.context["steps.gate.outputs.record"] == ran.folder / "sae-gate/record.json"

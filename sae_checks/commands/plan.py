@@ -49,6 +49,9 @@ def run(asked: argparse.Namespace) -> int:
             ended = int(pytest.main([*_QUIETLY, *arguments], plugins=[planner]))
         if ended == pytest.ExitCode.OK and planner.settled is None:
             raise errors.release_not_given(arguments)
+        if ended == pytest.ExitCode.NO_TESTS_COLLECTED:
+            sys.stderr.write(f"{errors.no_check_ran(arguments)}\n")
+            return 4
         lines = [] if planner.settled is None else outputs(planner.settled, n_shards=asked.shards)
     except errors.UsageError as problem:
         sys.stderr.write(f"{problem}\n")
