@@ -6,7 +6,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from sae_checks import errors, registry, release
+from sae_checks import completion, errors, registry, release
 from sae_checks.commands import merge, plan
 
 Row = tuple[str, ...]
@@ -30,6 +30,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     plans = commands.add_parser("plan", help="what a workflow has to know before it measures, as key=value lines")
     plan.add(plans)
     plans.set_defaults(run=plan.run)
+    completion.offers_releases(lists, "release")
+    completion.complete(parser)
     asked = parser.parse_args(arguments)
     return int(asked.run(asked))
 

@@ -12,7 +12,7 @@ import sae_checks
 PACKAGE = Path(sae_checks.__file__).parent
 FLOORS = {
     "ground": "errors options checks golden hooks safetensors_header sae_cfg sae_files conversion patience hub "
-    "registry release shards stacks corpus_place plan losses provenance",
+    "registry release completion shards stacks corpus_place plan losses provenance",
     "measuring": "corpora model loading sae splice scoring position_sums measure choices studies executors",
     "judging": "thresholds samples kept betting sequential baseline estimates stats curves downstream comparison "
     "verdict conclusion record merging calibrate report",
