@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import builders
 import pytest
+from hub_server import LoopbackHub, environment
 
 from sae_checks import cli, errors, options, plan, release
 from sae_checks import hub as of_hub
@@ -100,3 +101,30 @@ def test_a_name_of_several_lines_writes_no_output(tmp_path):
     settled = replace(_settled(), options=options.Options(release=str(folder)))
     with pytest.raises(errors.UsageError, match="a name on one line"):
         outputs(settled, n_shards=1)
+
+
+@pytest.mark.slow
+def test_a_pull_request_on_the_hub_is_pinned(tmp_path):
+    """refs/pr/1, not main; the shards then judge that commit, whatever the pull request becomes meanwhile."""
+    demo = release.resolve("demo")
+    folder = builders.write_sae(tmp_path / "sae")
+    files = {f"blocks.2/{path.name}": path.read_bytes() for path in folder.iterdir()}
+    with LoopbackHub() as hub:
+        repo = hub.model("org/saes", files)
+        proposed = repo.commit({**files, "README.md": b"better\n"}, branch="refs/pr/1")
+        assert proposed != repo.sha
+        given = {"release": "org/saes", "revision": "refs/pr/1", "model": demo.model, "corpus": demo.corpus}
+        given |= {"lambada": demo.lambada, "cbt": demo.cbt}
+        asked_of = [f"--sae-{name}={value}" for name, value in given.items()]
+        done = subprocess.run(
+            [sys.executable, "-m", "sae_checks", "plan", "--", *asked_of],
+            cwd=tmp_path,
+            env=environment(hub, tmp_path / "home"),
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        assert f"revision={proposed}" in done.stdout.splitlines()
+        assert "release=org/saes" in done.stdout.splitlines()
+        assert hub.unserved == []
