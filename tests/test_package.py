@@ -92,6 +92,15 @@ def test_the_gate_runs_from_an_empty_folder(installed_python, tmp_path):
     assert Path(place).is_relative_to(installed_python.parent.parent)
 
 
+def test_the_plugin_may_be_named_beside_its_entry_point(installed_python, tmp_path):
+    """`-p` and a conftest's pytest_plugins are no second plugin, since the entry point has the module's own name."""
+    (tmp_path / "conftest.py").write_text('pytest_plugins = ["sae_checks.plugin"]\n', encoding="utf-8")
+    (tmp_path / "test_own.py").write_text("def test_own():\n    assert True\n", encoding="utf-8")
+    done = run(installed_python, tmp_path, "-m", "pytest", "-p", "sae_checks.plugin")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "1 passed" in done.stdout
+
+
 def test_the_commands_are_installed(installed_python, tmp_path):
     """sae-checks stands beside Python, and as a module."""
     script = subprocess.run(
