@@ -586,6 +586,37 @@ def nothing_to_score(flag: str, path: str) -> MeasuringError:
     )
 
 
+def not_mergeable(record: str, what: str, first: str, here: str) -> RecordError:
+    return RecordError(
+        said(
+            f"{shown(record)} is not of the same run as the first record: {shown(what)} differs",
+            expected=shown(first, n_most=300),
+            got=shown(here, n_most=300),
+            attempt="records of runs that differ in --sae-shard alone, made by one version on the same files",
+        )
+    )
+
+
+def shards_missing(cells: Sequence[str]) -> RecordError:
+    return RecordError(
+        said(
+            f"{len(cells)} check(s) of the release are in none of the records: this is not the whole release",
+            expected="a record of every shard",
+            got=f"none that has {_listed(cells)}",
+            attempt="run the missing shards; a shard that failed to start leaves no record",
+        )
+    )
+
+
+def checks_are_red(cells: Sequence[str]) -> str:
+    return said(
+        f"{len(cells)} check(s) did not pass",
+        expected="every check that was selected passed, was reported, or was not measured for a stated reason",
+        got=_listed(cells),
+        attempt="read the verdicts above; sae-checks report RECORD shows them with what they rest on",
+    )
+
+
 def hub_no_repo(repo_id: str) -> HubNameError:
     return HubNameError(
         said(
@@ -748,35 +779,4 @@ def nothing_compared(baseline: str) -> str:
         expected="a verdict on at least one difference",
         got="none; the skips and warnings above say why (pytest -rs)",
         attempt="a baseline that has measured the same checks of the same SAEs",
-    )
-
-
-def not_mergeable(record: str, what: str, first: str, here: str) -> RecordError:
-    return RecordError(
-        said(
-            f"{shown(record)} is not of the same run as the first record: {shown(what)} differs",
-            expected=shown(first, n_most=300),
-            got=shown(here, n_most=300),
-            attempt="records of runs that differ in --sae-shard alone, made by one version on the same files",
-        )
-    )
-
-
-def shards_missing(cells: Sequence[str]) -> RecordError:
-    return RecordError(
-        said(
-            f"{len(cells)} check(s) of the release are in none of the records: this is not the whole release",
-            expected="a record of every shard",
-            got=f"none that has {_listed(cells)}",
-            attempt="run the missing shards; a shard that failed to start leaves no record",
-        )
-    )
-
-
-def checks_are_red(cells: Sequence[str]) -> str:
-    return said(
-        f"{len(cells)} check(s) did not pass",
-        expected="every check that was selected passed, was reported, or was not measured for a stated reason",
-        got=_listed(cells),
-        attempt="read the verdicts above; sae-checks report RECORD shows them with what they rest on",
     )

@@ -312,10 +312,6 @@ def _is_new(path: Path) -> bool:
     return not path.exists() and not path.is_symlink() and path.absolute().parent.is_dir()
 
 
-def _shard(share: str | None) -> str | None:
-    return None if share is None else str(shards.parse(share))
-
-
 def _bos(value: str) -> Bos:
     return "on" if value == "on" else "off" if value == "off" else "auto"
 
@@ -328,3 +324,7 @@ def _whole_number(flag: str, value: str, *, least: int) -> int:
     if number < least:
         raise errors.bad_option(flag, value, f"a whole number, at least {least}")
     return number
+
+
+def _shard(share: str | None) -> str | None:
+    return None if share is None else str(shards.parse(share))
