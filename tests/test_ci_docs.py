@@ -110,4 +110,4 @@ def test_gitlab_s_script_judges(installed_python, tmp_path):
     done = shell(scripts["sae-report"], tmp_path, installed_python)
     assert done.returncode == 1, done.stdout + done.stderr
     assert "FAILED: sparsity of blocks.2.hook_resid_pre" in done.stdout
-    assert len({r.sae_id for r in record.read(tmp_path / "record.json").results}) == 6
+    assert len({r.sae_id for r in record.read(tmp_path / "record.json").results}) == 5
