@@ -29,7 +29,7 @@ lint: $(INSTALLED)
 
 # The site of docs/, in site/; a dead link is an error.
 docs: $(INSTALLED)
-	$(BIN)/mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 # Wheel and sdist in dist/, and the tests of what pip makes of them.
 wheel-test: $(INSTALLED)

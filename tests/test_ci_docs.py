@@ -3,6 +3,7 @@
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -111,3 +112,32 @@ def test_gitlab_s_script_judges(installed_python, tmp_path):
     assert done.returncode == 1, done.stdout + done.stderr
     assert "FAILED: sparsity of blocks.2.hook_resid_pre" in done.stdout
     assert len({r.sae_id for r in record.read(tmp_path / "record.json").results}) == 5
+
+
+@pytest.mark.slow
+def test_a_training_run_s_folder_is_gated_as_written(installed_python, tmp_path):
+    """The first example in a scratch repository whose saes/ has a damaged SAE: red, nothing uploaded, a record."""
+    files = ROOT / "sae_checks/demo/files"
+    work = tmp_path / "work"
+    shutil.copytree(files / "saes", work / "saes")
+    shutil.copytree(files / "saes-broken", work / "saes", dirs_exist_ok=True)
+    shutil.copytree(files / "model", work / "model")
+    shutil.copy(files / "text.jsonl", work / "text.jsonl")
+    (work / "limits.toml").write_text(
+        'schema = 1\n[default.ce_loss]\nmeasure = "ce_increase"\nmax = 0.2\nunit = "nats/token"\nsource = "ours"\n'
+    )
+    (example,) = (text for text in GITHUB if "\nname: Gate\n" in f"\n{text}")
+    ((_, given, _),) = uses(yaml.safe_load(example))
+    assert "--sae-model=openai-community/gpt2" in given["arguments"]
+    given["arguments"] = given["arguments"].replace("openai-community/gpt2", "model") + " -k 'ce_loss or sparsity'"
+    context = {"github.action_path": str(ROOT), **actions.defaults_of("action.yml")}
+    context |= {f"inputs.{name}": str(value) for name, value in given.items()} | {"inputs.install": "false"}
+    path = f"{installed_python.parent}:/usr/bin:/bin"
+    ran = actions.Job(folder=work, artifacts=tmp_path / "artifacts", path=path, context=context)
+    ran.run([*actions.steps_of("action.yml"), {"name": "upload", "run": "touch uploaded"}])
+    assert (ran.outcomes["Judge"], ran.outcomes["upload"]) == ("failure", "skipped"), ran.said
+    found = {(r.sae_id, r.check): r for r in record.read(tmp_path / "artifacts/sae-gate/record.json").results}
+    outcomes = {sae_id: r.outcome for (sae_id, check), r in found.items() if check == "ce_loss"}
+    assert outcomes.pop("blocks.2.hook_resid_pre") == "failed"
+    assert set(outcomes.values()) == {"passed"}
+    assert found["blocks.2.hook_resid_pre", "ce_loss"].limit.source == "ours"
