@@ -4,8 +4,10 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 REPORT := gate-report
+WORKFLOWS := .github/workflows/*.yml
+SCHEMA := $(BIN)/check-jsonschema --quiet --builtin-schema
 
-.PHONY: demo test lint clean
+.PHONY: demo test lint docs wheel-test clean
 
 demo: $(INSTALLED)
 	mkdir -p $(REPORT)
@@ -19,13 +21,28 @@ lint: $(INSTALLED)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/zizmor --offline --no-progress --quiet --persona=pedantic .github action.yml
+	$(SCHEMA) vendor.github-workflows $(WORKFLOWS)
+	$(SCHEMA) vendor.github-actions action.yml
+	$(SCHEMA) vendor.dependabot .github/dependabot.yml
+	$(SCHEMA) vendor.citation-file-format CITATION.cff
+
+# The site of docs/, in site/; a dead link is an error.
+docs: $(INSTALLED)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
+# Wheel and sdist in dist/, and the tests of what pip makes of them.
+wheel-test: $(INSTALLED)
+	rm -rf dist
+	$(BIN)/python -m build --no-isolation
+	SAE_CHECKS_DIST=dist $(BIN)/pytest tests/test_package.py
 
 # constraints.txt holds the versions that were tested together; pip reads --group from 25.1 on.
 $(INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt 'pip>=25.1'
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --group dev --editable .
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --group dev --group docs --editable .
 	touch $@
 
 clean:
-	rm -rf .venv $(REPORT) build dist
+	rm -rf .venv $(REPORT) build dist site

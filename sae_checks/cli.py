@@ -1,4 +1,4 @@
-"""`sae-checks list`: what there is to judge; `report`: what was found; the commands of `history`. None measures."""
+"""`sae-checks COMMAND`. `list [RELEASE]`: what there is to judge, from configurations alone."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from sae_checks import errors, registry, release
+from sae_checks import completion, errors, registry, release
+from sae_checks.commands import merge, plan
 from sae_checks.history import commands as of_history
 
 Row = tuple[str, ...]
@@ -24,14 +25,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
     lists.add_argument("--sae-id", action="append", default=[], metavar="GLOB", help="only SAEs whose id matches")
     lists.add_argument("--sae-revision", metavar="REV", help="branch, tag or commit; default: main")
     lists.add_argument("--sae-offline", action="store_true", help="use exactly the commits that the cache holds")
+    lists.set_defaults(run=_list)
     reports = commands.add_parser("report", help="index.html, summary.md and plots from a run record")
     reports.add_argument("record", type=Path, help="what pytest --sae-record wrote")
     reports.add_argument("--out", type=Path, default=Path("sae-report"), metavar="DIR", help="default: sae-report")
     reports.set_defaults(run=_report)
+    merges = commands.add_parser("merge", help="one record of the shards of a run (--sae-shard), and its verdict")
+    merge.add(merges)
+    merges.set_defaults(run=merge.run)
+    plans = commands.add_parser("plan", help="what a workflow has to know before it measures, as key=value lines")
+    plan.add(plans)
+    plans.set_defaults(run=plan.run)
     of_history.add(commands)
+    completion.offers_releases(lists, "release")
+    completion.complete(parser)
     asked = parser.parse_args(arguments)
-    if asked.command != "list":
-        return int(asked.run(asked))
+    return int(asked.run(asked))
+
+
+def _list(asked: argparse.Namespace) -> int:
     if asked.release is None:
         rows = _releases()
     else:

@@ -178,6 +178,17 @@ def option_needed(flag: str, release: str, what: str) -> UsageError:
     )
 
 
+def too_many_shards(shard: str, n_saes: int) -> UsageError:
+    return UsageError(
+        said(
+            f"--sae-shard {shown(shard)}: there are not so many SAEs",
+            expected=f"at most {n_saes} shards: every one has an SAE",
+            got=shown(shard),
+            attempt=f"--sae-shard 1/{n_saes}, or fewer; sae-checks plan --shards N finds how many there can be",
+        )
+    )
+
+
 def no_model(path: str, problem: str) -> UsageError:
     return UsageError(
         said(
@@ -576,6 +587,37 @@ def nothing_to_score(flag: str, path: str) -> MeasuringError:
             got="none",
             attempt=f"{flag} with longer documents",
         )
+    )
+
+
+def not_mergeable(record: str, what: str, first: str, here: str) -> RecordError:
+    return RecordError(
+        said(
+            f"{shown(record)} is not of the same run as the first record: {shown(what)} differs",
+            expected=shown(first, n_most=300),
+            got=shown(here, n_most=300),
+            attempt="records of runs that differ in --sae-shard alone, made by one version on the same files",
+        )
+    )
+
+
+def shards_missing(cells: Sequence[str]) -> RecordError:
+    return RecordError(
+        said(
+            f"{len(cells)} check(s) of the release are in none of the records: this is not the whole release",
+            expected="a record of every shard",
+            got=f"none that has {_listed(cells)}",
+            attempt="run the missing shards; a shard that failed to start leaves no record",
+        )
+    )
+
+
+def checks_are_red(cells: Sequence[str]) -> str:
+    return said(
+        f"{len(cells)} check(s) did not pass",
+        expected="every check that was selected passed, was reported, or was not measured for a stated reason",
+        got=_listed(cells),
+        attempt="read the verdicts above; sae-checks report RECORD shows them with what they rest on",
     )
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from sae_checks import errors
+from sae_checks import errors, shards
 
 SpecialTokens = Literal["keep", "replace"]
 Bos = Literal["auto", "on", "off"]
@@ -44,6 +44,11 @@ SPECS: tuple[OptionSpec, ...] = (
         "SAEs, demo, demo-broken",
     ),
     OptionSpec(flag="--sae-id", metavar="GLOB", help="only SAEs whose id matches (repeatable)", repeatable=True),
+    OptionSpec(
+        flag="--sae-shard",
+        metavar="I/N",
+        help="judge only the I-th of N shares of the release's SAEs; sae-checks merge makes one record of all N",
+    ),
     OptionSpec(flag="--sae-revision", metavar="REV", help="branch, tag or commit of the release; default: main"),
     OptionSpec(
         flag="--sae-offline", metavar="", help="use exactly the commits that the Hub's cache holds", is_switch=True
@@ -178,6 +183,8 @@ class Options:
     allow_pickle: bool = False
     sae_ids: tuple[str, ...] = ()
     """fnmatch patterns; empty means every SAE."""
+    shard: str | None = None
+    """I/N; None: the whole release."""
     model: str | None = None
     backend: str = "auto"
     corpus: str | None = None
@@ -259,6 +266,7 @@ def parse(raw: Mapping[str, str | list[str] | None]) -> Options:
         revision=text("sae_revision"),
         offline=text("sae_offline") is not None,
         allow_pickle=text("sae_allow_pickle") is not None,
+        shard=_shard(text("sae_shard")),
         sae_ids=tuple([patterns] if isinstance(patterns, str) else patterns),
         model=path_or_name("sae_model"),
         backend=choice("sae_backend", BACKENDS),
@@ -340,3 +348,7 @@ def _whole_number(flag: str, value: str, *, least: int) -> int:
     if number < least:
         raise errors.bad_option(flag, value, f"a whole number, at least {least}")
     return number
+
+
+def _shard(share: str | None) -> str | None:
+    return None if share is None else str(shards.parse(share))

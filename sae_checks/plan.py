@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sae_checks import checks, corpus_place, errors, hub, registry, stacks
+from sae_checks import checks, corpus_place, errors, hub, registry, shards, stacks
 from sae_checks.corpus_place import CorpusPlace
 from sae_checks.options import Options
 from sae_checks.release import Release, Sae
@@ -142,6 +142,14 @@ class Plan:
         return (*self.release.sae_ids, *(stack.stack_id for stack in self.stacks))
 
     @property
+    def own_subjects(self) -> tuple[str, ...]:
+        """Those of `subjects` that this run judges: all of them, or those of its shard."""
+        if self.options.shard is None:
+            return self.subjects
+        stack_ids = tuple(stack.stack_id for stack in self.stacks)
+        return shards.parse(self.options.shard).members(self.release.sae_ids, stack_ids)
+
+    @property
     def model(self) -> ModelPlace:
         """The only model, for those who can have but one."""
         (only,) = self.models
@@ -157,9 +165,15 @@ def make(options: Options, release: Release) -> Plan:
     SAEs of a release were trained on several models, the smallest of their contexts holds for all.
 
     Raises:
-        UsageError: an option is needed and missing, or the model or context cannot be used.
+        UsageError: an option is needed and missing, or the model, context or shard cannot be used.
         HubError: the Hub does not give the model's configuration.
     """
+    if options.shard is not None:
+        if shards.parse(options.shard).n_shards > len(release.saes):
+            raise errors.too_many_shards(options.shard, len(release.saes))
+        if options.calibrate is not None:
+            expected = "no --sae-shard: limits are made from the whole of a run"
+            raise errors.bad_option("--sae-calibrate", str(options.calibrate), expected)
     models = _models(options, release)
     n_available = min((n for n in (_context_of(model.place) for model in models) if n is not None), default=None)
     if n_available is not None and options.n_context_tokens is not None and options.n_context_tokens > n_available:

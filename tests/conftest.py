@@ -36,3 +36,19 @@ def hooked_models():
     import tiny
 
     return {family: tiny.hooked(family) for family in tiny.FAMILIES}
+
+
+@pytest.fixture(scope="session")
+def distributions(tmp_path_factory):
+    """(wheel, sdist) of the checkout."""
+    import installed
+
+    return installed.build(tmp_path_factory.mktemp("dist"))
+
+
+@pytest.fixture(scope="session")
+def installed_python(tmp_path_factory, distributions):
+    """A Python that has the wheel, and nothing of the checkout."""
+    import installed
+
+    return installed.environment(tmp_path_factory.mktemp("installed") / "venv", distributions[0])

@@ -12,11 +12,11 @@ import sae_checks
 PACKAGE = Path(sae_checks.__file__).parent
 FLOORS = {
     "ground": "errors options checks golden hooks safetensors_header sae_cfg sae_files conversion patience hub "
-    "registry release stacks corpus_place plan losses provenance",
+    "registry release completion shards stacks corpus_place plan losses provenance",
     "measuring": "corpora model loading sae splice scoring position_sums sums measure choices studies executors",
     "judging": "thresholds samples kept betting sequential realised baseline estimates stats curves downstream "
-    "comparison worst verdict record calibrate report accepted history",
-    "roof": "plugin gate demo cli __main__",
+    "comparison worst verdict conclusion record merging calibrate report accepted history",
+    "roof": "plugin gate demo commands cli __main__",
 }
 FLOOR_OF = {room: floor for floor, rooms in FLOORS.items() for room in rooms.split()}
 MAY_IMPORT = {

@@ -7,11 +7,12 @@ whoever asked: it becomes an error of the collection, so that JUnit has it.
 
 from __future__ import annotations
 
+import os
 import pickle
 
 import pytest
 
-from sae_checks import checks, errors, hub, options, plan, release, thresholds
+from sae_checks import checks, completion, errors, hub, options, plan, release, thresholds
 from sae_checks.corpora import files
 from sae_checks.plugin.reporting import Reporter
 from sae_checks.plugin.state import ASKED, GATE, GATE_ID, HUB_PROBLEM, LEDGER, Asked, Cell, Ledger, compared
@@ -30,6 +31,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         else:
             group.addoption(spec.flag, dest=spec.key, metavar=spec.metavar, help=text)
             parser.addini(spec.key, help=f"{spec.flag}: {text}", type="string")
+    if "_ARGCOMPLETE" in os.environ and hasattr(parser, "optparser"):  # a shell asks what could stand behind an option
+        completion.offers_releases(parser.optparser, "sae_release")
 
 
 def pytest_configure(config: pytest.Config) -> None:

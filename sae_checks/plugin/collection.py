@@ -29,7 +29,7 @@ class GateModule(pytest.Module):
             return False
         asked, check = self.config.stash.get(ASKED, None), name.removeprefix("test_")
         # An empty parametrisation is a skip in pytest: a check that no SAE has is no test at all.
-        return asked is None or check not in _CHECKS or any(check == has for _, has in asked.limits)
+        return asked is None or check not in _CHECKS or any(check == has for _, has in asked.own)
 
 
 class Unsettled(pytest.Directory):
@@ -70,10 +70,11 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if asked is None:
         raise pytest.Collector.CollectError(str(errors.release_not_given([metafunc.definition.nodeid])))
     check = metafunc.definition.get_closest_marker("sae_check")
-    of_check = [subject for subject, name in asked.limits if check is not None and name == check.args[0]]
-    metafunc.parametrize(
-        "sae_id", asked.plan.release.sae_ids if check is None else of_check, scope="session", ids=param_id
-    )
+    own, of_shard = asked.own, set(asked.plan.own_subjects)
+    subjects = [sae_id for sae_id in asked.plan.release.sae_ids if sae_id in of_shard]
+    if check is not None:
+        subjects = [cell[0] for cell in asked.limits if cell in own and cell[1] == check.args[0]]
+    metafunc.parametrize("sae_id", subjects, scope="session", ids=param_id)
 
 
 @pytest.hookimpl(trylast=True)  # behind pytest's own reordering by SAE

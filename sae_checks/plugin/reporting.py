@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform
 import time
-from collections.abc import Generator
+from collections.abc import Collection, Generator
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from sae_checks import checks, errors
+from sae_checks import checks, conclusion, errors
 from sae_checks.plugin.state import ASKED, LEDGER, RESULT, Cell, cell_of
 
 if TYPE_CHECKING:
@@ -170,20 +170,18 @@ class Reporter:
 
     def _verdict_on_the_run(self, ended: pytest.ExitCode) -> pytest.ExitCode:
         """What pytest would call a success is one only if every SAE that was selected got a verdict."""
-        judged = {cell for cell, result in self._ledger.results.items() if _is_verdict(result)}
         if not self._ledger.selected:
             self._complaints.append(errors.no_check_ran([str(arg) for arg in self._config.args]))
             return pytest.ExitCode.USAGE_ERROR
-        baseline = self._asked.plan.options.baseline
-        comparisons = {cell for cell in self._asked.limits if cell[1] == checks.NO_REGRESSION.name}
-        is_left_out = comparisons and not comparisons & self._ledger.selected  # by -k and the like: as asked
-        if baseline is not None and not is_left_out and not comparisons & judged:
-            self._complaints.append(errors.nothing_compared(baseline))
-            return pytest.ExitCode.TESTS_FAILED
-        of_release = set(self._asked.plan.release.sae_ids)  # a stack may be impossible, and its SAEs all the same sound
-        without = {sae_id for sae_id, _ in self._ledger.selected} & of_release - {sae_id for sae_id, _ in judged}
-        if without or not judged:
-            self._complaints.append(errors.sae_not_judged(sorted(without)))
+        missing = conclusion.shortcoming(
+            self._ledger.results.values(),
+            self._ledger.selected,
+            sae_ids=self._asked.plan.release.sae_ids,
+            comparisons={cell for cell in self._asked.limits if cell[1] == checks.NO_REGRESSION.name},
+            baseline=self._asked.plan.options.baseline,
+        )
+        if missing is not None:
+            self._complaints.append(missing)
             return pytest.ExitCode.TESTS_FAILED
         return ended
 
@@ -191,17 +189,22 @@ class Reporter:
         """A result for every SAE and check of the plan, in the plan's order."""
         cells = [(subject, check.name) for subject in self._asked.plan.subjects for check in checks.CHECKS]
         cells += [cell for cell in self._asked.limits if cell[1] == checks.NO_REGRESSION.name]
+        own = self._asked.own
         return [
-            self._ledger.results.get(cell) or self._without_verdict(cell, "not_measured", "")
+            self._ledger.results.get(cell) or self._without_verdict(cell, "not_measured", self._why_not(cell, own))
             for cell in cells
             if cell in self._asked.limits
         ]
 
+    def _why_not(self, cell: Cell, own: Collection[Cell]) -> str:
+        """Why there is no result of *cell*."""
+        if cell not in own:
+            return conclusion.of_other_shard(str(self._asked.plan.options.shard))
+        return conclusion.NOT_REACHED if cell in self._ledger.selected else conclusion.NOT_SELECTED
+
     def _without_verdict(self, cell: Cell, outcome: Any, reason: str) -> Result:
         from sae_checks.record import Result
 
-        if not reason:
-            reason = "not reached" if cell in self._ledger.selected else "not selected (-k, -m, --lf, paths)"
         return Result(sae_id=cell[0], check=cell[1], outcome=outcome, reason=reason, limit=self._asked.limits[cell])
 
     def _record(self) -> Record:
@@ -229,16 +232,6 @@ class Reporter:
             results=tuple(self._in_order()),
             exit_status=self._exit_status,
         )
-
-
-def _is_verdict(result: Result) -> bool:
-    """
-    Whether *result* decides something of its SAE; that its weights are not another's is no measurement.
-
-    Nor does an inconclusive one, which the smoke profile lets pass: with nothing but those, nothing was judged.
-    """
-    undecided = ("not_measured", "reported", "inconclusive")
-    return result.outcome not in undecided and result.check != checks.DISTINCT.name
 
 
 def _plain(value: object) -> str | int | None:

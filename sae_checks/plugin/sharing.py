@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from sae_checks.plugin.state import ASKED, HUB_PROBLEM, LEDGER, Cell, cell_of, compared
+from sae_checks.plugin.state import ASKED, HUB_PROBLEM, LEDGER, Asked, Cell, cell_of, compared
 
 # Any below: pytest-xdist is optional, and so are its types.
 
@@ -32,7 +32,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
         return None
     from xdist.scheduler import LoadScopeScheduling
 
-    sae_ids, known = asked.plan.release.sae_ids, {subject for subject, _ in asked.limits}
+    sae_ids, known = _own_saes(asked), {subject for subject, _ in asked.limits}
 
     class BySae(LoadScopeScheduling):  # type: ignore[misc]  # xdist has no types
         def _split_scope(self, nodeid: str) -> str:
@@ -52,6 +52,12 @@ def pytest_xdist_node_collection_finished(node: Any, ids: list[str]) -> None:
         ledger.selected |= {cell for nodeid in ids if (cell := cell_of(nodeid)) in known}
 
 
+def _own_saes(asked: Asked) -> tuple[str, ...]:
+    """The SAEs of this run's shard, which its workers share."""
+    of_shard = set(asked.plan.own_subjects)
+    return tuple(sae_id for sae_id in asked.plan.release.sae_ids if sae_id in of_shard)
+
+
 def share_of(sae_id: str, sae_ids: Collection[str], n_workers: int) -> int:
     """Which worker's share *sae_id* is: neighbours go to different workers, since early layers take longer."""
     return list(sae_ids).index(sae_id) % max(1, n_workers) if sae_id in sae_ids else 0  # stacks: all to one
@@ -60,7 +66,7 @@ def share_of(sae_id: str, sae_ids: Collection[str], n_workers: int) -> int:
 def together(config: pytest.Config, subject: str) -> tuple[Cell, ...]:
     """The cells of this process's share that are selected, in the plan's order; *subject* falls to it, too."""
     asked, selected = config.stash[ASKED], set(map(compared, config.stash[LEDGER].selected))
-    sae_ids = asked.plan.release.sae_ids
+    sae_ids = _own_saes(asked)
     n_workers = getattr(config, "workerinput", {}).get("workercount", 1)
     share = share_of(subject, sae_ids, n_workers)
     return tuple(cell for cell in asked.limits if cell in selected and share_of(cell[0], sae_ids, n_workers) == share)

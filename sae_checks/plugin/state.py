@@ -41,6 +41,12 @@ class Asked:
     baseline: Baseline | None = None
     """the earlier run that `no_regression` compares with."""
 
+    @property
+    def own(self) -> frozenset[Cell]:
+        """The cells that this run judges: all, or those of its shard."""
+        subjects = set(self.plan.own_subjects)
+        return frozenset(cell for cell in self.limits if compared(cell)[0] in subjects)
+
 
 @dataclass(slots=True, kw_only=True)
 class Ledger:

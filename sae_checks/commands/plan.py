@@ -1,0 +1,89 @@
+"""
+`sae-checks plan [--shards N] -- PYTEST-ARGUMENTS`: what a workflow has to know before it measures.
+
+pytest itself is asked, with --collect-only, so that ini files, PYTEST_ADDOPTS and -k count as they will count then.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import hashlib
+import json
+import sys
+
+from sae_checks import errors
+from sae_checks.plan import Plan
+
+_QUIETLY = ("--collect-only", "-qq", "-W", "ignore::pytest.PytestAssertRewriteWarning")
+"""The warning: this package is imported before pytest is."""
+
+
+def add(parser: argparse.ArgumentParser) -> None:
+    """Arguments of the command."""
+    parser.add_argument("--shards", type=int, default=1, metavar="N", help="at most so many shards; default: 1")
+    parser.add_argument(
+        "arguments", nargs=argparse.REMAINDER, metavar="-- ARGUMENTS", help="pytest's, --sae-release=NAME among them"
+    )
+
+
+def run(asked: argparse.Namespace) -> int:
+    """Print `key=value` lines, fit for $GITHUB_OUTPUT; what pytest says goes to stderr. pytest's exit code, or 4."""
+    import pytest
+
+    from sae_checks.plugin.state import ASKED
+
+    class Planner:
+        settled: Plan | None = None
+
+        def pytest_collection_finish(self, session: pytest.Session) -> None:
+            settled = session.config.stash.get(ASKED, None)
+            self.settled = None if settled is None else settled.plan
+
+    planner = Planner()
+    arguments = asked.arguments[1:] if asked.arguments[:1] == ["--"] else asked.arguments
+    try:
+        if asked.shards < 1:
+            raise errors.bad_option("--shards", str(asked.shards), "a whole number, at least 1")
+        with contextlib.redirect_stdout(sys.stderr):
+            ended = int(pytest.main([*_QUIETLY, *arguments], plugins=[planner]))
+        if ended == pytest.ExitCode.OK and planner.settled is None:
+            raise errors.release_not_given(arguments)
+        if ended == pytest.ExitCode.NO_TESTS_COLLECTED:
+            sys.stderr.write(f"{errors.no_check_ran(arguments)}\n")
+            return 4
+        lines = [] if planner.settled is None else outputs(planner.settled, n_shards=asked.shards)
+    except errors.UsageError as problem:
+        sys.stderr.write(f"{problem}\n")
+        return 4
+    sys.stdout.write("".join(f"{line}\n" for line in lines if ended == 0))
+    return ended
+
+
+def outputs(settled: Plan, *, n_shards: int) -> list[str]:
+    """
+    The shards that there can be, the release pinned, and a key for a cache of what comes from the Hub.
+
+    `cache-key` is empty where nothing does.
+
+    Raises:
+        UsageError: the release's name is no line.
+    """
+    release, asked = settled.release, settled.options.release
+    name = asked if release.revision is None else asked.partition("@")[0]
+    if not name.isprintable():
+        raise errors.bad_option("--sae-release", name, "a name on one line")
+    n = min(n_shards, len(release.saes))
+    places = (settled.corpus, settled.lambada, settled.cbt)
+    fetched = [f"{release.source}@{release.revision}"] if release.revision is not None else []
+    fetched += [model.place.source for model in settled.models if model.place.repo is not None]
+    fetched += [place.source for place in places if place is not None and place.dataset is not None]
+    key = hashlib.sha256("\n".join(sorted(fetched)).encode()).hexdigest()[:20] if fetched else ""
+    found = {
+        "shards": json.dumps(list(range(1, n + 1))),
+        "n-shards": str(n),
+        "release": name,
+        "revision": release.revision or "",
+        "cache-key": key,
+    }
+    return [f"{key}={value}" for key, value in found.items()]
