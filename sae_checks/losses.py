@@ -86,8 +86,8 @@ class TextLosses:
     n_context_tokens: int
     within: Span
     beyond: Span
-    ce_ablated_nats: Floats
-    """(n_sequences,) within, zeros in place of the activation."""
+    ce_ablated_nats: Floats | None
+    """(n_sequences,) within, zeros in place of the activation; None: that was not asked."""
     reconstructions: Reconstructions
     seen_active: Flags | None
     """(d_sae,) latents that were active at least once within the training context; None: the SAE does not tell."""

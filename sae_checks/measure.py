@@ -25,27 +25,34 @@ from sae_checks.splice import Splice, ablate, splice
 
 
 def measure_text(
-    model: LanguageModel, saes: Sequence[Reconstructs], sequences: Sequences, *, n_batch_tokens: int, progress: Progress
+    model: LanguageModel,
+    saes: Sequence[Reconstructs],
+    sequences: Sequences,
+    *,
+    n_batch_tokens: int,
+    progress: Progress,
+    ablates: bool = True,
 ) -> tuple[TextLosses | Fault, ...]:
     """
     What each of *saes* costs on *sequences*, in the order of *saes*.
 
-    Batches hold sequences of like length; rows of the result stand in the order of *sequences*.
+    Batches hold sequences of like length; rows of the result stand in the order of *sequences*. *ablates*: also what
+    zeros in place of the activation cost, which takes as long again.
     """
     n_ablated = max((n_within(sae, sequences) for sae in saes), default=0)
-    sums = [_TextSums(sae, sequences) for sae in saes]
+    sums = [_TextSums(sae, sequences, ablates=ablates) for sae in saes]
     for batch in batches(model, sequences, n_batch_tokens, progress):
         clean, splices = _spliced(model, saes, batch, sums)
-        sound = [sae for sae, s in zip(saes, sums, strict=True) if s.fault is None]
+        sound = [sae for sae, s in zip(saes, sums, strict=True) if s.fault is None and ablates]
         ablated = _ablated(model, sound, batch, clean, n_ablated)
         hidden = [clean.hidden, *(s.hidden for s in splices if s is not None), *ablated.values()]
-        scores = iter(score(model, batch, hidden))
+        scores = iter(score(model, batch, hidden, ranks=False))
         clean_scores = next(scores)
         of_saes = [None if s is None else next(scores) for s in splices]
         of_ablations = {where: next(scores) for where in ablated}
         for sae, into, spliced, found in zip(saes, sums, splices, of_saes, strict=True):
             if spliced is not None and found is not None:
-                into.add_scores(batch, clean_scores, found, of_ablations[_where(sae)])
+                into.add_scores(batch, clean_scores, found, of_ablations.get(_where(sae)))
                 into.add_reconstruction(batch, spliced.splice)
     return tuple(s.losses() for s in sums)
 
@@ -130,14 +137,14 @@ class _Sums:
 class _TextSums(_Sums):
     """Sums of one SAE over the text batches seen."""
 
-    def __init__(self, sae: Reconstructs, sequences: Sequences) -> None:
+    def __init__(self, sae: Reconstructs, sequences: Sequences, *, ablates: bool = True) -> None:
         super().__init__()
         self.n_within = n_within(sae, sequences)
         self.n_training = sae.n_training_context_tokens
         self.documents = sequences.rows
         n, n_positions = sequences.tokens.shape
         self.spans = {is_within: SpanSums(n) for is_within in (True, False)}
-        self.ablated = np.zeros(n)
+        self.ablated = np.zeros(n) if ablates else None
         self.n_replaced, self.n_active, self.n_active_most = (np.zeros(n, dtype=np.int64) for _ in range(3))
         self.seen_active: Flags | None = None  # (d_sae,), known with the first batch, if at all
         self.error_squared, self.norm_squared = np.zeros(n), np.zeros(n)
@@ -145,12 +152,13 @@ class _TextSums(_Sums):
         self.n_positions = n_positions
         self.at = PositionSums(n_positions)
 
-    def add_scores(self, batch: Batch, clean: Scores, spliced: Scores, ablated: Scores) -> None:
+    def add_scores(self, batch: Batch, clean: Scores, spliced: Scores, ablated: Scores | None) -> None:
         is_within = batch.position < self.n_within
         for key, span in self.spans.items():
             chosen = is_within == key
             span.add(batch.row[chosen], clean.ce_nats[chosen], spliced.ce_nats[chosen], spliced.kl_nats[chosen])
-        self.ablated += np.bincount(batch.row[is_within], ablated.ce_nats[is_within], len(self.ablated))
+        if self.ablated is not None and ablated is not None:
+            self.ablated += np.bincount(batch.row[is_within], ablated.ce_nats[is_within], len(self.ablated))
         increase = spliced.ce_nats.astype(np.float64) - clean.ce_nats
         self.at.add_scores(batch.scored.cpu().numpy(), increase, spliced.kl_nats)
 

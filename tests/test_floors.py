@@ -13,7 +13,7 @@ PACKAGE = Path(sae_checks.__file__).parent
 FLOORS = {
     "ground": "errors options checks golden hooks safetensors_header sae_cfg sae_files conversion patience hub "
     "registry release stacks corpus_place plan losses provenance",
-    "measuring": "corpora model loading sae splice scoring position_sums measure choices studies executors",
+    "measuring": "corpora model loading sae row_by_row splice scoring position_sums measure choices studies executors",
     "judging": "thresholds samples kept betting sequential baseline estimates stats curves downstream comparison "
     "verdict record calibrate report",
     "roof": "plugin gate demo cli __main__",
