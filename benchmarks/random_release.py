@@ -75,9 +75,7 @@ def sequences(shape: Shape, *, n_sequences: int, n_context: int, seed: int = 0) 
     """Random tokens behind a BOS, which is neither replaced nor scored."""
     bos = shape.n_vocabulary - 1
     drawn = torch.randint(bos, (n_sequences, n_context - 1), generator=torch.Generator().manual_seed(seed))
-    rows = [
-        TokenRow(row=i, tokens=[bos, *tokens], n_given=1, was_cut=False) for i, tokens in enumerate(drawn.tolist())
-    ]
+    rows = [TokenRow(row=i, tokens=[bos, *tokens], n_given=1, was_cut=False) for i, tokens in enumerate(drawn.tolist())]
     convention = Convention(prepend_bos=True, special_tokens_kept=True, n_context_tokens=n_context)
     return build(rows, convention, [bos], score_special=False)
 
@@ -99,7 +97,14 @@ def _sae(x: torch.Tensor, hook: str, shape: Shape, *, seed: int) -> Any:  # Any:
     metadata: Any = {"hook_name": hook, "model_name": "random", "context_size": shape.n_positions}
     sae = StandardSAE(
         StandardSAEConfig.from_dict(
-            {"architecture": "standard", "d_in": shape.d_model, "d_sae": shape.d_sae, "dtype": "float32", "device": "cpu", "metadata": metadata}
+            {
+                "architecture": "standard",
+                "d_in": shape.d_model,
+                "d_sae": shape.d_sae,
+                "dtype": "float32",
+                "device": "cpu",
+                "metadata": metadata,
+            }
         )
     )
     generator = torch.Generator().manual_seed(seed)

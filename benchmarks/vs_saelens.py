@@ -6,8 +6,8 @@ python benchmarks/vs_saelens.py [--context 128 1024] [--saes 13] [--rounds 3] [-
 GPT-2 small's architecture with random weights, SAEs of 24,576 latents at L0 ~ 60, float32. SAE Lens runs
 `run_evals` once per SAE, with compute_ce_loss, compute_kl, compute_sparsity_metrics and compute_variance_metrics, on
 batches of 2 x 128 or 1 x 1024 tokens. It cannot leave out its zero ablation; sae-checks is timed with and without one.
-First both sides must agree on every value that is compared; then each round times one side after the other, and the
-ratio told is the median over rounds.
+Each round times one side after the other, and the ratio told is the median over rounds. In the first round both sides
+must agree on every value that is compared.
 """
 
 from __future__ import annotations
@@ -40,10 +40,10 @@ from sae_checks.corpora.sequences import Sequences
 from sae_checks.losses import TextLosses
 from sae_checks.model.hugging_face import HuggingFaceModel
 from sae_checks.scoring import Fault
-from sae_checks.sae import LoadedSae
 
 TOLERANCE = 1e-4
 """relative, of each value that both sides compute; KL also 1e-6 nats absolutely."""
+PEER = "sae_lens.evals"
 N_PROMPTS = {128: 2, 1024: 1}
 """per batch of SAE Lens."""
 
@@ -83,6 +83,8 @@ class Work:
     model: HuggingFaceModel
     hooked: Any  # Any: TransformerLens is not typed
     saes: list[Any]  # Any: sae_lens ships no types
+    peer_at: tuple[int, ...]
+    """which of *saes* SAE Lens evaluates, one by one; its time is scaled to all."""
     sequences: Sequences
 
     @property
@@ -141,7 +143,7 @@ def theirs(work: Work) -> list[Values]:
         compute_variance_metrics=True,
     )
     found = []
-    for sae in work.saes:
+    for sae in (work.saes[i] for i in work.peer_at):
         store = Store(work.tokens, n_prompts)
         metrics, _ = run_evals(sae, store, work.hooked, ActivationScaler(), config, exclude_special_tokens=[work.bos])
         of = {key: value for group in metrics.values() for key, value in group.items()}
@@ -166,39 +168,44 @@ def kl_of_scored(work: Work, sae: Any) -> float:  # Any: as above
     for tokens in work.tokens.split(N_PROMPTS.get(work.n_context, 1)):
         with torch.no_grad():
             of = get_recons_loss(
-                sae, work.hooked, ActivationScaler(), tokens, compute_kl=True, compute_ce_loss=True, ignore_tokens=[work.bos]
+                sae,
+                work.hooked,
+                ActivationScaler(),
+                tokens,
+                compute_kl=True,
+                compute_ce_loss=True,
+                ignore_tokens=[work.bos],
             )
         found.append(of["kl_div_with_sae"][:, 1:-1])
     return float(torch.cat(found).double().mean())
 
 
-def agree(work: Work) -> None:
+def agree(work: Work, got: list[Values], expected: list[Values]) -> None:
     """
-    Both sides, compared value by value.
+    Compare both sides value by value; KL, for which SAE Lens is asked once more, of the first SAE alone.
 
     Raises:
         SystemExit: they differ.
     """
-    got, expected = ours(work, ablates=False), theirs(work)
     worst = dict.fromkeys(("ce_clean", "ce_spliced", "l0", "explained_variance", "kl"), 0.0)
-    for sae, a, b in zip(work.saes, got, expected, strict=True):
+    for i, b in zip(work.peer_at, expected, strict=True):
+        sae, a = work.saes[i], got[i]
         for name in worst:
-            x = getattr(a, name)
-            y = kl_of_scored(work, sae) if name == "kl" else getattr(b, name)
+            if name == "kl" and i != work.peer_at[0]:
+                continue
+            x, y = getattr(a, name), kl_of_scored(work, sae) if name == "kl" else getattr(b, name)
             difference = max(0.0, abs(x - y) - (1e-6 if name == "kl" else 0)) / max(abs(y), 1e-12)
             worst[name] = max(worst[name], difference)
             if not difference <= TOLERANCE:
                 raise SystemExit(f"{sae.cfg.metadata.hook_name}: {name} is {x:.8g} here and {y:.8g} in SAE Lens")
-    first = got[0]
     print(f"agree to {TOLERANCE:g}: " + ", ".join(f"{name} {value:.1e}" for name, value in worst.items()))
-    print(f"SAE 0: {first}")
-    increases = [v.ce_spliced - v.ce_clean for v in got]
-    print("CE increase of each SAE (nats/token): " + " ".join(f"{x:.4f}" for x in increases))
-    print("L0 of each SAE: " + " ".join(f"{v.l0:.0f}" for v in got))
+    print(f"first SAE: {got[0]}")
+    print("CE increase of each, nats/token: " + " ".join(f"{v.ce_spliced - v.ce_clean:.4f}" for v in got))
+    print("L0 of each: " + " ".join(f"{v.l0:.0f}" for v in got), flush=True)
 
 
-def timed(run: Callable[[], object]) -> tuple[float, float]:
-    """Seconds, and the most memory that was held meanwhile beyond what was held before, in MiB."""
+def timed(run: Callable[[], list[Values]]) -> tuple[list[Values], float, float]:
+    """What *run* finds, its seconds, and the most memory held meanwhile beyond what was held before, in MiB."""
     before, most, done = _rss(), [0.0], threading.Event()
 
     def watch() -> None:
@@ -209,12 +216,12 @@ def timed(run: Callable[[], object]) -> tuple[float, float]:
     watcher.start()
     start = time.perf_counter()
     try:
-        run()
+        found = run()
     finally:
         elapsed = time.perf_counter() - start
         done.set()
         watcher.join()
-    return elapsed, max(0.0, most[0] - before)
+    return found, elapsed, max(0.0, most[0] - before)
 
 
 def _rss() -> float:
@@ -257,41 +264,51 @@ def start_of(sae: Any) -> int:  # Any: as above
     return int(layer) + name.endswith("post")
 
 
-def compare(work: Work, n_rounds: int, *, with_theirs: bool) -> None:
-    sides: dict[str, Callable[[], object]] = {
-        "sae-checks": lambda: ours(work, ablates=False),
-        "sae-checks, ablation too": lambda: ours(work, ablates=True),
-    }
+def compare(work: Work, n_rounds: int, *, with_theirs: bool, ablates: bool) -> None:
+    sides: dict[str, Callable[[], list[Values]]] = {"sae-checks": lambda: ours(work, ablates=False)}
+    if ablates:
+        sides["sae-checks, ablation too"] = lambda: ours(work, ablates=True)
     if with_theirs:
-        sides["sae_lens.evals"] = lambda: theirs(work)
+        sides[PEER] = lambda: theirs(work)
     took: dict[str, list[float]] = {name: [] for name in sides}
     memory = dict.fromkeys(sides, 0.0)
     rates, shares = [], {name: [] for name in sides}
     for i in range(n_rounds):
+        found: dict[str, list[Values]] = {}
         for name, run in sides.items():
             rates.append(matmul_rate(torch.float32))
-            seconds, most = timed(run)
+            found[name], seconds, most = timed(run)
+            seconds *= len(work.saes) / len(work.peer_at) if name == PEER else 1
             took[name].append(seconds)
             memory[name] = max(memory[name], most)
             rate = flop(work, ablates="ablation" in name) / seconds
             shares[name].append(rate / max(rates[-1], matmul_rate(torch.float32)))
-        print(f"round {i + 1}: " + ", ".join(f"{name} {seconds[-1]:.2f} s" for name, seconds in took.items()), flush=True)
+        if i == 0 and with_theirs:
+            agree(work, found["sae-checks"], found[PEER])
+        print(
+            f"round {i + 1}: " + ", ".join(f"{name} {seconds[-1]:.2f} s" for name, seconds in took.items()), flush=True
+        )
     n = len(work.saes)
-    print(f"\n| {n} SAEs, {work.n_tokens} tokens in sequences of {work.n_context} | s per SAE | SAE tokens/s | "
-          "memory beyond model and SAEs, MiB | share of the matmul rate | times faster |")
+    print(
+        f"\n| {n} SAEs, {work.n_tokens} tokens in sequences of {work.n_context} | s per SAE | SAE tokens/s | "
+        "memory beyond model and SAEs, MiB | share of the matmul rate | times faster |"
+    )
     print("|---" * 6 + "|")
     for name, seconds in took.items():
         middle = statistics.median(seconds)
-        ratio = [b / a for a, b in zip(seconds, took.get("sae_lens.evals", seconds), strict=True)]
-        share = "" if name == "sae_lens.evals" else f"{statistics.median(shares[name]):.0%}"
+        ratio = [b / a for a, b in zip(seconds, took.get(PEER, seconds), strict=True)]
+        share = "" if name == PEER else f"{statistics.median(shares[name]):.0%}"
         told = f"{statistics.median(ratio):.2f} ({min(ratio):.2f} to {max(ratio):.2f})" if with_theirs else ""
-        print(f"| {name} | {middle / n:.3f} | {n * work.n_tokens / middle:,.0f} | {memory[name]:,.0f} | {share} | {told} |")
-    print(f"\nmatmul, float32: {statistics.median(rates) / 1e9:.0f} GFLOP/s (bfloat16: {matmul_rate(torch.bfloat16) / 1e9:.0f})")
+        rate = n * work.n_tokens / middle
+        print(f"| {name} | {middle / n:.3f} | {rate:,.0f} | {memory[name]:,.0f} | {share} | {told} |")
+    in_bfloat16 = matmul_rate(torch.bfloat16)
+    print(f"\nmatmul: {statistics.median(rates) / 1e9:.0f} GFLOP/s (in bfloat16 {in_bfloat16 / 1e9:.0f})")
 
 
 def profile(work: Work) -> None:
     """Where the time of one sweep goes."""
-    from torch.profiler import ProfilerActivity, profile as watched
+    from torch.profiler import ProfilerActivity
+    from torch.profiler import profile as watched
 
     with watched(activities=[ProfilerActivity.CPU]) as seen:
         ours(work, ablates=False)
@@ -327,6 +344,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--context", type=int, nargs="+", default=[128, 1024])
     parser.add_argument("--saes", type=int, default=13, help="how many, spread over the layers")
+    parser.add_argument("--peer-saes", type=int, help="how many of them SAE Lens evaluates, its time scaled to all")
+    parser.add_argument("--no-ablation", action="store_true", help="do not time sae-checks with ablation as well")
     parser.add_argument("--batches", type=int, default=1, help="of SAE Lens: 2 x 128 or 1 x 1024 tokens each")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
@@ -337,7 +356,7 @@ def main() -> None:
     torch.set_num_threads(asked.threads)
     shape = Shape(n_layers=3, d_model=64, n_heads=4, n_vocabulary=1000, d_sae=512, l0=16) if asked.quick else Shape()
     hooks = shape.hooks
-    chosen = tuple(hooks[round(i * (len(hooks) - 1) / max(1, asked.saes - 1))] for i in range(min(asked.saes, len(hooks))))
+    chosen = tuple(hooks[i] for i in _spread(min(asked.saes, len(hooks)), len(hooks)))
     _tell_machine()
     raw = random_release.model(shape)
     model, saes = random_release.measured_model(raw, shape), random_release.saes(raw, shape, chosen)
@@ -345,20 +364,26 @@ def main() -> None:
     for n_context in asked.context:
         n_sequences = asked.batches * N_PROMPTS.get(n_context, 1)
         made = random_release.sequences(shape, n_sequences=n_sequences, n_context=n_context)
-        work = Work(shape=shape, raw=raw, model=model, hooked=peer, saes=saes, sequences=made)
+        peer_at = _spread(min(asked.peer_saes or len(saes), len(saes)), len(saes))
+        work = Work(shape=shape, raw=raw, model=model, hooked=peer, saes=saes, peer_at=peer_at, sequences=made)
         print(f"\n## context {n_context}\n")
         if asked.profile:
             profile(work)
             continue
-        if peer is not None:
-            agree(work)
-        compare(work, asked.rounds, with_theirs=peer is not None)
+        compare(work, asked.rounds, with_theirs=peer is not None, ablates=not asked.no_ablation)
+
+
+def _spread(n: int, n_all: int) -> tuple[int, ...]:
+    """*n* of *n_all* indices, from the first to the last; of one the middle."""
+    return tuple(round(i * (n_all - 1) / (n - 1)) for i in range(n)) if n > 1 else (n_all // 2,)
 
 
 def _tell_machine() -> None:
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)  # noqa: S607
-    print(f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, {torch.get_num_threads()} threads, "
-          f"Python {platform.python_version()}, torch {torch.__version__}, commit {commit.stdout.strip()}, device cpu")
+    print(
+        f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, {torch.get_num_threads()} threads, "
+        f"Python {platform.python_version()}, torch {torch.__version__}, commit {commit.stdout.strip()}, device cpu"
+    )
 
 
 if __name__ == "__main__":

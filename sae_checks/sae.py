@@ -75,9 +75,10 @@ class LoadedSae:
         if not row_by_row.can(self._sae, x.device):
             return self.plainly(x)
         made = row_by_row.run(self._sae, x.flatten(0, -2))
-        active = made.active if made.active.is_sparse else made.active.unflatten(0, x.shape[:-1])
-        output, n_active = (t.unflatten(0, x.shape[:-1]) for t in (made.output, made.n_active))
-        return Reconstruction(output=output, n_active=n_active, active=active)
+        active = made.active if made.active.is_sparse else made.active.view(*x.shape[:-1], -1)
+        return Reconstruction(
+            output=made.output.view(*x.shape[:-1], -1), n_active=made.n_active.view(x.shape[:-1]), active=active
+        )
 
     @torch.inference_mode()
     def plainly(self, x: torch.Tensor) -> Reconstruction:

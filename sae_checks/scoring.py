@@ -81,9 +81,7 @@ def _batch(sequences: Sequences, rows: Counts, n_positions: int, device: torch.d
 
 
 @torch.inference_mode()
-def score(
-    model: LanguageModel, batch: Batch, hidden: Sequence[torch.Tensor], *, ranks: bool = True
-) -> list[Scores]:
+def score(model: LanguageModel, batch: Batch, hidden: Sequence[torch.Tensor], *, ranks: bool = True) -> list[Scores]:
     """
     Score each of *hidden* (batch, seq, d_model) where the batch is scored; the first is the clean model's.
 
@@ -112,7 +110,7 @@ def score(
                 rank[i, chunk] = 1 + (log_p > of_target).sum(-1)
                 correct[i, chunk] = log_p.argmax(-1) == targets[:, 0]
             if i > 0:
-                kl[i, chunk] = torch.linalg.vecdot(p_clean, torch.sub(clean, log_p, out=log_p))
+                kl[i, chunk] = torch.sub(clean, log_p, out=log_p).mul_(p_clean).sum(-1)
     found = [t.cpu().numpy() for t in (ce, kl, correct, rank)]
     return [
         Scores(ce_nats=of_ce, kl_nats=of_kl, correct=of_correct, rank=of_rank)

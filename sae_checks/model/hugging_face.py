@@ -279,7 +279,7 @@ def _blocks_of(base: nn.Module, n_layers: int, source: str) -> nn.ModuleList:
 
 
 def _fuse_gelu(blocks: nn.Module) -> None:
-    """The tanh form of GELU by one kernel: transformers writes GPT-2's as eight operations, each with memory of its own."""
+    """The tanh form of GELU by one kernel: transformers has eight operations, each with memory of its own."""
     from transformers.activations import NewGELUActivation
 
     for module in list(blocks.modules()):
