@@ -7,13 +7,15 @@ GPT-2 small's architecture with random weights, SAEs of 24,576 latents at L0 ~ 6
 `run_evals` once per SAE, with compute_ce_loss, compute_kl, compute_sparsity_metrics and compute_variance_metrics, on
 batches of 2 x 128 or 1 x 1024 tokens. It cannot leave out its zero ablation; sae-checks is timed with and without one.
 Each round times one side after the other, and the ratio told is the median over rounds. In the first round both sides
-must agree on every value that is compared.
+must agree on every value that is compared. With --threads 1 seconds are those of the process's own work, which
+neighbours on a shared machine lengthen less than those of the clock.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
+import copy
 import io
 import os
 import platform
@@ -24,7 +26,7 @@ import threading
 import time
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +46,7 @@ from sae_checks.scoring import Fault
 TOLERANCE = 1e-4
 """relative, of each value that both sides compute; KL also 1e-6 nats absolutely."""
 PEER = "sae_lens.evals"
+BFLOAT16 = "sae-checks, bfloat16 model"
 N_PROMPTS = {128: 2, 1024: 1}
 """per batch of SAE Lens."""
 
@@ -85,6 +88,8 @@ class Work:
     saes: list[Any]  # Any: sae_lens ships no types
     peer_at: tuple[int, ...]
     """which of *saes* SAE Lens evaluates, one by one; its time is scaled to all."""
+    in_bfloat16: HuggingFaceModel | None = None
+    """the same model, with SAEs and losses in float32 as ever."""
     sequences: Sequences
 
     @property
@@ -104,10 +109,10 @@ class Work:
         return torch.from_numpy(self.sequences.tokens)
 
 
-def ours(work: Work, *, ablates: bool) -> list[Values]:
+def ours(work: Work, *, ablates: bool, n_batch_tokens: int = 4096) -> list[Values]:
     loaded = [random_release.measured_sae(sae, n_context=work.n_context) for sae in work.saes]
     found = measure.measure_text(
-        work.model, loaded, work.sequences, n_batch_tokens=4096, progress=lambda *_: None, ablates=ablates
+        work.model, loaded, work.sequences, n_batch_tokens=n_batch_tokens, progress=lambda *_: None, ablates=ablates
     )
     return [_values(losses) for losses in found]
 
@@ -204,6 +209,11 @@ def agree(work: Work, got: list[Values], expected: list[Values]) -> None:
     print("L0 of each: " + " ".join(f"{v.l0:.0f}" for v in got), flush=True)
 
 
+def now() -> float:
+    """Seconds: of this process's own work where it has one thread, for a neighbour's is not in it; else of a clock."""
+    return time.process_time() if torch.get_num_threads() == 1 else time.perf_counter()
+
+
 def timed(run: Callable[[], list[Values]]) -> tuple[list[Values], float, float]:
     """What *run* finds, its seconds, and the most memory held meanwhile beyond what was held before, in MiB."""
     before, most, done = _rss(), [0.0], threading.Event()
@@ -214,11 +224,11 @@ def timed(run: Callable[[], list[Values]]) -> tuple[list[Values], float, float]:
 
     watcher = threading.Thread(target=watch)
     watcher.start()
-    start = time.perf_counter()
+    start = now()
     try:
         found = run()
     finally:
-        elapsed = time.perf_counter() - start
+        elapsed = now() - start
         done.set()
         watcher.join()
     return found, elapsed, max(0.0, most[0] - before)
@@ -240,9 +250,9 @@ def matmul_rate(dtype: torch.dtype) -> float:
         a, b = (torch.randn(shape).to(dtype) for shape in ((n_rows, n_inner), (n_inner, n_columns)))
         out = torch.empty(n_rows, n_columns, dtype=dtype)
         for _ in range(4):
-            start = time.perf_counter()
+            start = now()
             torch.mm(a, b, out=out)
-            best = max(best, 2 * n_rows * n_inner * n_columns / (time.perf_counter() - start))
+            best = max(best, 2 * n_rows * n_inner * n_columns / (now() - start))
     return best
 
 
@@ -268,6 +278,9 @@ def compare(work: Work, n_rounds: int, *, with_theirs: bool, ablates: bool) -> N
     sides: dict[str, Callable[[], list[Values]]] = {"sae-checks": lambda: ours(work, ablates=False)}
     if ablates:
         sides["sae-checks, ablation too"] = lambda: ours(work, ablates=True)
+    if work.in_bfloat16 is not None:
+        narrow = replace(work, model=work.in_bfloat16)
+        sides[BFLOAT16] = lambda: ours(narrow, ablates=False)
     if with_theirs:
         sides[PEER] = lambda: theirs(work)
     took: dict[str, list[float]] = {name: [] for name in sides}
@@ -285,6 +298,12 @@ def compare(work: Work, n_rounds: int, *, with_theirs: bool, ablates: bool) -> N
             shares[name].append(rate / max(rates[-1], matmul_rate(torch.float32)))
         if i == 0 and with_theirs:
             agree(work, found["sae-checks"], found[PEER])
+        if i == 0 and BFLOAT16 in found:
+            pairs = zip(found["sae-checks"], found[BFLOAT16], strict=True)
+            bias = [(b.ce_spliced - b.ce_clean) - (a.ce_spliced - a.ce_clean) for a, b in pairs]
+            print(
+                "change of the CE increase by bfloat16, nats/token: " + " ".join(f"{x:.1e}" for x in bias), flush=True
+            )
         print(
             f"round {i + 1}: " + ", ".join(f"{name} {seconds[-1]:.2f} s" for name, seconds in took.items()), flush=True
         )
@@ -345,6 +364,7 @@ def main() -> None:
     parser.add_argument("--context", type=int, nargs="+", default=[128, 1024])
     parser.add_argument("--saes", type=int, default=13, help="how many, spread over the layers")
     parser.add_argument("--peer-saes", type=int, help="how many of them SAE Lens evaluates, its time scaled to all")
+    parser.add_argument("--bf16", action="store_true", help="also with a bfloat16 model: how fast, and what it changes")
     parser.add_argument("--no-ablation", action="store_true", help="do not time sae-checks with ablation as well")
     parser.add_argument("--batches", type=int, default=1, help="of SAE Lens: 2 x 128 or 1 x 1024 tokens each")
     parser.add_argument("--rounds", type=int, default=3)
@@ -361,11 +381,13 @@ def main() -> None:
     raw = random_release.model(shape)
     model, saes = random_release.measured_model(raw, shape), random_release.saes(raw, shape, chosen)
     peer = None if asked.alone or asked.profile else hooked(raw, shape)
+    narrow = random_release.measured_model(copy.deepcopy(raw).bfloat16(), shape) if asked.bf16 else None
     for n_context in asked.context:
         n_sequences = asked.batches * N_PROMPTS.get(n_context, 1)
         made = random_release.sequences(shape, n_sequences=n_sequences, n_context=n_context)
         peer_at = _spread(min(asked.peer_saes or len(saes), len(saes)), len(saes))
         work = Work(shape=shape, raw=raw, model=model, hooked=peer, saes=saes, peer_at=peer_at, sequences=made)
+        work = replace(work, in_bfloat16=narrow)
         print(f"\n## context {n_context}\n")
         if asked.profile:
             profile(work)
