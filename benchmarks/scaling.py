@@ -94,9 +94,13 @@ def plot(found: dict[str, dict[int, Found]], out: Path) -> None:
         above.plot([f.work / 1e12 for f in points.values()], [f.seconds for f in points.values()], "o-")
         for value, f in points.items():
             above.annotate(f"{value}", (f.work / 1e12, f.seconds), textcoords="offset points", xytext=(4, -10))
-        above.set(title=name, xlabel="work, TFLOP", xlim=(0, None), ylim=(0, None))
+        above.set(title=name, xlabel="work, TFLOP")
         below.plot(list(points), [f.memory_mib for f in points.values()], "o-")
-        below.set(xlabel=name, ylim=(0, None))
+        below.set(xlabel=name)
+    for axis in axes.flat:  # when all is drawn: a limit that is set ends the search for the others
+        axis.set_ylim(bottom=0)
+    for axis in axes[0]:
+        axis.set_xlim(left=0)
     axes[0, 0].set_ylabel("seconds")
     axes[1, 0].set_ylabel("peak memory beyond\nmodel and SAEs, MiB")
     figure.tight_layout()
