@@ -91,8 +91,8 @@ class TextLosses:
     """(n_sequences, n_positions) by the position that predicts; NaN where nothing is scored."""
     within: Span
     beyond: Span
-    ce_ablated_nats: Floats
-    """(n_sequences,) within, zeros in place of the activation."""
+    ce_ablated_nats: Floats | None
+    """(n_sequences,) within, zeros in place of the activation; None: that was not asked."""
     reconstructions: Reconstructions
     seen_active: Flags | None
     """(d_sae,) latents that were active at least once within the training context; None: the SAE does not tell."""
@@ -111,7 +111,7 @@ def first_sequences(losses: TextLosses, n: int) -> TextLosses:
         increase_nats=losses.increase_nats[:n],
         within=first(losses.within),
         beyond=first(losses.beyond),
-        ce_ablated_nats=losses.ce_ablated_nats[:n],
+        ce_ablated_nats=None if losses.ce_ablated_nats is None else losses.ce_ablated_nats[:n],
         reconstructions=first(losses.reconstructions),
     )
 

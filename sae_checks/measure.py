@@ -57,29 +57,30 @@ def measure_text(
     progress: Progress,
     rounds: Rounds[TextLosses] | None = None,
     watch: Watch | None = None,
+    ablates: bool = True,
 ) -> tuple[TextLosses | Fault, ...]:
     """
     What each of *saes* costs on *sequences*, in the order of *saes*.
 
     Batches hold sequences of like length; rows of the result stand in the order of *sequences*, and are as many as were
-    measured of that SAE.
+    measured of that SAE. *ablates*: also what zeros in place of the activation cost, which takes as long again.
     """
     n_ablated = max((n_within(sae, sequences) for sae in saes), default=0)
-    sums = [TextSums(sae, sequences) for sae in saes]
+    sums = [TextSums(sae, sequences, ablates=ablates) for sae in saes]
     for part in _parts(sequences, sums, rounds, watch, progress):
         watched = frozenset(watch.hooks) if watch is not None and part.stop <= watch.n_sequences else frozenset()
         for batch in batches(model, sequences, n_batch_tokens, progress, part=part):
             clean, splices = _spliced(model, saes, batch, sums, watched)
             sound = [sae for sae, s in zip(saes, sums, strict=True) if s.is_at_it]
-            ablated = _ablated(model, sound, batch, clean, n_ablated)
+            ablated = _ablated(model, sound, batch, clean, n_ablated) if ablates else {}
             hidden = [clean.hidden, *(s.hidden for s in splices if s is not None), *ablated.values()]
-            scores = iter(score(model, batch, hidden) if sound else ())
+            scores = iter(score(model, batch, hidden, ranks=False) if sound else ())
             clean_scores = next(scores, None)
             of_saes = [None if s is None else next(scores) for s in splices]
             of_ablations = {where: next(scores) for where in ablated}
             for sae, into, spliced, found in zip(saes, sums, splices, of_saes, strict=True):
                 if spliced is not None and found is not None and clean_scores is not None:
-                    into.add_scores(batch, clean_scores, found, of_ablations[_where(sae)])
+                    into.add_scores(batch, clean_scores, found, of_ablations.get(_where(sae)))
                     into.add_reconstruction(batch, spliced.splice)
             if watched and watch is not None:
                 watch.see(batch, clean)

@@ -9,7 +9,7 @@ from typing import Any, Protocol, cast
 
 import torch
 
-from sae_checks import errors, loading, release
+from sae_checks import errors, loading, release, row_by_row
 from sae_checks.provenance import FileHash, SaeFacts
 
 
@@ -22,7 +22,7 @@ class Reconstruction:
     n_active: torch.Tensor
     """(batch, seq) latents that are not zero."""
     active: torch.Tensor | None = None
-    """(batch, seq, d_sae) which ones; None for what has no latents of its own."""
+    """(batch, seq, d_sae) which ones, or sparse (COO) (batch * seq, d_sae); None: it has no latents of its own."""
 
 
 class Reconstructs(Protocol):
@@ -72,6 +72,17 @@ class LoadedSae:
 
     @torch.inference_mode()
     def reconstruct(self, x: torch.Tensor) -> Reconstruction:
+        if not row_by_row.can(self._sae, x.device):
+            return self.plainly(x)
+        made = row_by_row.run(self._sae, x.flatten(0, -2))
+        active = made.active if made.active.is_sparse else made.active.view(*x.shape[:-1], -1)
+        return Reconstruction(
+            output=made.output.view(*x.shape[:-1], -1), n_active=made.n_active.view(x.shape[:-1]), active=active
+        )
+
+    @torch.inference_mode()
+    def plainly(self, x: torch.Tensor) -> Reconstruction:
+        """What `reconstruct` must equal: all rows at once, and from all latents."""
         # Always decode(encode(x)): some architectures keep the input's norm between the two calls.
         latents = self._sae.encode(x)  # (batch, seq, d_sae)
         # A skip transcoder adds what its latents do not hold, a temporal SAE what it predicted: only the call knows.

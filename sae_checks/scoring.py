@@ -13,7 +13,7 @@ from sae_checks.corpora.sequences import Sequences
 from sae_checks.losses import Counts, Span
 from sae_checks.model.interface import LanguageModel
 
-N_ROWS_PER_CHUNK = 128
+N_LOGITS_PER_CHUNK = 1 << 24
 
 Progress = Callable[[int, int], None]
 """Told (tokens done, tokens in all) at the start and after every batch."""
@@ -41,15 +41,15 @@ class Batch:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Scores:
-    """At each scored position of a batch, in the order of `Batch.row`. All (rows,)."""
+    """At each scored position of a batch, in the order of `Batch.row`, all (rows,)."""
 
     ce_nats: NDArray[np.float32]
     kl_nats: NDArray[np.float32]
     """from the clean model; zeros for the clean model itself."""
     correct: NDArray[np.bool_]
-    """the target is the most probable token."""
+    """the target is the most probable token; empty where ranks were not asked."""
     rank: Counts
-    """of the target: 1 and the number of tokens that are more probable."""
+    """of the target: 1 and the number of tokens that are more probable; empty where ranks were not asked."""
 
 
 def batches(
@@ -99,29 +99,53 @@ def batch_of(sequences: Sequences, rows: Counts, device: torch.device) -> Batch:
 
 
 @torch.inference_mode()
-def score(model: LanguageModel, batch: Batch, hidden: Sequence[torch.Tensor]) -> list[Scores]:
-    """Score each of *hidden* (batch, seq, d_model) where the batch is scored; the first is the clean model's."""
+def score(model: LanguageModel, batch: Batch, hidden: Sequence[torch.Tensor], *, ranks: bool = True) -> list[Scores]:
+    """
+    Score each of *hidden* (batch, seq, d_model) where the batch is scored; the first is the clean model's.
+
+    *ranks*: also `Scores.correct` and `Scores.rank`, which take as long as all else that is no matrix product; without,
+    they are empty. Logits are never kept: one chunk of the clean model's and one of another are in memory at a time.
+    """
     rows = [h[batch.scored] for h in hidden]  # each (rows, d_model)
-    n_rows = len(batch.targets)
-    ce, kl = (torch.empty(len(rows), n_rows) for _ in range(2))
-    correct = torch.empty(len(rows), n_rows, dtype=torch.bool)
-    rank = torch.empty(len(rows), n_rows, dtype=torch.int64)
-    for start in range(0, n_rows, N_ROWS_PER_CHUNK):
-        chunk = slice(start, min(start + N_ROWS_PER_CHUNK, n_rows))
-        targets = batch.targets[chunk]
-        clean = torch.log_softmax(model.logits(rows[0][chunk]), -1)  # (chunk, vocabulary)
-        p_clean = clean.exp()
+    n_rows, device = len(batch.targets), model.device
+    ce, kl = (torch.zeros(len(rows), n_rows, device=device) for _ in range(2))
+    correct = torch.zeros(len(rows), n_rows if ranks else 0, dtype=torch.bool, device=device)
+    rank = torch.zeros(len(rows), n_rows if ranks else 0, dtype=torch.int64, device=device)
+    n_most = max(1, min(n_rows, n_rows_per_chunk(model.n_logits)))
+    # The same memory for every chunk: to get pages from the system takes longer than to fill them.
+    room = [torch.empty(n_most, model.n_logits, device=device) for _ in range(3)]
+    for start in range(0, n_rows, n_most):
+        chunk = slice(start, min(start + n_most, n_rows))
+        targets = batch.targets[chunk, None]  # (chunk, 1)
+        clean, p_clean, other = (r[: len(targets)] for r in room)  # (chunk, n_logits)
+        log_softmax_(model.logits(rows[0][chunk], out=clean))
+        torch.exp(clean, out=p_clean)
         for i, of_one in enumerate(rows):
-            log_p = clean if i == 0 else torch.log_softmax(model.logits(of_one[chunk]), -1)
-            of_target = log_p.gather(-1, targets[:, None])  # (chunk, 1)
-            ce[i, chunk] = -of_target[:, 0].cpu()
-            rank[i, chunk] = 1 + (log_p > of_target).sum(-1).cpu()
-            kl[i, chunk] = (p_clean * (clean - log_p)).sum(-1).cpu()
-            correct[i, chunk] = (log_p.argmax(-1) == targets).cpu()
+            log_p = clean if i == 0 else log_softmax_(model.logits(of_one[chunk], out=other))
+            of_target = log_p.gather(-1, targets)
+            ce[i, chunk] = -of_target[:, 0]
+            if ranks:
+                rank[i, chunk] = 1 + (log_p > of_target).sum(-1)
+                correct[i, chunk] = log_p.argmax(-1) == targets[:, 0]
+            if i > 0:
+                kl[i, chunk] = torch.sub(clean, log_p, out=log_p).mul_(p_clean).sum(-1)
+    found = [t.cpu().numpy() for t in (ce, kl, correct, rank)]
     return [
-        Scores(ce_nats=ce[i].numpy(), kl_nats=kl[i].numpy(), correct=correct[i].numpy(), rank=rank[i].numpy())
-        for i in range(len(rows))
+        Scores(ce_nats=of_ce, kl_nats=of_kl, correct=of_correct, rank=of_rank)
+        for of_ce, of_kl, of_correct, of_rank in zip(*found, strict=True)
     ]
+
+
+def n_rows_per_chunk(n_logits: int) -> int:
+    """Rows whose logits fill 64 MiB, a multiple of 32: the product is at its fastest, and three chunks fit anywhere."""
+    return max(32, N_LOGITS_PER_CHUNK // n_logits // 32 * 32)
+
+
+def log_softmax_(logits: torch.Tensor) -> torch.Tensor:
+    """*logits* (rows, n_logits) become their log-probabilities, in place."""
+    if logits.device.type == "cpu":  # whose kernel reads a row before it writes it
+        return torch.log_softmax(logits, -1, out=logits)
+    return logits.sub_(logits.logsumexp(-1, keepdim=True))
 
 
 class SpanSums:

@@ -60,6 +60,13 @@ def basis(activation: torch.Tensor, hook: str, sae: Reconstructs) -> torch.Tenso
 
 def _seen_active(active: torch.Tensor, replaced: torch.Tensor, n_within: int | None) -> torch.Tensor:
     within = slice(n_within)
+    if active.is_sparse:
+        counted = torch.zeros_like(replaced)
+        counted[:, within] = replaced[:, within]
+        row, latent = active._indices()  # noqa: SLF001 -- the public name sorts them first
+        seen = torch.zeros(active.shape[-1], dtype=torch.bool, device=active.device)
+        seen[latent[counted.flatten()[row]]] = True
+        return seen
     return (active[:, within] & replaced[:, within, None]).flatten(0, 1).any(0)
 
 

@@ -86,9 +86,9 @@ def ce_loss(losses: TextLosses) -> tuple[Reading, ...]:
     return (
         mean_of("ce_clean", check, clean, n),
         mean_of("ce_spliced", check, spliced, n),
-        mean_of("ce_ablated", check, ablated, n),
+        _unasked("ce_ablated") if ablated is None else mean_of("ce_ablated", check, ablated, n),
         mean_of("ce_increase", check, spliced - clean, n, best=0.0),
-        _recovered(ablated - spliced, ablated - clean, n),
+        _unasked("ce_recovered") if ablated is None else _recovered(ablated - spliced, ablated - clean, n),
         mean_of("kl", check, span.kl_nats, n, best=0.0),
     )
 
@@ -323,6 +323,10 @@ def _dead(seen_active: Flags | None, n: int) -> Reading:
     return replace(counted("dead_latents", checks.SPARSITY, share, n), low=0.0)
 
 
+def _unasked(measure: str) -> NotMeasured:
+    return NotMeasured(measure=measure, reason="no ablation was asked")
+
+
 def _recovered(regained: Floats, lost: Floats, n_tokens: Counts) -> Reading:
     loss = mean_of("ce_recovered", checks.CE_LOSS, lost, n_tokens)
     if not isinstance(loss, Estimate):
@@ -364,7 +368,8 @@ def first_not_finite(losses: TextLosses) -> str | None:
             ("KL", span.kl_nats),
         )
     ]
-    for name, values in (*named, ("ablated CE", losses.ce_ablated_nats)):
+    ablated = () if losses.ce_ablated_nats is None else (("ablated CE", losses.ce_ablated_nats),)
+    for name, values in (*named, *ablated):
         if (row := _first_bad_row(values)) is not None:
             return f"{name} is {values[row]} in {_sequence(losses, row)}"
     return None

@@ -44,14 +44,14 @@ class Sums(Generic[Losses]):
 class TextSums(Sums[TextLosses]):
     """Sums of one SAE over the text batches seen."""
 
-    def __init__(self, sae: Reconstructs, sequences: Sequences) -> None:
+    def __init__(self, sae: Reconstructs, sequences: Sequences, *, ablates: bool = True) -> None:
         n, n_positions = sequences.tokens.shape
         super().__init__(n)
         self.n_within = n_within(sae, sequences)
         self.n_training = sae.n_training_context_tokens
         self.documents = sequences.rows
         self.spans = {is_within: SpanSums(n) for is_within in (True, False)}
-        self.ablated = np.zeros(n)
+        self.ablated = np.zeros(n) if ablates else None
         self.n_replaced, self.n_active, self.n_active_most = (np.zeros(n, dtype=np.int64) for _ in range(3))
         self.seen_active: Flags | None = None  # (d_sae,), known with the first batch, if at all
         self.error_squared, self.norm_squared = np.zeros(n), np.zeros(n)
@@ -60,12 +60,13 @@ class TextSums(Sums[TextLosses]):
         self.increase = np.full((n, n_positions), np.nan, dtype=np.float32)
         self.at = PositionSums(n_positions)
 
-    def add_scores(self, batch: Batch, clean: Scores, spliced: Scores, ablated: Scores) -> None:
+    def add_scores(self, batch: Batch, clean: Scores, spliced: Scores, ablated: Scores | None) -> None:
         is_within = batch.position < self.n_within
         for key, span in self.spans.items():
             chosen = is_within == key
             span.add(batch.row[chosen], clean.ce_nats[chosen], spliced.ce_nats[chosen], spliced.kl_nats[chosen])
-        self.ablated += np.bincount(batch.row[is_within], ablated.ce_nats[is_within], len(self.ablated))
+        if self.ablated is not None and ablated is not None:
+            self.ablated += np.bincount(batch.row[is_within], ablated.ce_nats[is_within], len(self.ablated))
         increase = spliced.ce_nats.astype(np.float64) - clean.ce_nats
         self.increase[batch.row, batch.position] = increase
         self.at.add_scores(batch.scored.cpu().numpy(), increase, spliced.kl_nats)
@@ -100,7 +101,7 @@ class TextSums(Sums[TextLosses]):
             increase_nats=self.increase[first],
             within=self.spans[True].span(first),
             beyond=self.spans[False].span(first),
-            ce_ablated_nats=self.ablated[first],
+            ce_ablated_nats=None if self.ablated is None else self.ablated[first],
             reconstructions=Reconstructions(
                 n_tokens=self.n_replaced[first],
                 n_active=self.n_active[first],

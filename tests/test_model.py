@@ -50,6 +50,20 @@ def test_resuming_equals_a_whole_spliced_pass(tiny_models, family, hook, tokens)
     assert not torch.allclose(got, tiny.plain_logits(model._model, tokens), atol=1e-3)
 
 
+def test_the_gelu_of_one_kernel_is_transformers_own():
+    """GPT-2's activation is exchanged for torch's, which is the same function, and the predictions stay."""
+    raw = tiny.raw_model("gpt2")
+    tokens = torch.arange(12)[None] + 2
+    theirs = raw.transformer.h[0].mlp.act
+    expected = torch.log_softmax(tiny.plain_logits(raw, tokens), -1)
+    tiny.HuggingFaceModel(raw, tiny.NoTokenizer(), source="gpt2")
+    ours = raw.transformer.h[0].mlp.act
+    assert (type(theirs).__name__, type(ours).__name__) == ("NewGELUActivation", "GELU")
+    x = torch.linspace(-12, 12, 10_001)
+    assert torch.allclose(ours(x), theirs(x), atol=1e-6)
+    assert torch.allclose(torch.log_softmax(tiny.plain_logits(raw, tokens), -1), expected, atol=1e-5)
+
+
 @pytest.mark.parametrize(("family", "hook"), CASES)
 def test_the_backends_agree(tiny_models, hooked_models, family, hook, tokens):
     """Both carry the same at every hook and, with the same change made there, predict the same to 1e-4 nats."""

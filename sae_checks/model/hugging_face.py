@@ -122,9 +122,12 @@ class HuggingFaceModel:
         config = self._model.config.get_text_config()
         self._softcap: float | None = getattr(config, "final_logit_softcapping", None)
         self._blocks = _blocks_of(self._base, config.num_hidden_layers, source)
+        _fuse_gelu(self._blocks)
         self.uses_layer_norm = any(isinstance(module, nn.LayerNorm) for module in self._blocks.modules())
         self.n_heads: int = config.num_attention_heads
         self._n_vocabulary: int = config.vocab_size
+        self._head_is_product = type(self._head) is nn.Linear and self._head.bias is None
+        self.n_logits: int = len(self._head.weight)
         self.tokenizer = tokenizer
         self.device: torch.device = self._model.device
         self.facts = ModelFacts(
@@ -185,11 +188,16 @@ class HuggingFaceModel:
         return hidden
 
     @torch.inference_mode()
-    def logits(self, hidden: torch.Tensor) -> torch.Tensor:
-        logits = self._head(hidden).float()
+    def logits(self, hidden: torch.Tensor, *, out: torch.Tensor | None = None) -> torch.Tensor:
+        if out is None:
+            out = hidden.new_empty(*hidden.shape[:-1], self.n_logits, dtype=torch.float32)
+        if self._head_is_product and hidden.dtype == torch.float32:
+            torch.matmul(hidden, self._head.weight.T, out=out)
+        else:
+            out.copy_(self._head(hidden))
         if self._softcap is not None:
-            logits = self._softcap * torch.tanh(logits / self._softcap)
-        return cast(torch.Tensor, logits)
+            out.div_(self._softcap).tanh_().mul_(self._softcap)
+        return out
 
     def _run(self, tokens: torch.Tensor) -> torch.Tensor:
         # No attention mask: padding stands on the right, where a causal model's real positions cannot see it.
@@ -268,6 +276,16 @@ def _blocks_of(base: nn.Module, n_layers: int, source: str) -> nn.ModuleList:
     if len(lists) != 1:
         raise errors.model_not_understood(source, f"{len(lists)} lists of {n_layers} blocks in {type(base).__name__}")
     return lists[0]
+
+
+def _fuse_gelu(blocks: nn.Module) -> None:
+    """The tanh form of GELU by one kernel: transformers has eight operations, each with memory of its own."""
+    from transformers.activations import NewGELUActivation
+
+    for module in list(blocks.modules()):
+        for name, child in module.named_children():
+            if type(child) is NewGELUActivation:
+                setattr(module, name, nn.GELU(approximate="tanh"))
 
 
 def _parsed(hook: str) -> hooks.Hook:

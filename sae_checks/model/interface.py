@@ -96,6 +96,8 @@ class LanguageModel(Protocol):
     uses_layer_norm: bool
     """subtracting a residual vector's mean changes nothing downstream."""
     n_heads: int
+    n_logits: int
+    """per position: tokens of the vocabulary, and what pads it."""
 
     def width(self, sae_id: str, hook: str) -> int:
         """
@@ -118,5 +120,5 @@ class LanguageModel(Protocol):
             MeasuringError: a hook did not fire exactly once.
         """
 
-    def logits(self, hidden: torch.Tensor) -> torch.Tensor:
-        """Float32 logits (rows, vocabulary) of hidden states (rows, d_model)."""
+    def logits(self, hidden: torch.Tensor, *, out: torch.Tensor | None = None) -> torch.Tensor:
+        """Float32 logits (..., n_logits) of hidden states (..., d_model), written to *out* where that is given."""

@@ -88,6 +88,7 @@ class HookedModel:
         self.device = torch.device(config.device)
         self.uses_layer_norm = "LN" in (config.normalization_type or "")
         self.n_heads: int = config.n_heads
+        self.n_logits: int = config.d_vocab_out
         self.facts = ModelFacts(
             source=source,
             architecture=architecture,
@@ -131,10 +132,17 @@ class HookedModel:
         return hidden
 
     @torch.inference_mode()
-    def logits(self, hidden: torch.Tensor) -> torch.Tensor:
-        logits = self._model.unembed(hidden[None])[0].float()
-        cap = self._model.cfg.output_logits_soft_cap
-        return cast(torch.Tensor, cap * torch.tanh(logits / cap) if cap and cap > 0 else logits)
+    def logits(self, hidden: torch.Tensor, *, out: torch.Tensor | None = None) -> torch.Tensor:
+        if out is None:
+            out = hidden.new_empty(*hidden.shape[:-1], self.n_logits, dtype=torch.float32)
+        unembed, cap = self._model.unembed, self._model.cfg.output_logits_soft_cap
+        if hidden.dtype == torch.float32:
+            torch.matmul(hidden, unembed.W_U, out=out).add_(unembed.b_U)
+        else:
+            out.copy_(unembed(hidden))
+        if cap and cap > 0:
+            out.div_(cap).tanh_().mul_(cap)
+        return out
 
     def _run(self, start: int | None, given: torch.Tensor, edits: Sequence[tuple[str, Edit]]) -> torch.Tensor:
         """From tokens, or from the residual stream before block *start*, to what the unembedding reads."""

@@ -22,6 +22,7 @@ class ProgressLine:
         self._now = now
         self._kind = ""
         self._started_s = self._last_s = 0.0
+        self._told: list[tuple[float, int]] = []  # (s, tokens done) after every batch of this pass
 
     @classmethod
     def of(cls, config: pytest.Config) -> ProgressLine:
@@ -49,6 +50,9 @@ class ProgressLine:
         is_first, is_last = kind != self._kind or n_done == 0, n_done >= n_all
         if is_first:
             self._kind, self._started_s, self._last_s = kind, now, now
+            self._told = []
+        if n_done > 0:
+            self._told.append((now, n_done))
         if not (is_last or self._moves or now - self._last_s >= _PLAIN_EVERY_S):
             return
         self._last_s = now
@@ -62,6 +66,19 @@ class ProgressLine:
         head = f"{bar}measuring {self._kind}: {n_done:,} of {n_all:,} tokens"
         if n_done == 0 or elapsed_s <= 0:
             return head
-        rate = n_done / elapsed_s
-        left = f"{(n_all - n_done) / rate:.0f} s left" if n_done < n_all else f"in {elapsed_s:.0f} s"
-        return f"{head}, {rate:,.0f} tokens/s, {left}"
+        if n_done >= n_all:
+            return f"{head}, {n_done / elapsed_s:,.0f} tokens/s, in {elapsed_s:.0f} s"
+        rate = self._rate() or n_done / elapsed_s
+        return f"{head}, {rate:,.0f} tokens/s, {(n_all - n_done) / rate:.0f} s left"
+
+    def _rate(self) -> float | None:
+        """
+        Tokens per second over the later half of the batches so far, None with the first.
+
+        What is left goes at the pace of now. The first batch also pays for memory and kernels that the others find
+        ready, and is never in it once there is a second.
+        """
+        if len(self._told) < 2:
+            return None
+        (since_s, n_since), (now_s, n_now) = self._told[(len(self._told) - 1) // 2], self._told[-1]
+        return (n_now - n_since) / (now_s - since_s) if n_now > n_since and now_s > since_s else None

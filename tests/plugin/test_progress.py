@@ -4,6 +4,8 @@ import itertools
 import re
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from sae_checks.plugin.progress import ProgressLine
 
@@ -124,6 +126,44 @@ def test_time_left_at_a_steady_pace():
     }
     assert found
     assert found == {n: (N_ALL - n) // 10 for n in found}
+
+
+def told(s_of_batches):
+    """(share done, seconds left as the line says, seconds that were left) with each line of batches so long."""
+    measuring = Measuring(moves=True)
+    n_batches = len(s_of_batches)
+    n_all = 128 * n_batches
+    measuring.line("text", 0, n_all)
+    left_s = sum(s_of_batches)
+    for i, s in enumerate(s_of_batches, 1):
+        measuring.clock.now_s += s
+        left_s -= s
+        measuring.line("text", 128 * i, n_all)
+        if m := re.search(r" (\d+) s left", measuring.texts[-1]):
+            yield i / n_batches, int(m[1]), left_s
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    first=st.floats(1, 10),
+    jitters=st.lists(st.floats(0.9, 1.1), min_size=29, max_size=200),
+    end=st.floats(0.85, 1.15),
+)
+def test_time_left_is_right_after_the_first_tenth(first, jitters, end):
+    """Within 20 %, though the first batch takes up to ten times as long, no two are alike, and the pace drifts."""
+    n = len(jitters)
+    seconds = [10.0 * first, *(10.0 * jitter * (1 + (end - 1) * i / n) for i, jitter in enumerate(jitters))]
+    after = [(says, is_left) for done, says, is_left in told(seconds) if done > 0.1]
+    assert len(after) > 0.8 * n
+    assert all(abs(says - is_left) <= 0.2 * is_left + 0.5 for says, is_left in after)  # 0.5: whole seconds are told
+
+
+def test_the_mean_since_the_start_would_be_wrong():
+    """What the rule above is for: a first batch of ten times the length is still in the mean when a tenth is done."""
+    seconds = [100.0] + [10.0] * 29
+    done, says, is_left = next(line for line in told(seconds) if line[0] > 0.1)
+    assert says == pytest.approx(is_left, abs=1)
+    assert sum(seconds[: round(done * 30)]) / done * (1 - done) > 1.5 * is_left
 
 
 def test_each_kind_has_its_own_clock():

@@ -1,0 +1,64 @@
+"""The benchmark against SAE Lens, on a small model: it runs, both sides agree, and it goes red when they do not."""
+
+import importlib
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
+
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]  # SAE Lens's and TransformerLens's own
+
+
+def ran(*args):
+    command = [sys.executable, str(BENCHMARKS / "vs_saelens.py"), "--quick", "--rounds=1", "--threads=1", *args]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+def test_both_sides_agree_on_a_small_model():
+    """CE, KL, L0 and explained variance of every SAE, and a ratio is told of each side."""
+    done = ran("--context", "128", "--saes=3", "--bf16")
+    assert done.returncode == 0, done.stderr
+    assert "agree to 0.0001" in done.stdout
+    rows = [line.split("|")[1].strip() for line in done.stdout.splitlines() if line.startswith("| sae")]
+    assert rows == ["sae-checks", "sae-checks, ablation too", "sae-checks, bfloat16 model", "sae_lens.evals"]
+
+
+@pytest.fixture
+def vs_saelens(monkeypatch):
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    return importlib.import_module("vs_saelens")
+
+
+@pytest.mark.parametrize("name", ["ce_clean", "ce_spliced", "kl", "l0", "explained_variance"])
+def test_it_goes_red_when_a_value_differs(vs_saelens, monkeypatch, name):
+    """A thousandth off in any of the values compared ends it."""
+    values = vs_saelens.Values(ce_clean=3.0, ce_spliced=3.1, kl=0.1, l0=60.0, explained_variance=0.9)
+    sae = type("S", (), {"cfg": type("C", (), {"metadata": type("M", (), {"hook_name": "blocks.0.hook_resid_pre"})})})
+    work = vs_saelens.Work(
+        shape=None, raw=None, model=None, hooked=None, saes=[sae], sequences=None, peer_at=(0,), in_bfloat16=None
+    )
+    monkeypatch.setattr(vs_saelens, "kl_of_scored", lambda *_: values.kl)
+    vs_saelens.agree(work, [values], [values])
+    off = replace(values, **{name: getattr(values, name) * 1.001})
+    with pytest.raises(SystemExit, match=name):
+        vs_saelens.agree(work, [off], [values])
+
+
+def test_work_is_counted(vs_saelens):
+    """By hand for one SAE behind the first of two layers: clean pass, encoding, decoding, one layer, unembedding."""
+    shape = vs_saelens.Shape(n_layers=2, d_model=8, n_heads=2, n_vocabulary=100, d_sae=64, l0=4)
+    sae = type("S", (), {"cfg": type("C", (), {"metadata": type("M", (), {"hook_name": "blocks.1.hook_resid_pre"})})})
+    sequences = type("T", (), {"tokens": np.zeros((3, 10))})
+    work = vs_saelens.Work(
+        shape=shape, raw=None, model=None, hooked=None, saes=[sae], sequences=sequences, peer_at=(0,), in_bfloat16=None
+    )
+    layer, unembed = 24 * 64 + 2 * 8 * 10, 2 * 8 * 100
+    clean, own = 2 * layer + unembed, 2 * 8 * (64 + 4) + layer + unembed
+    assert vs_saelens.flop(work, ablates=False) == 30 * (clean + own)
+    assert vs_saelens.flop(work, ablates=True) == 30 * (clean + own + layer + unembed)
+    assert [vs_saelens.start_of(one) for one in work.saes] == [1]
