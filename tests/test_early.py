@@ -1,5 +1,7 @@
 """Verdicts while measuring: the same as from the whole plan, from less of it, whoever else is measured."""
 
+import json
+
 import pytest
 from builders import cells
 
@@ -68,6 +70,26 @@ def test_other_batches_decide_alike(runs):
         assert result.outcome == expected.outcome
         assert result.decision.n_used == expected.decision.n_used
         assert result.decision.value == pytest.approx(expected.decision.value, abs=1e-5)
+
+
+def test_the_worst_sequences_are_told_as_text(runs):
+    """Of each SAE, within its training context, with the increases that its check is about."""
+    (early, _), run = runs
+    documents = [json.loads(line)["text"] for line in run.plan.corpus.path.read_text().splitlines()]
+    for hook in HOOKS:
+        result = early[hook, "ce_loss"]
+        means = [each.mean_increase for each in result.worst]
+        assert len(means) == 5
+        assert means == sorted(means, reverse=True)
+        assert means[0] == pytest.approx(result.decision.worst, rel=1e-3) or means[0] > result.decision.worst
+        assert early[hook, "sparsity"].worst == ()
+        for each in result.worst:
+            assert len(each.tokens) == len(each.increase_nats) == 65  # the last is predicted at position 63
+            told = [nats for nats in each.increase_nats if nats is not None]
+            assert sum(told) / len(told) == pytest.approx(each.mean_increase, rel=1e-2, abs=1e-4)
+            told_text = "".join("".join(each.tokens).removeprefix("<bos>").split())  # without spaces: each . is a word
+            assert "".join(documents[each.document].split()).startswith(told_text)
+            assert " " in "".join(each.tokens)
 
 
 def test_calibrating_measures_the_plan(tmp_path):

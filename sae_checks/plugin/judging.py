@@ -139,8 +139,14 @@ def _sampled(executor: LocalExecutor, asked: Asked, cell: Cell, cells: Collectio
     if check is checks.LONG_CONTEXT:
         return replace(result, curves=curves.curves(text.losses))
     if check is checks.CE_LOSS:  # of what it is about: within the training context
-        within = text.losses.increase_nats[:, : text.losses.n_training_context_tokens]
-        return replace(result, worst=worst.worst(within, text.losses.documents, text.tokens_of))
+        n = text.losses.n_training_context_tokens
+        increase = text.losses.increase_nats[:, :n]
+        return replace(
+            result,
+            worst=worst.worst(
+                increase, text.losses.documents, lambda i: text.tokens_of(i)[: None if n is None else n + 1]
+            ),
+        )
     return result
 
 
