@@ -3,6 +3,7 @@
 import subprocess
 from dataclasses import replace
 
+import histories
 import numpy as np
 import pytest
 from builders import BUDGET, estimate, limit
@@ -13,7 +14,6 @@ from sae_checks import baseline, errors, record
 from sae_checks.baseline import Baseline, Conditions
 from sae_checks.downstream import Step
 from sae_checks.kept import KeptAnswers, KeptRatio
-from sae_checks.provenance import CorpusFacts, FileHash, ModelFacts, Provenance, SaeFacts
 from sae_checks.record import Record, ReleaseFacts, Result
 from sae_checks.thresholds import Margin
 
@@ -24,41 +24,7 @@ N = 64
 
 def facts(weights=SHA, **of_corpus):
     """What both runs were made of, but for the SAE's weights."""
-    sae = SaeFacts(
-        sae_id="a",
-        hook="h",
-        hook_out="h",
-        head=None,
-        architecture="standard",
-        d_in=4,
-        d_sae=8,
-        n_training_context_tokens=16,
-        weights=(FileHash(name="w", sha256=weights),),
-    )
-    model = ModelFacts(
-        source="m",
-        architecture="GPT2LMHeadModel",
-        backend="transformers",
-        processing=(),
-        dtype="float32",
-        device="cpu",
-        n_layers=2,
-        d_model=4,
-        n_context_tokens=32,
-        weights=(FileHash(name="m", sha256=SHA),),
-    )
-    corpus = CorpusFacts(
-        kind="text",
-        source="t",
-        sha256=SHA,
-        fingerprint=SHA,
-        prepend_bos=True,
-        n_sequences=N,
-        n_scored_tokens=1000,
-        n_context_tokens=32,
-        n_cut=0,
-    )
-    return Provenance(sae=sae, model=model, corpus=replace(corpus, **of_corpus))
+    return histories.facts(weights=weights, corpus={"n_sequences": N, **of_corpus})
 
 
 def ratio(top, bottom=None, measure="ce_increase"):
