@@ -15,6 +15,19 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+STANDARD = "sae_lens.saes.standard_sae.StandardSAE"
+KNOWN = frozenset(
+    {
+        STANDARD,
+        "sae_lens.saes.abstopk_sae.AbsTopKSAE",
+        "sae_lens.saes.gated_sae.GatedSAE",
+        "sae_lens.saes.jumprelu_sae.JumpReLUSAE",
+        "sae_lens.saes.topk_sae.TopKSAE",
+        "sae_lens.saes.transcoder.JumpReLUTranscoder",
+        "sae_lens.saes.transcoder.Transcoder",
+    }
+)
+"""Classes of SAE Lens that were read and found so."""
 N_LATENTS_PER_CHUNK = 6 << 20
 """24 MiB in float32: below 32 MiB the C library hands memory that was given back out again, without new pages."""
 N_ROWS_LEAST = 32
@@ -40,15 +53,7 @@ def can(sae: torch.nn.Module, device: torch.device) -> bool:
 
     Only then is `run` the same as its own encode and decode. On accelerators the product is not what takes the time.
     """
-    from sae_lens.saes.abstopk_sae import AbsTopKSAE
-    from sae_lens.saes.gated_sae import GatedSAE
-    from sae_lens.saes.jumprelu_sae import JumpReLUSAE
-    from sae_lens.saes.standard_sae import StandardSAE
-    from sae_lens.saes.topk_sae import TopKSAE
-    from sae_lens.saes.transcoder import JumpReLUTranscoder, Transcoder
-
-    known = (StandardSAE, JumpReLUSAE, GatedSAE, TopKSAE, AbsTopKSAE, Transcoder, JumpReLUTranscoder)
-    if device.type != "cpu" or type(sae) not in known:
+    if device.type != "cpu" or _name(sae) not in KNOWN:
         return False
     cfg: Any = sae.cfg
     return (
@@ -72,9 +77,12 @@ def run(sae: Any, rows: torch.Tensor) -> Made:  # Any: the methods of an nn.Modu
 
 def _is_relu(sae: Any) -> bool:  # Any: as above
     """Whether its latents are relu(x W_enc + b_enc) and nothing else."""
-    from sae_lens.saes.standard_sae import StandardSAE
+    return _name(sae) == STANDARD and type(sae.activation_fn) is torch.nn.ReLU
 
-    return type(sae) is StandardSAE and type(sae.activation_fn) is torch.nn.ReLU
+
+def _name(sae: object) -> str:
+    """Of its very class: what inherits from one may do anything."""
+    return f"{type(sae).__module__}.{type(sae).__qualname__}"
 
 
 def _chunk(sae: Any, rows: torch.Tensor, room: torch.Tensor | None) -> Made:  # Any: as above

@@ -1,5 +1,6 @@
 """The fast way through an SAE is the plain one, and is taken where it can be."""
 
+import importlib
 import warnings
 from types import SimpleNamespace
 
@@ -163,3 +164,10 @@ def test_the_loss_is_the_same():
     assert got.within.ce_spliced_nats == pytest.approx(expected.within.ce_spliced_nats, abs=1e-5)
     assert got.reconstructions.error_squared == pytest.approx(expected.reconstructions.error_squared, rel=1e-5)
     assert np.array_equal(got.seen_active, expected.seen_active)
+
+
+@pytest.mark.parametrize("name", sorted(row_by_row.KNOWN))
+def test_the_known_classes_are_there(name):
+    """A class that SAE Lens has renamed would quietly be run the slow way."""
+    module, _, of_class = name.rpartition(".")
+    assert isinstance(getattr(importlib.import_module(module), of_class), type)

@@ -89,7 +89,7 @@ class Reporter:
         if limits is not None and not self._calibrated(limits):
             session.exitstatus = session.exitstatus or pytest.ExitCode.TESTS_FAILED
 
-    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter, exitstatus: int) -> None:
+    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         if not self._ledger.results and not self._complaints:
             return
         from sae_checks.report import terminal
@@ -114,7 +114,7 @@ class Reporter:
                     terminalreporter.line(text, red=True)
         for text in self._complaints:
             terminalreporter.line(text, red=True, bold=True)
-        is_green = exitstatus == pytest.ExitCode.OK
+        is_green = self._exit_status == pytest.ExitCode.OK  # of the verdicts: a report may have failed since
         name = self._asked.plan.release.name
         terminalreporter.line(terminal.overall(name, results, is_green=is_green), bold=True, green=is_green)
         for text in self._written:
