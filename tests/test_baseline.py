@@ -141,6 +141,16 @@ def test_a_difference_that_cannot_be_told_from_the_margin_is_inconclusive():
     assert compared(ratio(noise(1)), ratio(after)).outcome == "inconclusive"
 
 
+def test_a_baseline_that_left_early_says_what_would_tell_more():
+    """It has fewer values than this run: the first of both are paired, and no more of this run would decide it."""
+    after = noise(1) + np.random.default_rng(2).normal(0.01, 0.05, N)
+    found = compared(ratio(noise(1)[:32]), ratio(after))
+    assert found.outcome == "inconclusive"
+    assert found.decision.n_used == found.decision.n_most == 32
+    assert "the baseline left after 32, with --sae-profile=full it would have them all" in found.reason
+    assert "the baseline left" not in compared(ratio(noise(1)), ratio(after)).reason
+
+
 def test_few_values_pass_only_if_the_weights_are_the_same():
     """Sixteen equal pairs prove nothing of another SAE; of the same files everything."""
     few = ratio(noise(1, 16))

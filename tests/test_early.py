@@ -1,13 +1,15 @@
 """Verdicts while measuring: the same as from the whole plan, from less of it, whoever else is measured."""
 
 import json
+from dataclasses import replace
 
 import pytest
 from builders import cells
 
-from sae_checks import checks
+from sae_checks import checks, record
 from sae_checks.executors.local import LocalExecutor
 from sae_checks.options import Options
+from sae_checks.plugin import judging
 from sae_checks.plugin.asking import settle
 from sae_checks.plugin.judging import judge
 
@@ -90,6 +92,30 @@ def test_the_worst_sequences_are_told_as_text(runs):
             told_text = "".join("".join(each.tokens).removeprefix("<bos>").split())  # without spaces: each . is a word
             assert "".join(documents[each.document].split()).startswith(told_text)
             assert " " in "".join(each.tokens)
+
+
+def test_an_sae_stays_while_its_comparison_is_open(tmp_path, monkeypatch):
+    """As long as the baseline has more to be paired with; where that is decided, too, it leaves as it would without."""
+    run = asked(profile="full")
+    (whole,) = judged(run, HOOKS[:1], checks.CE_LOSS).values()
+    facts = record.ReleaseFacts(name="demo", source="embedded", revision=None, sae_ids=run.plan.release.sae_ids)
+    earlier = record.Record(
+        started="2026-11-22T00:00:00+00:00",
+        wall_s=0.0,
+        release=facts,
+        options=(("special_tokens", "keep"),),
+        software=(),
+        platform="",
+        results=(whole,),
+    )
+    record.write(earlier, tmp_path / "earlier.json")
+    again = asked(baseline=str(tmp_path / "earlier.json"))
+    (left,) = judged(again, HOOKS[:1], checks.CE_LOSS).values()
+    assert judging.compare(again, left).outcome == "passed"
+    monkeypatch.setattr(judging, "compare", lambda _, after: replace(after, outcome="inconclusive"))
+    (stayed,) = judged(again, HOOKS[:1], checks.CE_LOSS).values()
+    assert (stayed.outcome, stayed.decision) == (left.outcome, left.decision)
+    assert [r.estimates[0].n for r in (left, stayed, whole)] == [left.decision.n_used, 96, 96]
 
 
 def test_calibrating_measures_the_plan(tmp_path):

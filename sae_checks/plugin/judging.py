@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 from sae_checks import baseline, checks, comparison, curves, downstream, errors, kept, stats, verdict, worst
 from sae_checks.estimates import all_not_measured
 from sae_checks.executors.local import LocalExecutor, Measured
-from sae_checks.executors.studies import N_ITEMS_PER_SEQUENCE, Kind, Studied
+from sae_checks.executors.studies import N_ITEMS_PER_SEQUENCE, Kind, Studied, Wanted
 from sae_checks.losses import ChoiceLosses, ItemLosses, TextLosses, first_sequences
 from sae_checks.plugin.state import Asked, Cell
 from sae_checks.record import Result
@@ -64,12 +64,11 @@ def judge_study(
     """Measure the study behind *check* of *subject*, an SAE or a stack, with those of *cells*, and judge it."""
     limit = asked.limits[subject, check.name]
     found: Studied | None = None
-    together = [(STUDIES[name], each) for each, name in cells if name in STUDIES and not _impossible(asked, each, name)]
     if (reason := _impossible(asked, subject, check.name)) is not None:
         readings = all_not_measured(check, reason)
     else:
         try:
-            found = executor.study((STUDIES[check.name], subject), together)
+            found = executor.study((STUDIES[check.name], subject), _studied(asked, cells))
             readings = _OF_STUDY[check.name](found.losses)
         except errors.SaeChecksError as problem:
             return Result(sae_id=subject, check=check.name, outcome="error", reason=str(problem), limit=limit)
@@ -90,6 +89,11 @@ def judge_study(
         steps=downstream.steps(found.losses) if found is not None and check.of == "stack" else (),
         provenance=provenance,
     )
+
+
+def _studied(asked: Asked, cells: Collection[Cell]) -> list[Wanted]:
+    """The studies behind *cells* that can be measured."""
+    return [(STUDIES[name], each) for each, name in cells if name in STUDIES and not _impossible(asked, each, name)]
 
 
 def _impossible(asked: Asked, subject: str, check: str) -> str | None:
@@ -133,8 +137,7 @@ def _sampled(executor: LocalExecutor, asked: Asked, cell: Cell, cells: Collectio
     if check is checks.CBT:
         until = until_decided(asked, served, _of_choices)
         return _of_choices(asked, cell, executor.choices(sae_id, together, until)).result
-    studied = [(STUDIES[name], each) for each, name in cells if name in STUDIES and not _impossible(asked, each, name)]
-    text = executor.text(sae_id, together, until_decided(asked, served, _of_text), studied)
+    text = executor.text(sae_id, together, until_decided(asked, served, _of_text), _studied(asked, cells))
     result = _of_text(asked, cell, text).result
     if check is checks.LONG_CONTEXT:
         return replace(result, curves=curves.curves(text.losses))
