@@ -74,7 +74,9 @@ def load(asked: str, own: Path | None) -> Baseline:
 def of(found: Record, source: str) -> Baseline:
     """What of *found* can be compared."""
     slim = (
-        replace(r, curves=(), flips=(), downstream=()) for r in found.results if r.check != checks.NO_REGRESSION.name
+        replace(r, curves=(), flips=(), choice_flips=(), downstream=())
+        for r in found.results
+        if r.check != checks.NO_REGRESSION.name
     )
     rule = str(dict(found.options).get("special_tokens"))
     return Baseline(

@@ -156,9 +156,26 @@ class ChoiceLosses:
     clean_correct: Flags
     """the right option is more probable than every other one."""
     spliced_correct: Flags
+    clean_chosen: Counts
+    """the place of the most probable option, 0 being the right one; of a wrong answer that of the best other option."""
+    spliced_chosen: Counts
     clean_logprob_nats: Floats
     """of the right option, among the options."""
     spliced_logprob_nats: Floats
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChoiceText:
+    """What one query of a `ChoiceLosses` says, for those who want to see it."""
+
+    query: int
+    """its index in its file."""
+    passage_end: str
+    """the last characters of the passage."""
+    question: str
+    """with XXXXX where an option belongs."""
+    options: tuple[str, ...]
+    """the right one first, in the order of `ChoiceLosses`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -22,15 +22,17 @@ from sae_checks import checks, errors, kept
 from sae_checks.curves import Curve
 from sae_checks.downstream import Downstream, Step
 from sae_checks.estimates import Estimate
+from sae_checks.flips import ChoiceFlip, Flip
 from sae_checks.kept import Kept
 from sae_checks.provenance import CorpusFacts, FileHash, ModelFacts, Package, Provenance, SaeFacts
 from sae_checks.sequential import Decision
-from sae_checks.stats import Flip
 from sae_checks.thresholds import Limit
 from sae_checks.verdict import Outcome
 from sae_checks.worst import WorstSequence
 
 SCHEMA = 3
+_ADDED: dict[str, dict[str, Any]] = {"choice_flips": {}}
+"""What records of this schema did not have at first: where it is not there, nothing was told of it."""
 _PACKAGES = (
     "sae-checks",
     "torch",
@@ -66,6 +68,8 @@ class Result:
     """measures by position; long_context only. Six significant digits of them are kept."""
     flips: tuple[Flip, ...] = ()
     """examples of answers lost and won; lambada only."""
+    choice_flips: tuple[ChoiceFlip, ...] = ()
+    """the same of choices; cbt only."""
     worst: tuple[WorstSequence, ...] = ()
     """the sequences that the splice cost most, worst first; ce_loss only."""
     downstream: tuple[Downstream, ...] = ()
@@ -145,6 +149,7 @@ def to_json(record: Record) -> Json:
         "samples": _samples(record.results),
         "flips": {result.sae_id: [asdict(flip) for flip in result.flips] for result in record.results if result.flips},
         "worst": {result.sae_id: [asdict(each) for each in result.worst] for result in record.results if result.worst},
+        "choice_flips": {r.sae_id: [asdict(flip) for flip in r.choice_flips] for r in record.results if r.choice_flips},
     }
     document = cast(Json, json.loads(dumps(document)))
     _validator().validate(document)
@@ -159,6 +164,7 @@ def from_json(document: Json, *, path: str = "record") -> Record:
         RecordError: not of this schema.
     """
     try:
+        document = {**_ADDED, **document} if isinstance(document, dict) else document
         _validator().validate(document)
     except jsonschema.ValidationError as problem:
         raise errors.bad_record(path, problem.message) from None
@@ -325,6 +331,7 @@ def _result(
     # beside the results, not in them: the one is most of the file, the other is for people
     drawn = document["curves"].get(row["sae_id"], {}) if row["check"] == checks.LONG_CONTEXT.name else {}
     flips = document["flips"].get(row["sae_id"], ()) if row["check"] == checks.LAMBADA.name else ()
+    choice_flips = document["choice_flips"].get(row["sae_id"], ()) if row["check"] == checks.CBT.name else ()
     worst = document["worst"].get(row["sae_id"], ()) if row["check"] == checks.CE_LOSS.name else ()
     cells = document["propagation"].get(row["sae_id"], ()) if row["check"] == checks.PROPAGATION.name else ()
     sample = document["samples"].get(row["sae_id"], {}).get(row["check"])
@@ -340,6 +347,7 @@ def _result(
         sample=None if sample is None else kept.from_json(sample),
         curves=tuple(_curve(measure, columns) for measure, columns in drawn.items()),
         flips=tuple(Flip(**flip) for flip in flips),
+        choice_flips=tuple(ChoiceFlip(**flip) for flip in choice_flips),
         worst=tuple(_worst(each) for each in worst),
         downstream=tuple(Downstream(**cell) for cell in cells),
         steps=tuple(Step(sae_id=step["sae_id"], readings=_estimates(step["measures"])) for step in steps),

@@ -7,14 +7,12 @@ What is per position stands in `curves`.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
-from typing import Literal
+from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 
 from sae_checks import checks
-from sae_checks.errors import shown
 from sae_checks.estimates import (
     Estimate,
     NotFinite,
@@ -32,42 +30,21 @@ from sae_checks.estimates import (
     ratio_of,
     share_of,
 )
-from sae_checks.losses import ChoiceLosses, Counts, Flags, Floats, ItemLosses, ItemText, Span, TextLosses
+from sae_checks.losses import ChoiceLosses, Counts, Flags, Floats, ItemLosses, Span, TextLosses
 from sae_checks.samples import Difference, Explained, Ratio
 
 __all__ = [
     "Estimate",
-    "Flip",
     "NotFinite",
     "NotMeasured",
     "Reading",
     "cbt",
     "ce_loss",
     "distinct",
-    "flips",
     "lambada",
     "long_context",
     "sparsity",
 ]
-
-
-N_FLIPS_MOST = 10
-"""Examples each way."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Flip:
-    """A passage whose answer is right with or without the splice, and wrong the other way."""
-
-    item: int
-    """index in its file."""
-    way: Literal["lost", "won"]
-    passage_end: str
-    """the last characters before the answer, what cannot be printed escaped."""
-    answer: str
-    probability_clean: float
-    """of the whole answer."""
-    probability_spliced: float
 
 
 def ce_loss(losses: TextLosses) -> tuple[Reading, ...]:
@@ -240,30 +217,6 @@ def _by_length(losses: ItemLosses, n_training: int | None, n_listed: int | None)
         n_alike = len(clean) if n_listed == len(chosen) else None  # of part of a list it is unknown
         yield share_of(measures[0], clean, n_alike)
         yield paired_drop(measures[1], clean, spliced, n_alike)
-
-
-def flips(losses: ItemLosses, texts: Iterable[ItemText]) -> tuple[Flip, ...]:
-    """Passages whose answer the splice lost, then those it won: of each those whose probability moved most."""
-    text_of = {text.item: text for text in texts}
-    moved = np.exp(losses.clean_logprob_nats) - np.exp(losses.spliced_logprob_nats)
-    found = []
-    for lost in (True, False):
-        flipped = (losses.clean_correct == lost) & (losses.spliced_correct != lost)
-        rows = np.flatnonzero(flipped & np.isfinite(moved))  # a NaN has failed the check, and is no JSON
-        known = [row for row in rows[np.argsort(-abs(moved[rows]), kind="stable")] if losses.items[row] in text_of]
-        found += [_flip(losses, row, text_of[int(losses.items[row])], lost=lost) for row in known[:N_FLIPS_MOST]]
-    return tuple(found)
-
-
-def _flip(losses: ItemLosses, row: int, text: ItemText, *, lost: bool) -> Flip:
-    return Flip(
-        item=text.item,
-        way="lost" if lost else "won",
-        passage_end=shown(text.passage_end, n_most=2000),
-        answer=shown(text.answer),
-        probability_clean=min(1.0, float(np.exp(losses.clean_logprob_nats[row]))),
-        probability_spliced=min(1.0, float(np.exp(losses.spliced_logprob_nats[row]))),
-    )
 
 
 def cbt(losses: ChoiceLosses, *, n_listed: int | None = None) -> tuple[Reading, ...]:

@@ -236,13 +236,17 @@ def choice_losses(
     spliced_logprob: Sequence[float] | None = None,
     *,
     n_options: Sequence[int] | None = None,
+    chosen: tuple[Sequence[int], Sequence[int]] | None = None,
 ) -> ChoiceLosses:
     n = len(clean_correct)
+    clean_chosen, spliced_chosen = chosen or (np.where(right, 0, 1) for right in (clean_correct, spliced_correct))
     return ChoiceLosses(
         queries=100 + np.arange(n),
         n_options=counts([10] * n if n_options is None else n_options),
         clean_correct=np.asarray(clean_correct, dtype=np.bool_),
         spliced_correct=np.asarray(spliced_correct, dtype=np.bool_),
+        clean_chosen=counts(clean_chosen),
+        spliced_chosen=counts(spliced_chosen),
         clean_logprob_nats=np.full(n, -1.0) if clean_logprob is None else floats(clean_logprob),
         spliced_logprob_nats=np.full(n, -1.0) if spliced_logprob is None else floats(spliced_logprob),
     )

@@ -6,9 +6,9 @@ from builders import estimate, limit
 
 from sae_checks.curves import Curve
 from sae_checks.downstream import Downstream, Step
+from sae_checks.flips import ChoiceFlip, Flip
 from sae_checks.provenance import CorpusFacts, FileHash, ModelFacts, Package, Provenance, SaeFacts
 from sae_checks.record import Record, ReleaseFacts, Result
-from sae_checks.stats import Flip
 from sae_checks.worst import WorstSequence
 
 SHA = "ab" * 32
@@ -75,6 +75,19 @@ def worst_sequence(document=3):
         position=10,
         tokens=(" the", " fox", "\n", " <jumps>", "|"),
         increase_nats=(0.05, 4.5, None, 0.7, -0.2),
+    )
+
+
+def choice_flip(way="lost", instead="cow"):
+    return ChoiceFlip(
+        query=4,
+        way=way,
+        passage_end="They all sat down.",
+        question="The XXXXX slept.",
+        answer="hen",
+        instead=instead,
+        probability_clean=0.7,
+        probability_spliced=0.3,
     )
 
 

@@ -13,11 +13,12 @@ from hypothesis import strategies as st
 from sae_checks import checks
 from sae_checks.curves import Curve
 from sae_checks.downstream import Downstream, Step
+from sae_checks.flips import ChoiceFlip, Flip
 from sae_checks.kept import KeptAnswers, KeptRatio
 from sae_checks.provenance import CorpusFacts, FileHash, ModelFacts, Package, Provenance, SaeFacts
 from sae_checks.record import Record, ReleaseFacts, Result
 from sae_checks.sequential import Decision
-from sae_checks.stats import Estimate, Flip
+from sae_checks.stats import Estimate
 from sae_checks.thresholds import Limit
 from sae_checks.worst import WorstSequence
 
@@ -220,6 +221,19 @@ flips = st.builds(
 )
 
 
+choice_flips = st.builds(
+    ChoiceFlip,
+    query=small,
+    way=st.sampled_from(["lost", "won"]),
+    passage_end=hostile_names,
+    question=texts,
+    answer=hostile_names,
+    instead=hostile_names,
+    probability_clean=fractions,
+    probability_spliced=fractions,
+)
+
+
 @st.composite
 def worst_sequences(draw):
     """A sequence that the splice cost much; its tokens are any text."""
@@ -306,6 +320,7 @@ def results(draw, sae_id=None, check=None, provenance=None):
         decision=draw(st.none() | decisions(outcome)) if is_decided else None,
         curves=tuple(draw(drawn)) if check is checks.LONG_CONTEXT else (),
         flips=tuple(draw(st.lists(flips, max_size=2))) if check is checks.LAMBADA else (),
+        choice_flips=tuple(draw(st.lists(choice_flips, max_size=2))) if check is checks.CBT else (),
         worst=tuple(draw(st.lists(worst_sequences(), max_size=2))) if check is checks.CE_LOSS else (),
         downstream=tuple(draw(st.lists(disturbances, max_size=2))) if check is checks.PROPAGATION else (),
         steps=tuple(draw(st.lists(steps(check), max_size=2))) if check.of == "stack" else (),

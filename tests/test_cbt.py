@@ -207,6 +207,7 @@ def test_the_first_option_must_beat_all_others():
     assert found.queries.tolist() == [8, 2, 5]
     assert found.n_options.tolist() == [3, 2, 2]
     assert found.clean_correct.tolist() == [True, False, False]
+    assert found.clean_chosen.tolist() == [0, 1, 1]
     sums = [math.exp(-1) + math.exp(-2) + math.exp(-3), math.exp(-5) + math.exp(-4), 2 * math.exp(-7)]
     expected = [math.log(math.exp(a) / s) for a, s in zip((-1, -5, -7), sums, strict=True)]
     assert found.clean_logprob_nats == pytest.approx(expected)
@@ -220,6 +221,8 @@ def test_a_choice_is_an_argmax_and_does_not_mind_a_shift(nats, shift):
     found = chosen(flat, rows, [x - shift * (1 + r) for x, r in zip(flat, rows, strict=True)])
     assert found.clean_correct.tolist() == [of_query[0] < min(of_query[1:]) for of_query in nats]
     assert found.spliced_correct.tolist() == found.clean_correct.tolist()
+    wrong = [0 if of_query[0] < min(of_query[1:]) else 1 + of_query[1:].index(min(of_query[1:])) for of_query in nats]
+    assert found.clean_chosen.tolist() == wrong
     assert found.spliced_logprob_nats == pytest.approx(found.clean_logprob_nats, abs=1e-9)
 
 

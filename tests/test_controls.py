@@ -151,8 +151,16 @@ def test_an_sae_as_trained_is_green(results, hook):
 @pytest.mark.parametrize("variant", ["zero decoder", "shuffled decoder"])
 def test_a_broken_decoder_loses_the_choices(results, hook, variant):
     """Where every reconstruction is the bias alone, or latents write each other's directions, choices are lost."""
-    result = results[f"{hook}/{variant}", "cbt"]
+    result, exact = results[f"{hook}/{variant}", "cbt"], results[f"{hook}/identity", "cbt"]
     assert result.outcome == "failed", result.reason
+    assert exact.choice_flips == ()
+    # all 40 were measured, so that the drop is a count: what was lost less what was won, as far as ten each way tell
+    ways = [flip.way for flip in result.choice_flips]
+    n_lost, n_won, n_net = ways.count("lost"), ways.count("won"), value(result, "choice_accuracy_drop") * 40
+    assert n_lost == 10 or n_lost - n_won == pytest.approx(n_net)
+    for flip in result.choice_flips:
+        assert flip.instead != flip.answer
+        assert (flip.probability_spliced < flip.probability_clean) == (flip.way == "lost")
 
 
 @pytest.mark.parametrize("hook", HOOKS)

@@ -152,3 +152,20 @@ def test_studies_of_a_run_take_the_clean_pass_of_its_text(monkeypatch):
         for one, other in zip(found.estimates, shared.estimates, strict=True):
             assert one.value == pytest.approx(other.value, rel=1e-3, abs=1e-4)
     assert sum(n_seen) == 96 + 2 * 20  # two looks, for the random errors
+
+
+def test_choices_that_flipped_are_of_what_was_measured(runs):
+    """Lost less won is the drop times the queries that were measured, and the whole run lost and won the same ones."""
+    (early, whole), _ = runs
+    n_compared = 0
+    for cell in [cell for cell in early if cell[1] == checks.CBT.name]:
+        told = [{(flip.query, flip.way) for flip in of[cell].choice_flips} for of in (early, whole)]
+        ways = [[way for _, way in of_run] for of_run in told]
+        if any(of_run.count(way) == 10 for of_run in ways for way in ("lost", "won")):
+            continue  # there may be more than are told
+        for of_run, result in zip(ways, (early[cell], whole[cell]), strict=True):
+            drop = next(e for e in result.estimates if e.measure == "choice_accuracy_drop")
+            assert of_run.count("lost") - of_run.count("won") == pytest.approx(drop.value * drop.n)
+        assert told[0] <= told[1]
+        n_compared += 1
+    assert n_compared >= 2

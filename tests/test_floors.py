@@ -16,7 +16,7 @@ FLOORS = {
     "measuring": "corpora model loading sae row_by_row splice scoring position_sums sums measure choices studies "
     "executors",
     "judging": "thresholds samples kept betting sequential realised baseline estimates stats curves downstream "
-    "comparison worst verdict conclusion record merging calibrate report accepted history",
+    "comparison flips worst verdict conclusion record merging calibrate report accepted history",
     "roof": "plugin gate demo commands cli __main__",
 }
 FLOOR_OF = {room: floor for floor, rooms in FLOORS.items() for room in rooms.split()}

@@ -276,6 +276,17 @@ def test_another_schema_is_refused(run, keys, value):
         record.from_json(document)
 
 
+def test_an_earlier_record_of_the_schema_is_read(run):
+    """What was added since is told of nothing there; a field of the first days that is missing is refused."""
+    document = record.to_json(run)
+    for name in record._ADDED:
+        assert document.pop(name) == {}
+    assert record.from_json(document) == run
+    del document["worst"]
+    with pytest.raises(errors.RecordError, match="worst"):
+        record.from_json(document)
+
+
 @pytest.mark.parametrize(
     ("keys", "value"),
     [

@@ -99,6 +99,22 @@ def test_each_sae_shows_what_the_record_has_of_it():
         assert words in said, words
 
 
+@pytest.mark.parametrize("name", ["cow", "<script>x</script>", "a\u202eb", "\n|\x00"])
+def test_choices_that_flipped_are_shown(name):
+    """Question, answer and what was chosen instead, each as text; the table is open where the check is red."""
+    run = report_record.run()
+    told = (report_record.choice_flip(instead=name), report_record.choice_flip("won"))
+    red = [replace(r, outcome="failed", choice_flips=told) if r.check == "cbt" else r for r in run.results]
+    text = page_of(replace(run, results=tuple(red)))
+    page = Page(text)
+    said = "".join(page.text.split())
+    assert f"▼lost…Theyallsatdown.TheXXXXXslept.hen{wording.text(name)}0.70.3" in said
+    assert "▲won…Theyallsatdown.TheXXXXXslept.hencow0.70.3" in said
+    assert {tag for tag, _ in page.tags} <= known_tags()
+    assert "<details open><summary>Lost: 1 examples, won: 1;" in text
+    assert "choices that flipped" not in Page(page_of(run)).text
+
+
 def test_nothing_is_fetched_and_no_script_runs():
     """No script, no link out, and a policy that allows the page's own style alone, by its hash."""
     text = page_of(report_record.run())

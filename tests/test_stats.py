@@ -11,12 +11,10 @@ from builders import item_losses, reconstructions, sequences_of, span, text_loss
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import binomtest, t
-from strategies import HOSTILE
 from strategies import item_losses as any_item_losses
 from strategies import text_losses as any_text_losses
 
 from sae_checks import checks, stats
-from sae_checks.losses import ItemText
 from sae_checks.stats import Estimate, NotFinite, NotMeasured
 
 OF_TEXT = (
@@ -547,41 +545,6 @@ def test_a_passage_as_long_as_the_training_context_is_within_it():
     assert (within.value, within.n, beyond.value, beyond.n) == (pytest.approx(1 / 3), 3, 1, 1)
     unknown = named(stats.lambada(losses))["accuracy_drop_within"]
     assert isinstance(unknown, NotMeasured)
-
-
-def texts_of(losses, passage_end="then he went to the"):
-    return [ItemText(item=int(i), passage_end=passage_end, answer=f"word{i}") for i in losses.items]
-
-
-@given(any_item_losses())
-def test_flips_are_the_answers_that_changed(losses):
-    """Each is right one way and wrong the other; lost before won, the most moved first, at most ten each way."""
-    found = stats.flips(losses, texts_of(losses))
-    lost, won = losses.clean_correct & ~losses.spliced_correct, ~losses.clean_correct & losses.spliced_correct
-    for way, rows in (("lost", lost), ("won", won)):
-        of_way = [flip for flip in found if flip.way == way]
-        assert len(of_way) == min(10, rows.sum())
-        assert {flip.item for flip in of_way} <= set(losses.items[rows].tolist())
-        moved = [abs(flip.probability_clean - flip.probability_spliced) for flip in of_way]
-        assert moved == sorted(moved, reverse=True)
-        assert all(flip.answer == f"word{flip.item}" for flip in of_way)
-    assert [flip.way for flip in found] == sorted(flip.way for flip in found)
-
-
-@pytest.mark.parametrize("hostile", HOSTILE)
-def test_the_text_of_a_flip_is_fit_to_be_shown(hostile):
-    """Passages are strangers' texts: one printable line, and not a long one."""
-    losses = item_losses([True], [False])
-    (flip,) = stats.flips(losses, [ItemText(item=100, passage_end=hostile, answer=hostile)])
-    for text, n_most in ((flip.passage_end, 2000), (flip.answer, 120)):
-        assert text.isprintable()
-        assert len(text) <= n_most
-
-
-def test_a_flip_of_no_probability_is_left_out():
-    """A NaN fails the check by name and must not keep the record from being written."""
-    losses = item_losses([True] * 2, [False] * 2, None, [math.nan, -1.0])
-    assert [flip.item for flip in stats.flips(losses, texts_of(losses))] == [101]
 
 
 N_RUNS = 2000

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from sae_checks import errors
 from sae_checks.corpora.rows import GAP, Query, identity
 from sae_checks.corpora.sequences import Convention, Sequences, Tokenizer, TokenRow, build, encode, seeded_order
 from sae_checks.corpora.treebank import detokenise
+from sae_checks.losses import ChoiceText
+
+N_CHARACTERS_SHOWN = 200
+"""of a passage: enough to see what the choice follows from."""
 
 
 def tokenise(
@@ -50,6 +54,28 @@ def tokenise(
     return build(rows(), convention, tokenizer.all_special_ids, score_special=True)
 
 
+def texts_of(queries: Sequence[Query], chosen: Iterable[int]) -> tuple[ChoiceText, ...]:
+    """What those of *queries* say whose indices are *chosen*, written out as they are read; options as measured."""
+    return tuple(
+        ChoiceText(
+            query=index,
+            passage_end=_passage(queries[index])[-N_CHARACTERS_SHOWN:],
+            question=detokenise(queries[index].question),
+            options=_options(queries[index]),
+        )
+        for index in chosen
+    )
+
+
+def _passage(query: Query) -> str:
+    return " ".join(map(detokenise, query.sentences))
+
+
+def _options(query: Query) -> tuple[str, ...]:
+    """The right one first."""
+    return (query.answer, *(option for option in query.options if option != query.answer))
+
+
 def _encoded(query: Query, tokenizer: Tokenizer) -> tuple[list[int], list[list[int]]]:
     """
     Tokens of the passage, and behind it of the query filled with the answer and with every other option.
@@ -57,9 +83,8 @@ def _encoded(query: Query, tokenizer: Tokenizer) -> tuple[list[int], list[list[i
     Each whole text is encoded once and split where its tokens are still those of the passage alone and of all others:
     encoding the parts could give other tokens.
     """
-    passage = " ".join(map(detokenise, query.sentences))
-    options = [query.answer, *(option for option in query.options if option != query.answer)]
-    texts = [f"{passage} {detokenise(query.question.replace(GAP, option))}".strip() for option in options]
+    passage = _passage(query)
+    texts = [f"{passage} {detokenise(query.question.replace(GAP, option))}".strip() for option in _options(query)]
     whole = [encode(tokenizer, text) for text in texts]
     alone = encode(tokenizer, passage)
     n_shared = next((i for i, ids in enumerate(zip(alone, *whole, strict=False)) if len({*ids}) > 1), None)

@@ -25,6 +25,8 @@ class Corpus:
     facts: CorpusFacts
     texts: tuple[str, ...]
     """of Lambada's passages, by the index of an item; empty for what shows none."""
+    queries: tuple[rows.Query, ...] = ()
+    """of the Children's Book Test, by their index; empty for all else."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,7 +95,12 @@ def make(plan: Plan, model: ModelPlace, kind: str, tokenizer: Tokenizer, *, prep
         n_cut=sequences.n_cut,
         n_listed=len(content) if source.place.path is not None or len(content) < source.n_read else None,
     )
-    return Corpus(sequences=sequences, facts=facts, texts=content if kind == "lambada" else ())
+    return Corpus(
+        sequences=sequences,
+        facts=facts,
+        texts=content if kind == "lambada" else (),
+        queries=content if kind == "cbt" else (),
+    )
 
 
 def beginning(corpus: Corpus, n_sequences: int) -> Corpus:

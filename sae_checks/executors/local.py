@@ -9,13 +9,13 @@ from typing import Generic, TypeVar
 import torch
 
 from sae_checks import choices, errors, measure, sae
-from sae_checks.corpora import corpus, golden
+from sae_checks.corpora import cbt, corpus, golden
 from sae_checks.corpora.corpus import Corpus
 from sae_checks.corpora.sequences import shown
 from sae_checks.executors.ready import Ready, ReadySaes
 from sae_checks.executors.studies import Studied, Studies, Wanted
 from sae_checks.golden import Golden
-from sae_checks.losses import ChoiceLosses, Counts, ItemLosses, ItemText, TextLosses
+from sae_checks.losses import ChoiceLosses, ChoiceText, Counts, ItemLosses, ItemText, TextLosses
 from sae_checks.model.interface import LanguageModel, instead
 from sae_checks.plan import Plan
 from sae_checks.provenance import Provenance
@@ -50,6 +50,8 @@ class Measured(Generic[Losses]):
     """of one of them, its tokens as text."""
     texts: tuple[ItemText, ...] = ()
     """of the items whose answer the splice lost or won."""
+    choices: tuple[ChoiceText, ...] = ()
+    """of the queries whose choice it did."""
 
 
 GoesOn = Callable[[str, Measured[Losses]], bool]
@@ -232,6 +234,7 @@ class LocalExecutor:
                 n_most=_n_rows(whole),
                 tokens_of=lambda i: shown(whole.sequences, i, one.model.tokenizer),
                 texts=texts,
+                choices=cbt.texts_of(whole.queries, _flipped(losses)) if isinstance(losses, ChoiceLosses) else (),
             )
 
         found = run.measure(
@@ -281,6 +284,12 @@ def _texts_of_flips(losses: ItemLosses, texts: tuple[str, ...]) -> tuple[ItemTex
         passage, _, answer = texts[item].rpartition(" ")
         found.append(ItemText(item=item, passage_end=passage[-N_CHARACTERS_SHOWN:], answer=answer))
     return tuple(found)
+
+
+def _flipped(losses: ChoiceLosses) -> list[int]:
+    """The queries whose choice is right one way and wrong the other."""
+    found: list[int] = losses.queries[losses.clean_correct != losses.spliced_correct].tolist()
+    return found
 
 
 def _rows(losses: TextLosses | ItemLosses | ChoiceLosses) -> Counts:

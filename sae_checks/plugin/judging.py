@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
-from sae_checks import baseline, checks, comparison, curves, downstream, errors, kept, stats, verdict, worst
+from sae_checks import baseline, checks, comparison, curves, downstream, errors, flips, kept, stats, verdict, worst
 from sae_checks.estimates import all_not_measured
 from sae_checks.executors.local import LocalExecutor, Measured
 from sae_checks.executors.studies import N_ITEMS_PER_SEQUENCE, Kind, Studied, Wanted
@@ -133,10 +133,12 @@ def _sampled(executor: LocalExecutor, asked: Asked, cell: Cell, cells: Collectio
     together = dict.fromkeys(each for each, _ in served)
     if check is checks.LAMBADA:
         items = executor.items(sae_id, together, until_decided(asked, served, _of_items))
-        return replace(_of_items(asked, cell, items).result, flips=stats.flips(items.losses, items.texts))
+        return replace(_of_items(asked, cell, items).result, flips=flips.flips(items.losses, items.texts))
     if check is checks.CBT:
         until = until_decided(asked, served, _of_choices)
-        return _of_choices(asked, cell, executor.choices(sae_id, together, until)).result
+        chosen = executor.choices(sae_id, together, until)
+        result = _of_choices(asked, cell, chosen).result
+        return replace(result, choice_flips=flips.choice_flips(chosen.losses, chosen.choices))
     text = executor.text(sae_id, together, until_decided(asked, served, _of_text), _studied(asked, cells))
     result = _of_text(asked, cell, text).result
     if check is checks.LONG_CONTEXT:

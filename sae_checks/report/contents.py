@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from typing import Literal
 
 from sae_checks import checks, errors
+from sae_checks.flips import ChoiceFlip, Flip
 from sae_checks.provenance import CorpusFacts, FileHash, ModelFacts, SaeFacts
 from sae_checks.record import Record, Result
 from sae_checks.report import figures, wording
 from sae_checks.report.plots import Dots, Lines, Matrix
-from sae_checks.stats import Flip
 from sae_checks.worst import WorstSequence
 
 RED = ("error", "failed", "inconclusive")
@@ -33,6 +33,7 @@ class Subject:
     facts: SaeFacts | None
     plots: tuple[Lines, ...] = ()
     flips: tuple[Flip, ...] = ()
+    choice_flips: tuple[ChoiceFlip, ...] = ()
     worst: tuple[WorstSequence, ...] = ()
 
     @property
@@ -128,6 +129,7 @@ def _subject(anchor: str, name: str, results: Sequence[Result]) -> Subject:
         facts=next((r.provenance.sae for r in results if r.provenance is not None and r.provenance.sae), None),
         plots=figures.by_position(results, anchor),
         flips=tuple(flip for result in results for flip in result.flips),
+        choice_flips=tuple(flip for result in results for flip in result.choice_flips),
         worst=tuple(each for result in results for each in result.worst),
     )
 

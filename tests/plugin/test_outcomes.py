@@ -94,6 +94,25 @@ def test_answers_that_flipped_are_told(tmp_path, tiny, gate):
     assert run.results[SOUND, "lambada"].flips == ()
 
 
+def test_choices_that_flipped_are_told(tmp_path, tiny, gate):
+    """As many lost choices as the record's accuracies count, each as its file has it; an exact SAE flips none."""
+    saes = copy_saes(tiny, tmp_path / "saes")
+    write_zero_sae(saes / "zero", SOUND)
+    run = gate("-k", "cbt", saes=saes)
+    queries = [json.loads(line) for line in tiny.cbt.read_text().splitlines()]
+    result = run.results["zero", "cbt"]
+    drop = next(e for e in result.estimates if e.measure == "choice_accuracy_drop")
+    assert [flip.way for flip in result.choice_flips] == ["lost"] * round(drop.value * drop.n)  # clean all are right
+    assert len(result.choice_flips) > 0
+    for flip in result.choice_flips:
+        query = queries[flip.query]
+        assert (flip.question, flip.answer) == (query["question"], query["answer"])
+        assert " ".join(query["sentences"]).endswith(flip.passage_end)
+        assert flip.instead in set(query["options"]) - {query["answer"]}
+        assert flip.probability_spliced < flip.probability_clean
+    assert run.results[SOUND, "cbt"].choice_flips == ()
+
+
 def test_red_and_green_in_one_release(tmp_path, tiny, gate):
     """A red SAE does not colour its neighbours."""
     saes = copy_saes(tiny, tmp_path / "saes")

@@ -1,0 +1,104 @@
+"""Which answers and choices changed with the splice: examples for people, of losses and the texts that they are of."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from sae_checks.errors import shown
+from sae_checks.losses import ChoiceLosses, ChoiceText, Flags, Floats, ItemLosses, ItemText
+
+N_MOST = 10
+"""Examples each way."""
+Way = Literal["lost", "won"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Flip:
+    """A passage whose answer is right with or without the splice, and wrong the other way."""
+
+    item: int
+    """index in its file."""
+    way: Way
+    passage_end: str
+    """the last characters before the answer, what cannot be printed escaped."""
+    answer: str
+    probability_clean: float
+    """of the whole answer."""
+    probability_spliced: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChoiceFlip:
+    """A query whose right option is chosen with or without the splice, and not the other way. Texts as in `Flip`."""
+
+    query: int
+    """index in its file."""
+    way: Way
+    passage_end: str
+    """the last characters of the passage, before the question."""
+    question: str
+    """with XXXXX where an option belongs."""
+    answer: str
+    instead: str
+    """the option that is chosen in the answer's place: of what was lost with the splice, of what was won without."""
+    probability_clean: float
+    """of the answer among the options."""
+    probability_spliced: float
+
+
+def flips(losses: ItemLosses, texts: Iterable[ItemText]) -> tuple[Flip, ...]:
+    """Passages whose answer the splice lost, then those it won: of each those whose probability moved most."""
+    text_of = {text.item: text for text in texts}
+    clean, spliced = (np.exp(nats) for nats in (losses.clean_logprob_nats, losses.spliced_logprob_nats))
+    return tuple(
+        Flip(
+            item=int(losses.items[row]),
+            way=way,
+            passage_end=shown(text_of[int(losses.items[row])].passage_end, n_most=2000),
+            answer=shown(text_of[int(losses.items[row])].answer),
+            probability_clean=min(1.0, float(clean[row])),
+            probability_spliced=min(1.0, float(spliced[row])),
+        )
+        for row, way in _flipped(
+            losses.clean_correct, losses.spliced_correct, clean - spliced, np.isin(losses.items, list(text_of))
+        )
+    )
+
+
+def choice_flips(losses: ChoiceLosses, texts: Iterable[ChoiceText]) -> tuple[ChoiceFlip, ...]:
+    """Queries whose right option the splice lost, then those it won: of each those whose probability moved most."""
+    text_of = {text.query: text for text in texts}
+    clean, spliced = (np.exp(nats) for nats in (losses.clean_logprob_nats, losses.spliced_logprob_nats))
+    found = []
+    for row, way in _flipped(
+        losses.clean_correct, losses.spliced_correct, clean - spliced, np.isin(losses.queries, list(text_of))
+    ):
+        text = text_of[int(losses.queries[row])]
+        chosen = losses.spliced_chosen if way == "lost" else losses.clean_chosen
+        found.append(
+            ChoiceFlip(
+                query=text.query,
+                way=way,
+                passage_end=shown(text.passage_end, n_most=2000),
+                question=shown(text.question, n_most=2000),
+                answer=shown(text.options[0]),
+                instead=shown(text.options[int(chosen[row])]),
+                probability_clean=min(1.0, float(clean[row])),
+                probability_spliced=min(1.0, float(spliced[row])),
+            )
+        )
+    return tuple(found)
+
+
+def _flipped(clean_correct: Flags, spliced_correct: Flags, moved: Floats, is_known: Flags) -> Iterator[tuple[int, Way]]:
+    """Rows of what was lost, then of what was won, N_MOST of each, the most *moved* first."""
+    usable = np.isfinite(moved) & is_known  # a NaN has failed the check, and is no JSON
+    ways: tuple[tuple[Way, bool], ...] = (("lost", True), ("won", False))
+    for way, was_right in ways:
+        rows = np.flatnonzero((clean_correct == was_right) & (spliced_correct != was_right) & usable)
+        for row in rows[np.argsort(-abs(moved[rows]), kind="stable")][:N_MOST].tolist():
+            yield row, way
