@@ -74,7 +74,7 @@ def load(asked: str, own: Path | None) -> Baseline:
 def of(found: Record, source: str) -> Baseline:
     """What of *found* can be compared."""
     slim = (
-        replace(r, curves=(), flips=(), choice_flips=(), downstream=())
+        replace(r, curves=(), flips=(), choice_flips=(), explanation=None, downstream=())
         for r in found.results
         if r.check != checks.NO_REGRESSION.name
     )

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from sae_checks import completion, errors, registry, release
-from sae_checks.commands import merge, plan
+from sae_checks.commands import explain, merge, plan
 from sae_checks.history import commands as of_history
 
 Row = tuple[str, ...]
@@ -36,6 +36,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     plans = commands.add_parser("plan", help="what a workflow has to know before it measures, as key=value lines")
     plan.add(plans)
     plans.set_defaults(run=plan.run)
+    explains = commands.add_parser("explain", help="why SAEs are red, from the record of a run with --sae-explain")
+    explain.add(explains)
+    explains.set_defaults(run=explain.run)
     of_history.add(commands)
     completion.offers_releases(lists, "release")
     completion.complete(parser)

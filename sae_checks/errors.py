@@ -167,6 +167,28 @@ def no_sae_matches(patterns: Sequence[str], sae_ids: Sequence[str]) -> UsageErro
     )
 
 
+def nothing_to_explain(pattern: str, sae_ids: Sequence[str]) -> UsageError:
+    return UsageError(
+        said(
+            f"--sae-explain {shown(pattern)} matches no SAE of the release",
+            expected=f"a pattern (fnmatch) for one of: {_listed(sae_ids)}",
+            got=shown(pattern),
+            attempt=f"--sae-explain {sae_ids[0]!r}, or '*' for all of them" if sae_ids else "no --sae-explain",
+        )
+    )
+
+
+def not_explained(path: str, pattern: str, sae_ids: Sequence[str], explained: Sequence[str]) -> RecordError:
+    return RecordError(
+        said(
+            f"{path} explains no SAE that {shown(pattern)} matches",
+            expected="a record of a run with --sae-explain, and one of the SAEs that it explains",
+            got=f"explained: {_listed(explained) if explained else 'none'}; SAEs: {_listed(sae_ids)}",
+            attempt=f"pytest --sae-release=NAME --sae-explain={shown(pattern)!r} --sae-record=FILE",
+        )
+    )
+
+
 def option_needed(flag: str, release: str, what: str) -> UsageError:
     return UsageError(
         said(

@@ -166,6 +166,13 @@ SPECS: tuple[OptionSpec, ...] = (
         "run), or what --sae-record names at a git revision (REVISION or REVISION:PATH)",
     ),
     OptionSpec(
+        flag="--sae-explain",
+        metavar="GLOB",
+        help="say why the SAEs whose id matches are red: the predictions that cost most, and the positions and latents "
+        "that this comes from (repeatable)",
+        repeatable=True,
+    ),
+    OptionSpec(
         flag="--sae-calibrate",
         metavar="FILE",
         help="write limits made from what is measured there, for a person to review; never over a file that exists",
@@ -215,6 +222,8 @@ class Options:
     baseline: str | None = None
     """a path, `last`, or a git revision, see `baseline.load`."""
     calibrate: Path | None = None
+    explain: tuple[str, ...] = ()
+    """fnmatch patterns of the SAEs that are explained."""
 
 
 def parse(raw: Mapping[str, str | list[str] | None]) -> Options:
@@ -250,7 +259,6 @@ def parse(raw: Mapping[str, str | list[str] | None]) -> Options:
             raise errors.bad_option(_flag(key), value, f"one of {', '.join(choices)}")
         return value
 
-    patterns = raw.get("sae_id") or []
     record = path("sae_record")
     if record is not None and (record.is_dir() or not record.absolute().parent.is_dir()):
         raise errors.bad_option("--sae-record", str(record), "a file in a folder that exists")
@@ -267,7 +275,7 @@ def parse(raw: Mapping[str, str | list[str] | None]) -> Options:
         offline=text("sae_offline") is not None,
         allow_pickle=text("sae_allow_pickle") is not None,
         shard=_shard(text("sae_shard")),
-        sae_ids=tuple([patterns] if isinstance(patterns, str) else patterns),
+        sae_ids=_patterns(raw.get("sae_id")),
         model=path_or_name("sae_model"),
         backend=choice("sae_backend", BACKENDS),
         corpus=path_or_name("sae_corpus"),
@@ -292,6 +300,7 @@ def parse(raw: Mapping[str, str | list[str] | None]) -> Options:
         report=_folder("--sae-report", path("sae_report")),
         baseline=path_or_name("sae_baseline"),
         calibrate=calibrate,
+        explain=_patterns(raw.get("sae_explain")),
     )
 
 
@@ -319,6 +328,10 @@ def gather(given: Callable[[str], object], ini: Callable[[str], object]) -> dict
             elif found:
                 raw[spec.key] = str(found)
     return raw
+
+
+def _patterns(value: str | list[str] | None) -> tuple[str, ...]:
+    return tuple([value] if isinstance(value, str) else value or [])
 
 
 def _flag(key: str) -> str:

@@ -18,10 +18,11 @@ from typing import Any, Literal, TypeVar, cast
 
 import jsonschema
 
-from sae_checks import checks, errors, kept
+from sae_checks import checks, errors, explained, kept
 from sae_checks.curves import Curve
 from sae_checks.downstream import Downstream, Step
 from sae_checks.estimates import Estimate
+from sae_checks.explained import Explanation
 from sae_checks.flips import ChoiceFlip, Flip
 from sae_checks.kept import Kept
 from sae_checks.provenance import CorpusFacts, FileHash, ModelFacts, Package, Provenance, SaeFacts
@@ -31,7 +32,7 @@ from sae_checks.verdict import Outcome
 from sae_checks.worst import WorstSequence
 
 SCHEMA = 3
-_ADDED: dict[str, dict[str, Any]] = {"choice_flips": {}}
+_ADDED: dict[str, dict[str, Any]] = {"choice_flips": {}, "explanations": {}}
 """What records of this schema did not have at first: where it is not there, nothing was told of it."""
 _PACKAGES = (
     "sae-checks",
@@ -72,6 +73,8 @@ class Result:
     """the same of choices; cbt only."""
     worst: tuple[WorstSequence, ...] = ()
     """the sequences that the splice cost most, worst first; ce_loss only."""
+    explanation: Explanation | None = None
+    """where the loss comes from; ce_loss only, and only where that was asked (--sae-explain)."""
     downstream: tuple[Downstream, ...] = ()
     """what the splice does at every later SAE; propagation only."""
     steps: tuple[Step, ...] = ()
@@ -149,6 +152,9 @@ def to_json(record: Record) -> Json:
         "samples": _samples(record.results),
         "flips": {result.sae_id: [asdict(flip) for flip in result.flips] for result in record.results if result.flips},
         "worst": {result.sae_id: [asdict(each) for each in result.worst] for result in record.results if result.worst},
+        "explanations": {
+            r.sae_id: explained.to_json(r.explanation) for r in record.results if r.explanation is not None
+        },
         "choice_flips": {r.sae_id: [asdict(flip) for flip in r.choice_flips] for r in record.results if r.choice_flips},
     }
     document = cast(Json, json.loads(dumps(document)))
@@ -333,6 +339,7 @@ def _result(
     flips = document["flips"].get(row["sae_id"], ()) if row["check"] == checks.LAMBADA.name else ()
     choice_flips = document["choice_flips"].get(row["sae_id"], ()) if row["check"] == checks.CBT.name else ()
     worst = document["worst"].get(row["sae_id"], ()) if row["check"] == checks.CE_LOSS.name else ()
+    explanation = document["explanations"].get(row["sae_id"]) if row["check"] == checks.CE_LOSS.name else None
     cells = document["propagation"].get(row["sae_id"], ()) if row["check"] == checks.PROPAGATION.name else ()
     sample = document["samples"].get(row["sae_id"], {}).get(row["check"])
     steps = document["stacks"].get(row["sae_id"], {}).get(row["check"], ())
@@ -349,6 +356,7 @@ def _result(
         flips=tuple(Flip(**flip) for flip in flips),
         choice_flips=tuple(ChoiceFlip(**flip) for flip in choice_flips),
         worst=tuple(_worst(each) for each in worst),
+        explanation=None if explanation is None else explained.from_json(explanation),
         downstream=tuple(Downstream(**cell) for cell in cells),
         steps=tuple(Step(sae_id=step["sae_id"], readings=_estimates(step["measures"])) for step in steps),
         provenance=provenance,

@@ -99,6 +99,11 @@ def resolve(
     return replace(release, saes=kept, n_saes_in_all=release.n_saes)
 
 
+def matching(sae_ids: Sequence[str], patterns: Sequence[str]) -> tuple[str, ...]:
+    """Those of *sae_ids* that match one of *patterns* (fnmatch); no pattern: none."""
+    return tuple(sae_id for sae_id in sae_ids if patterns and _matches(sae_id, patterns))
+
+
 def _matches(sae_id: str, patterns: Sequence[str]) -> bool:
     return not patterns or any(fnmatch.fnmatchcase(sae_id, pattern) for pattern in patterns)
 

@@ -61,6 +61,11 @@ class LoadedSae:
             self._sae.turn_off_forward_pass_hook_z_reshaping()
         self._forward_is_decode_of_encode = _forward_is_decode_of_encode(sae)
 
+    @property
+    def module(self) -> torch.nn.Module:
+        """SAE Lens's own, for what takes more than a reconstruction."""
+        return cast(torch.nn.Module, self._sae)
+
     @cached_property
     def fingerprint(self) -> str:
         """sha256 over its weights: equal ones compute the same, whatever their files are called."""

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from sae_checks import checks
 from sae_checks.curves import Curve
 from sae_checks.downstream import Downstream, Step
+from sae_checks.explained import CostlyToken, Explanation, Source, TakenOut
 from sae_checks.flips import ChoiceFlip, Flip
 from sae_checks.kept import KeptAnswers, KeptRatio
 from sae_checks.provenance import CorpusFacts, FileHash, ModelFacts, Package, Provenance, SaeFacts
@@ -234,6 +235,39 @@ choice_flips = st.builds(
 )
 
 
+latents_taken_out = st.builds(
+    TakenOut, latent=small, activation=finite, norm_share=st.floats(0, 10), recovered_nats=finite
+)
+sources = st.builds(
+    Source,
+    position=small,
+    token=hostile_names,
+    recovered_nats=finite,
+    n_active=st.none() | small,
+    n_taken_out=small,
+    all_out_nats=st.none() | finite,
+    latents=st.lists(latents_taken_out, max_size=2).map(tuple),
+    why_none=st.none() | hostile_names,
+)
+costly_tokens = st.builds(
+    CostlyToken,
+    document=small,
+    position=small,
+    before=hostile_names,
+    token=hostile_names,
+    probability_clean=fractions,
+    probability_spliced=fractions,
+    increase_nats=finite,
+    instead=st.none() | hostile_names,
+    probability_instead=st.none() | fractions,
+    n_positions=small,
+    sources=st.lists(sources, max_size=2).map(tuple),
+)
+explanations = st.builds(
+    Explanation, tokens=st.lists(costly_tokens, max_size=2).map(tuple), why_none=st.none() | hostile_names
+)
+
+
 @st.composite
 def worst_sequences(draw):
     """A sequence that the splice cost much; its tokens are any text."""
@@ -322,6 +356,7 @@ def results(draw, sae_id=None, check=None, provenance=None):
         flips=tuple(draw(st.lists(flips, max_size=2))) if check is checks.LAMBADA else (),
         choice_flips=tuple(draw(st.lists(choice_flips, max_size=2))) if check is checks.CBT else (),
         worst=tuple(draw(st.lists(worst_sequences(), max_size=2))) if check is checks.CE_LOSS else (),
+        explanation=draw(st.none() | explanations) if check is checks.CE_LOSS else None,
         downstream=tuple(draw(st.lists(disturbances, max_size=2))) if check is checks.PROPAGATION else (),
         steps=tuple(draw(st.lists(steps(check), max_size=2))) if check.of == "stack" else (),
         provenance=made_of,

@@ -78,6 +78,7 @@ def test_every_option_is_parsed():
         "sae_report": "report",
         "sae_baseline": "last",
         "sae_calibrate": "limits.toml",
+        "sae_explain": ["a*", "c"],
     }
     assert set(asked) == {spec.key for spec in options.SPECS}
     assert parsed(**asked) == options.Options(
@@ -111,6 +112,7 @@ def test_every_option_is_parsed():
         report=Path("report"),
         baseline="last",
         calibrate=Path("limits.toml"),
+        explain=("a*", "c"),
     )
 
 
@@ -161,6 +163,7 @@ def test_an_empty_ini_file_leaves_the_defaults():
 def test_one_pattern_as_text_is_a_list_of_one():
     """A single --sae-id may come as text."""
     assert parsed(sae_id="blocks.*").sae_ids == ("blocks.*",)
+    assert parsed(sae_explain="blocks.*").explain == ("blocks.*",)
 
 
 @pytest.mark.parametrize("key", COUNTS)

@@ -110,11 +110,15 @@ def shown(sequences: Sequences, i: int, tokenizer: Tokenizer) -> tuple[str, ...]
     """
     ids = sequences.tokens[i, : sequences.lengths[i]].tolist()
     found = [_decoded(tokenizer, ids[:1])]
-    for pair in pairwise(ids):
-        first, both = _decoded(tokenizer, pair[:1]), _decoded(tokenizer, pair)
-        # of a character that takes several tokens the first alone reads otherwise
-        found.append(both.removeprefix(first) if both.startswith(first) else _decoded(tokenizer, pair[1:]))
+    found += [reads_behind(tokenizer, *pair) for pair in pairwise(ids)]
     return tuple(found)
+
+
+def reads_behind(tokenizer: Tokenizer, before: int, token: int) -> str:
+    """*token* as text, as it reads behind the token *before*."""
+    first, both = _decoded(tokenizer, [before]), _decoded(tokenizer, [before, token])
+    # of a character that takes several tokens the first alone reads otherwise
+    return both.removeprefix(first) if both.startswith(first) else _decoded(tokenizer, [token])
 
 
 def _decoded(tokenizer: Tokenizer, ids: Iterable[int]) -> str:

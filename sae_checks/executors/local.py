@@ -12,8 +12,10 @@ from sae_checks import choices, errors, measure, sae
 from sae_checks.corpora import cbt, corpus, golden
 from sae_checks.corpora.corpus import Corpus
 from sae_checks.corpora.sequences import shown
+from sae_checks.executors import explaining
 from sae_checks.executors.ready import Ready, ReadySaes
 from sae_checks.executors.studies import Studied, Studies, Wanted
+from sae_checks.explained import Explanation
 from sae_checks.golden import Golden
 from sae_checks.losses import ChoiceLosses, ChoiceText, Counts, ItemLosses, ItemText, TextLosses
 from sae_checks.model.interface import LanguageModel, instead
@@ -166,6 +168,18 @@ class LocalExecutor:
         """
         own = self._saes.get(sae_id).sae.fingerprint
         return tuple(r.sae.sae_id for r in self._saes.sound() if r.sae.sae_id != sae_id and r.sae.fingerprint == own)
+
+    def explain(self, sae_id: str, text: Measured[TextLosses], documents: Sequence[int]) -> Explanation:
+        """Where the loss of *sae_id* comes from, in the first of *documents*; raises like `text`."""
+        ready = self._saes.get(sae_id)
+        return explaining.explanation(
+            ready,
+            self._corpus("text", ready).sequences,
+            text.losses,
+            documents,
+            n_batch_tokens=self._plan.options.n_batch_tokens,
+            progress=lambda done, total: self._progress("explanation", done, total),
+        )
 
     def spliced_forward(self, sae_id: str) -> Callable[[], None]:
         """What a benchmark times: encode, decode and resume the model, on the first sequences of the plan."""

@@ -17,7 +17,7 @@ from sae_checks.verdict import Outcome
 
 OUTCOMES: tuple[Outcome, ...] = get_args(Outcome)
 _N_READERS = 8
-_COLUMNS = ("curves", "flips", "choice_flips", "propagation")
+_COLUMNS = ("curves", "flips", "choice_flips", "explanations", "propagation")
 """Most of a record, and nothing of a series."""
 
 T = TypeVar("T")

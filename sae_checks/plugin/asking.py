@@ -137,6 +137,9 @@ def settle(asked: options.Options) -> Asked:
         offline=asked.offline,
         allow_pickle=asked.allow_pickle,
     )
+    for pattern in asked.explain:
+        if not release.matching(found.sae_ids, [pattern]):
+            raise errors.nothing_to_explain(pattern, found.sae_ids)
     limits = thresholds.load(asked.thresholds)
     settled = plan.make(asked, found)
     golden = {sae_id: known for sae_id in found.sae_ids if (known := limits.golden(found.name, sae_id)) is not None}

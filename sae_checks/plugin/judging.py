@@ -6,7 +6,20 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
-from sae_checks import baseline, checks, comparison, curves, downstream, errors, flips, kept, stats, verdict, worst
+from sae_checks import (
+    baseline,
+    checks,
+    comparison,
+    curves,
+    downstream,
+    errors,
+    flips,
+    kept,
+    release,
+    stats,
+    verdict,
+    worst,
+)
 from sae_checks.estimates import all_not_measured
 from sae_checks.executors.local import LocalExecutor, Measured
 from sae_checks.executors.studies import N_ITEMS_PER_SEQUENCE, Kind, Studied, Wanted
@@ -146,12 +159,13 @@ def _sampled(executor: LocalExecutor, asked: Asked, cell: Cell, cells: Collectio
     if check is checks.CE_LOSS:  # of what it is about: within the training context
         n = text.losses.n_training_context_tokens
         increase = text.losses.increase_nats[:, :n]
-        return replace(
-            result,
-            worst=worst.worst(
-                increase, text.losses.documents, lambda i: text.tokens_of(i)[: None if n is None else n + 1]
-            ),
+        found = worst.worst(
+            increase, text.losses.documents, lambda i: text.tokens_of(i)[: None if n is None else n + 1]
         )
+        is_asked = bool(release.matching([sae_id], asked.plan.options.explain))
+        documents = [each.document for each in found]
+        explanation = executor.explain(sae_id, text, documents) if is_asked else None
+        return replace(result, worst=found, explanation=explanation)
     return result
 
 

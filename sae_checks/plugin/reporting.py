@@ -95,6 +95,7 @@ class Reporter:
         from sae_checks.report import terminal
 
         results = [result for result in self._in_order() if (result.sae_id, result.check) in self._ledger.selected]
+        self._explain(terminalreporter)
         terminalreporter.section(f"sae-checks: {self._asked.plan.release.name}")
         n_columns = max(120, self._config.get_terminal_writer().fullwidth)
         for line in (
@@ -119,6 +120,19 @@ class Reporter:
         terminalreporter.line(terminal.overall(name, results, is_green=is_green), bold=True, green=is_green)
         for text in self._written:
             terminalreporter.line(text)
+
+    def _explain(self, terminalreporter: pytest.TerminalReporter) -> None:
+        """A section for each SAE of this run that --sae-explain asked for."""
+        from sae_checks import release
+        from sae_checks.report import explaining, wording
+
+        patterns, own = self._asked.plan.options.explain, {subject for subject, _ in self._asked.own}
+        results = self._in_order() if patterns else []
+        for sae_id in release.matching(self._asked.plan.release.sae_ids, patterns):
+            if sae_id in own:
+                terminalreporter.section(f"why {wording.text(sae_id)}")
+                for line in explaining.section([result for result in results if result.sae_id == sae_id]):
+                    terminalreporter.line(line)
 
     def _kept(self, run: Record, url: str) -> bool:
         """Whether *run* is in the history now; if not, that is said in red, and the verdicts stay as they are."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from sae_checks import checks, errors
+from sae_checks.explained import Explanation
 from sae_checks.flips import ChoiceFlip, Flip
 from sae_checks.provenance import CorpusFacts, FileHash, ModelFacts, SaeFacts
 from sae_checks.record import Record, Result
@@ -35,6 +36,7 @@ class Subject:
     flips: tuple[Flip, ...] = ()
     choice_flips: tuple[ChoiceFlip, ...] = ()
     worst: tuple[WorstSequence, ...] = ()
+    explanation: Explanation | None = None
 
     @property
     def n_training(self) -> int | None:
@@ -131,6 +133,7 @@ def _subject(anchor: str, name: str, results: Sequence[Result]) -> Subject:
         flips=tuple(flip for result in results for flip in result.flips),
         choice_flips=tuple(flip for result in results for flip in result.choice_flips),
         worst=tuple(each for result in results for each in result.worst),
+        explanation=next((r.explanation for r in results if r.explanation is not None), None),
     )
 
 

@@ -14,7 +14,7 @@ import jinja2
 from markupsafe import Markup
 
 from sae_checks import __version__, checks
-from sae_checks.report import figures, svg, wording
+from sae_checks.report import explaining, figures, svg, wording
 from sae_checks.report.contents import Contents, Subject
 from sae_checks.worst import WorstSequence
 
@@ -154,6 +154,7 @@ def _template() -> jinja2.Template:
         name=wording.breakable,
         pieces=pieces,
         costliest=costliest,
+        explained=explaining.told,
     )
     environment.globals.update(
         OUTCOMES=wording.OUTCOMES,

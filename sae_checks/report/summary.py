@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from sae_checks import checks
 from sae_checks.curves import Curve
 from sae_checks.record import Result
-from sae_checks.report import figures, wording
+from sae_checks.report import explaining, figures, wording
 from sae_checks.report.contents import RED, Contents, Subject
 from sae_checks.report.plots import Dots, Matrix
 
@@ -20,6 +20,8 @@ _ON_SPARKLINES = (
     "│ is the end of the training context, · is below zero.\n"
 )
 _N_TOKENS = 60
+_N_EXPLAINED = 2
+"""predictions of each SAE."""
 _SPECIAL = re.compile(r"[\\`*\[\]<>&|~#$@]|:(?=[/\w])|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])|(?<=[wW])\.")
 
 
@@ -124,6 +126,9 @@ def _told(subject: Subject) -> str:
             f"- costs most over document {each.document} ({wording.number(each.mean_increase)} nats/token; **bold**: a "
             f"nat or more): {_joined(costly)}"
         )
+    for told in () if subject.explanation is None else explaining.told(subject.explanation)[:_N_EXPLAINED]:
+        parts.append(f"- where the loss comes from, {escaped(told.head)}")
+        parts += [f"{'    ' if line.startswith(' ') else '  '}- {escaped(line.strip())}" for line in told.lines]
     return _folded(subject.name, "\n".join(parts) + "\n")
 
 
