@@ -35,6 +35,10 @@ class Source:
     token: str
     recovered_nats: float
     """what the prediction costs less then."""
+    length_ratio: float | None
+    """of the reconstruction there to what it stands for; None: that has no length."""
+    cosine: float | None
+    """between the two; None: one of them has no length."""
     n_active: int | None = None
     """latents that are active there; None: no latent was taken out here."""
     n_taken_out: int = 0

@@ -245,6 +245,18 @@ def test_the_one_wrong_position_is_found(model, position):
         assert token.increase_nats == pytest.approx(losses.increase_nats[row, token.position - 1], rel=1e-3)
 
 
+@pytest.mark.parametrize(("scale", "ratio", "cosine"), [(0.25, 0.25, 1), (-2, 2, -1), (0, 0, None)])
+def test_a_wrong_scale_shows_in_length_and_cosine(model, scale, ratio, cosine):
+    """A reconstruction that is too short by a factor points the right way; one of nothing points nowhere."""
+    sae = opened(identity_sae(HOOK, context=N_CONTEXT))
+    sae.decoder = scale * sae.decoder
+    found, _, _ = explained(model, sae)
+    sources = [source for token in found.tokens for source in token.sources]
+    assert sources
+    for source in sources:
+        assert (source.length_ratio, source.cosine) == (ratio, cosine)
+
+
 def test_of_an_exact_sae_there_is_nothing_to_tell(model):
     """Which is said, and nothing is run for it."""
     found, _, told = explained(model, opened(identity_sae(HOOK)))
@@ -311,6 +323,15 @@ def test_what_is_not_finite_is_left_out(model):
     sae.decoder = sae.decoder * float("nan")
     found = study.explain(model, sae, one.sequence, n_batch_tokens=99, reads=lambda *_: "", told=lambda _: None)
     assert found == ()
+    nothing = explaining.explanation(
+        SimpleNamespace(sae=sae, model=model),
+        tiny.sequences(),
+        SimpleNamespace(increase_nats=np.zeros((6, N_CONTEXT)), n_training_context_tokens=None),
+        [],  # no sequence has a finite mean
+        n_batch_tokens=99,
+        progress=lambda *_: None,
+    )
+    assert (nothing.tokens, nothing.why_none) == ((), explaining.NOT_FINITE)
 
 
 def test_of_many_latents_those_that_write_most_are_tried(monkeypatch):

@@ -17,7 +17,8 @@ from sae_checks.studies.explain import Sequence1, explain
 N_SEQUENCES = 3
 N_PREDICTIONS = 2
 """of each of these."""
-NOTHING_COSTS = f"no prediction costs {LEAST_NATS:g} nats more with the splice in place"
+NOTHING_COSTS = f"no prediction of the worst sequences costs {LEAST_NATS:g} nats more with the splice in place"
+NOT_FINITE = "no finite loss is left to explain"
 
 
 def explanation(
@@ -44,7 +45,7 @@ def explanation(
     wanted = [_predicted(within, losses, document) for document in documents[:N_SEQUENCES]]
     wanted = [(row, predicted) for row, predicted in wanted if predicted]
     if not wanted:
-        return Explanation(why_none=NOTHING_COSTS)
+        return Explanation(why_none=NOTHING_COSTS if documents else NOT_FINITE)
     model, n_done = ready.model, 0
     # of latents it is known only when they are met
     n_all = sum(max(predicted) * int(sequences.replaced[row, : max(predicted)].sum()) for row, predicted in wanted)
@@ -81,7 +82,7 @@ def explanation(
         return Explanation(why_none=f"it could not be explained: {problem}")
     finally:
         progress(n_all, n_all)
-    return Explanation(tokens=tuple(found), why_none=None if found else NOTHING_COSTS)
+    return Explanation(tokens=tuple(found), why_none=None if found else NOT_FINITE)
 
 
 def _predicted(within: np.ndarray, losses: TextLosses, document: int) -> tuple[int, tuple[int, ...]]:

@@ -69,10 +69,10 @@ def _of_token(token: CostlyToken) -> Iterator[str]:
         place = (
             "the one before" if source.position == token.position - 1 else f"{token.position - source.position} before"
         )
-        yield (
-            f"clean again at token {source.position} {_quoted(source.token)} ({place}): recovers "
-            f"{wording.number(source.recovered_nats)} nats"
-        )
+        alike = "" if source.cosine is None else f", cosine {wording.number(source.cosine)}"
+        length = "" if source.length_ratio is None else f"; {source.length_ratio:.0%} of its length there{alike}"
+        recovers = f"recovers {wording.number(source.recovered_nats)} nats{length}"
+        yield f"clean again at token {source.position} {_quoted(source.token)} ({place}): {recovers}"
         yield from (f"  {line}" for line in _of_latents(source))
 
 

@@ -93,6 +93,7 @@ class _Probe:
         self.targets = sequence.tokens[0, self.predictors + 1]  # (n_predicted,)
         self.clean = model.clean(self.tokens, {sae.hook, sae.hook_out})
         self.x = basis(self.clean.activation(sae.hook), sae.hook, sae)  # (1, seq, d_in)
+        self.target = basis(self.clean.activation(sae.hook_out), sae.hook_out, sae)  # (1, seq, d_out)
         self.output = sae.reconstruct(self.x).output  # (1, seq, d_out)
         self.log_p_clean = self._log_p(self.clean.hidden)[0]  # (n_predicted, n_logits)
         self.log_p_spliced = self._log_p(self._resumed(self.output, self.replaced))[0]
@@ -115,10 +116,21 @@ class _Probe:
         positions, recovered = back
         of_one = {p: nats for p, nats in zip(positions, recovered[:, i].tolist(), strict=True) if nats >= LEAST_NATS}
         best = sorted(of_one, key=lambda p: (-of_one[p], p))[:N_SOURCES]
-        found = [Source(position=p, token=self.sequence.texts[p], recovered_nats=rounded(of_one[p])) for p in best]
+        found = [self._source(p, of_one[p]) for p in best]
         return tuple(
             self._with_latents(source, i) if rank < N_SOURCES_TAKEN_APART else source
             for rank, source in enumerate(found)
+        )
+
+    def _source(self, position: int, recovered_nats: float) -> Source:
+        made, target = self.output[0, position].double(), self.target[0, position].double()
+        lengths, product = (float(made.norm()), float(target.norm())), float(made @ target)
+        return Source(
+            position=position,
+            token=self.sequence.texts[position],
+            recovered_nats=rounded(recovered_nats),
+            length_ratio=rounded(lengths[0] / lengths[1]) if lengths[1] > 0 else None,
+            cosine=rounded(product / (lengths[0] * lengths[1])) if min(lengths) > 0 else None,
         )
 
     def _with_latents(self, source: Source, i: int) -> Source:

@@ -55,7 +55,10 @@ def test_of_a_green_sae_there_is_nothing_to_explain(saes, gate):
     run = gate(f"--sae-explain={SOUND}", "--sae-explain=blocks.1.*pre", "-k", "ce_loss", saes=saes)
     for sae_id in HOOKS[:2]:
         _, _, last = section(run, sae_id)
-        assert last == "nothing to explain: no prediction costs 0.01 nats more with the splice in place"
+        assert (
+            last
+            == "nothing to explain: no prediction of the worst sequences costs 0.01 nats more with the splice in place"
+        )
     assert section(run, HOOKS[2]) is section(run, "zero") is None
 
 
