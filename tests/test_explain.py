@@ -393,10 +393,11 @@ def test_every_architecture_gives_up_single_latents(tmp_path):
 @pytest.mark.parametrize("norm", ["none", "layer_norm", "constant_norm_rescale"])
 def test_norms_of_the_input_are_those_of_the_position(norm):
     """Where decoding goes by the norm of what was encoded, it is that of the position that a latent is taken out of."""
-    from sae_lens import StandardSAE, StandardSAEConfig
+    import architectures  # it imports SAE Lens without its dependencies' warnings
 
+    kind, config = architectures.registry.SAE_CLASS_REGISTRY["standard"]
     torch.manual_seed(0)
-    module = StandardSAE(StandardSAEConfig(d_in=8, d_sae=24, normalize_activations=norm, device="cpu"))
+    module = kind(config(d_in=8, d_sae=24, normalize_activations=norm, device="cpu"))
     torch.nn.init.normal_(module.W_enc)
     torch.nn.init.normal_(module.W_dec)
     x = torch.randn(1, 5, 8) * torch.arange(1.0, 6)[None, :, None]
