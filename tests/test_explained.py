@@ -53,11 +53,11 @@ def test_a_prediction_in_words():
     assert lines_of() == [
         "document 12, token 35: … walked↵ to the▸ door◂",
         "probability 0.91 clean, 0.02 spliced (3.82 nats more): instead it predicts ' dog' with probability 0.33",
-        "clean again at token 34 ' the' (the one before): recovers 3.2 nats; 31% of its length there, cosine 0.98",
+        "clean again at token 34 ' the' (the one before): recovers 3.2 nats (reconstructed at 31% of its length, cosine 0.98)",
         "  of 24 active latents the best, taken out, recovers 0.4 nats of that",
         "  latent 113 taken out: recovers 0.4 nats; activation 3.21, 12% of the decoded norm",
         "  latent 7 taken out: recovers 0.05 nats; activation 3.21, 12% of the decoded norm",
-        "clean again at token 3 ' the' (32 before): recovers 0.2 nats; 31% of its length there, cosine 0.98",
+        "clean again at token 3 ' the' (32 before): recovers 0.2 nats (reconstructed at 31% of its length, cosine 0.98)",
     ]
 
 
@@ -76,7 +76,7 @@ def test_where_no_latent_is_to_blame():
     assert (
         "of 900 active latents (tried: the 256 that write most) the best" in of_source(n_active=900, n_taken_out=256)[1]
     )
-    assert of_source(cosine=None)[0].endswith("recovers 3.2 nats; 31% of its length there")
+    assert of_source(cosine=None)[0].endswith("recovers 3.2 nats (reconstructed at 31% of its length)")
     assert of_source(cosine=None, length_ratio=None)[0].endswith("recovers 3.2 nats")
     assert of_source(recovered_nats=0.1)[1].endswith("recovers 0.4 nats more than that")
 

@@ -70,7 +70,7 @@ def _of_token(token: CostlyToken) -> Iterator[str]:
             "the one before" if source.position == token.position - 1 else f"{token.position - source.position} before"
         )
         alike = "" if source.cosine is None else f", cosine {wording.number(source.cosine)}"
-        length = "" if source.length_ratio is None else f"; {source.length_ratio:.0%} of its length there{alike}"
+        length = "" if source.length_ratio is None else f" (reconstructed at {source.length_ratio:.0%} of its length{alike})"
         recovers = f"recovers {wording.number(source.recovered_nats)} nats{length}"
         yield f"clean again at token {source.position} {_quoted(source.token)} ({place}): {recovers}"
         yield from (f"  {line}" for line in _of_latents(source))
