@@ -39,6 +39,9 @@ TOKEN = CostlyToken(
 )
 
 
+RECONSTRUCTED = "(reconstructed at 31% of its length, cosine 0.98)"
+
+
 def lines_of(**changes):
     (told,) = explaining.told(Explanation(tokens=(replace(TOKEN, **changes),)))
     return [told.head, *told.lines]
@@ -53,11 +56,11 @@ def test_a_prediction_in_words():
     assert lines_of() == [
         "document 12, token 35: … walked↵ to the▸ door◂",
         "probability 0.91 clean, 0.02 spliced (3.82 nats more): instead it predicts ' dog' with probability 0.33",
-        "clean again at token 34 ' the' (the one before): recovers 3.2 nats (reconstructed at 31% of its length, cosine 0.98)",
+        f"clean again at token 34 ' the' (the one before): recovers 3.2 nats {RECONSTRUCTED}",
         "  of 24 active latents the best, taken out, recovers 0.4 nats of that",
         "  latent 113 taken out: recovers 0.4 nats; activation 3.21, 12% of the decoded norm",
         "  latent 7 taken out: recovers 0.05 nats; activation 3.21, 12% of the decoded norm",
-        "clean again at token 3 ' the' (32 before): recovers 0.2 nats (reconstructed at 31% of its length, cosine 0.98)",
+        f"clean again at token 3 ' the' (32 before): recovers 0.2 nats {RECONSTRUCTED}",
     ]
 
 

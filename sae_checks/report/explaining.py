@@ -69,11 +69,16 @@ def _of_token(token: CostlyToken) -> Iterator[str]:
         place = (
             "the one before" if source.position == token.position - 1 else f"{token.position - source.position} before"
         )
-        alike = "" if source.cosine is None else f", cosine {wording.number(source.cosine)}"
-        length = "" if source.length_ratio is None else f" (reconstructed at {source.length_ratio:.0%} of its length{alike})"
-        recovers = f"recovers {wording.number(source.recovered_nats)} nats{length}"
+        recovers = f"recovers {wording.number(source.recovered_nats)} nats{_reconstructed(source)}"
         yield f"clean again at token {source.position} {_quoted(source.token)} ({place}): {recovers}"
         yield from (f"  {line}" for line in _of_latents(source))
+
+
+def _reconstructed(source: Source) -> str:
+    if source.length_ratio is None:
+        return ""
+    alike = "" if source.cosine is None else f", cosine {wording.number(source.cosine)}"
+    return f" (reconstructed at {source.length_ratio:.0%} of its length{alike})"
 
 
 def _of_latents(source: Source) -> Iterator[str]:
