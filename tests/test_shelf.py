@@ -193,7 +193,6 @@ def judged():
             loads.append(described.sae_id)
             alive.append(described.sae_id)
             weakref.finalize(found, alive.remove, described.sae_id)
-            gc.collect()
             most[0] = max(most[0], len(alive))
             return found, files
 
