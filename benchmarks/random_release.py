@@ -75,6 +75,29 @@ def sequences(shape: Shape, *, n_sequences: int, n_context: int, seed: int = 0) 
     """Random tokens behind a BOS, which is neither replaced nor scored."""
     bos = shape.n_vocabulary - 1
     drawn = torch.randint(bos, (n_sequences, n_context - 1), generator=torch.Generator().manual_seed(seed))
+    return _sequences(drawn, bos, n_context)
+
+
+@torch.inference_mode()
+def own_sequences(raw: torch.nn.Module, shape: Shape, *, n_sequences: int, n_context: int, seed: int = 0) -> Sequences:
+    """What *raw* itself says behind a BOS: only of such text it knows something that a splice can lose."""
+    bos = shape.n_vocabulary - 1
+    torch.manual_seed(seed)
+    generate = cast(Any, raw).generate
+    drawn = generate(
+        torch.full((n_sequences, 1), bos),
+        attention_mask=torch.ones(n_sequences, 1, dtype=torch.int64),
+        do_sample=True,
+        top_k=0,
+        min_new_tokens=n_context - 1,
+        max_new_tokens=n_context - 1,
+        pad_token_id=bos,
+        bad_words_ids=[[bos]],
+    )
+    return _sequences(drawn[:, 1:], bos, n_context)
+
+
+def _sequences(drawn: torch.Tensor, bos: int, n_context: int) -> Sequences:
     rows = [TokenRow(row=i, tokens=[bos, *tokens], n_given=1, was_cut=False) for i, tokens in enumerate(drawn.tolist())]
     convention = Convention(prepend_bos=True, special_tokens_kept=True, n_context_tokens=n_context)
     return build(rows, convention, [bos], score_special=False)

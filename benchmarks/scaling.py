@@ -1,29 +1,39 @@
 """
 Time and peak memory of measuring text against the number of SAEs, of sequences, of latents, and the context.
 
-python benchmarks/scaling.py [--out scaling.png] [--rounds 3]
+python benchmarks/scaling.py [--out scaling.png] [--rounds 3] [--quick]
 
 A model of 4 layers with random weights and SAEs at L0 ~ 32, on one thread. Every point is measured in a process of its
 own, in batches of 1024 tokens; time is the process's own, the median of the rounds. What is linear in work has a
-straight line in the upper row, what is streamed a flat one in the lower.
+straight line in the upper row, what is streamed a flat one in the lower. The last series loads its SAEs from files,
+into room for two of them: its memory has their weights in it.
 """
 
 from __future__ import annotations
 
 import argparse
+import gc
 import multiprocessing
 import statistics
 import warnings
 from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
 
 warnings.simplefilter("ignore")  # SAE Lens's own
 
 import random_release
 import torch
 from random_release import Shape
-from vs_saelens import Work, flop, ours, timed
+from vs_saelens import Values, Work, flop, ours, timed
+
+from sae_checks import measure, release
+from sae_checks.corpora.sequences import Sequences
+from sae_checks.executors.shelf import Shelf, ShelvedSae
+from sae_checks.model.hugging_face import HuggingFaceModel
+from sae_checks.release import Sae
 
 SHAPE = Shape(n_layers=4, d_model=256, n_heads=4, n_vocabulary=8192, n_positions=1024, d_sae=2048, l0=32)
 N_BATCH_TOKENS = 1024
@@ -37,6 +47,8 @@ class Point:
     n_sequences: int = 16
     d_sae: int = 2048
     n_context: int = 128
+    is_grouped: bool = False
+    """SAEs are loaded from files, two at a time."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,6 +68,7 @@ SERIES = {
     "d_sae": (1024, 2048, 4096, 8192, 16384),
     "n_context": (64, 128, 256, 512, 1024),
 }
+GROUPED = "n_saes, loaded by twos"
 
 
 def measured(point: Point, raw: torch.nn.Module, to: Connection) -> None:
@@ -65,8 +78,44 @@ def measured(point: Point, raw: torch.nn.Module, to: Connection) -> None:
     saes = random_release.saes(raw, shape, hooks)
     model = random_release.measured_model(raw, shape)
     work = Work(shape=shape, raw=raw, model=model, hooked=None, saes=saes, peer_at=(), sequences=made)
-    _, seconds, memory = timed(lambda: ours(work, ablates=False, n_batch_tokens=N_BATCH_TOKENS))
-    to.send(Found(seconds=seconds, memory_mib=memory, work=flop(work, ablates=False)))
+    n_flop = flop(work, ablates=False)
+    with TemporaryDirectory() as folder:
+        if point.is_grouped:
+            shelved = on_a_shelf(saes, Path(folder))
+            del work, saes
+            gc.collect()
+            _, seconds, memory = timed(lambda: by_groups(model, shelved, made))
+        else:
+            _, seconds, memory = timed(lambda: ours(work, ablates=False, n_batch_tokens=N_BATCH_TOKENS))
+    to.send(Found(seconds=seconds, memory_mib=memory, work=n_flop))
+
+
+def on_a_shelf(saes: list[Any], folder: Path) -> tuple[Shelf, list[ShelvedSae]]:  # Any: sae_lens ships no types
+    """*saes*, saved in *folder* and known from there, on a shelf with room for two."""
+    for i, sae in enumerate(saes):
+        sae.save_model(folder / f"{i}")
+    described = [sae for sae in release.resolve(str(folder)).saes if isinstance(sae, Sae)]
+    cpu, everything = torch.device("cpu"), slice(0, None)
+    shelf = Shelf(lambda: 2 * shelved[0].n_bytes)
+    shelved = [ShelvedSae(each, shelf, device=cpu, center=False, part=everything) for each in described]
+    return shelf, shelved
+
+
+def by_groups(model: HuggingFaceModel, on: tuple[Shelf, list[ShelvedSae]], made: Sequences) -> list[Values]:
+    """As `ours`, group by group; what it finds is not looked at here."""
+    shelf, saes = on
+    for group in shelf.groups(saes):
+        shelf.load_ahead(group)
+        measure.measure_text(model, group, made, n_batch_tokens=N_BATCH_TOKENS, progress=lambda *_: None, ablates=False)
+        shelf.settle()
+    return []
+
+
+def series(*, is_quick: bool) -> dict[str, dict[int, Point]]:
+    """By what is varied and its value."""
+    found = {name: {value: replace(Point(), **{name: value}) for value in values} for name, values in SERIES.items()}
+    found[GROUPED] = {n_saes: Point(n_saes=n_saes, d_sae=16384, is_grouped=True) for n_saes in SERIES["n_saes"]}
+    return {name: dict(list(points.items())[: 2 if is_quick else None]) for name, points in found.items()}
 
 
 def in_a_process_of_its_own(point: Point, raw: torch.nn.Module) -> Found:
@@ -111,22 +160,23 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path("scaling.png"))
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--quick", action="store_true", help="two points of each series")
     asked = parser.parse_args()
     torch.set_num_threads(1)  # before anything is computed: a process that was forked cannot use the others' threads
     raw = random_release.model(SHAPE)
     rounds: list[dict[Point, Found]] = []
-    points = {name: {value: replace(Point(), **{name: value}) for value in values} for name, values in SERIES.items()}
+    points = series(is_quick=asked.quick)
     for _ in range(asked.rounds):
         of_round: dict[Point, Found] = {}
-        for point in (p for series in points.values() for p in series.values()):
+        for point in (p for of_series in points.values() for p in of_series.values()):
             if point not in of_round:
                 of_round[point] = in_a_process_of_its_own(point, raw)
         rounds.append(of_round)
     print("| varied | value | seconds | GFLOP/s | peak memory, MiB |\n|---|---|---|---|---|")
     found: dict[str, dict[int, Found]] = {}
-    for name, series in points.items():
+    for name, of_series in points.items():
         found[name] = {}
-        for value, point in series.items():
+        for value, point in of_series.items():
             seconds = statistics.median(of_round[point].seconds for of_round in rounds)
             memory = statistics.median(of_round[point].memory_mib for of_round in rounds)
             f = found[name][value] = replace(rounds[0][point], seconds=seconds, memory_mib=memory)

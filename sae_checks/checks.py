@@ -33,6 +33,9 @@ class Check:
     is_exact: bool = False
     """its numbers are no estimates from a sample, and what is expected of them stands with each prompt."""
 
+    ablated: tuple[str, ...] = ()
+    """measures that take a pass with zeros in place of the activation."""
+
     def unit_of(self, measure: str) -> str | None:
         """The unit of *measure*, or None if this check has no such measure."""
         return next((m.unit for m in self.measures if m.name == measure), None)
@@ -51,6 +54,7 @@ CE_LOSS = Check(
         Measure(name="ce_recovered", unit="fraction"),
         Measure(name="kl", unit=_NATS),
     ),
+    ablated=("ce_ablated", "ce_recovered"),
 )
 LAMBADA = Check(
     name="lambada",

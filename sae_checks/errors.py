@@ -326,6 +326,17 @@ def not_supported(sae_id: str, key: str, value: str, supported: str) -> SaeError
     )
 
 
+def changed_meanwhile(sae_id: str) -> SaeError:
+    return SaeError(
+        said(
+            f"{shown(sae_id)}: its files have changed while it was measured",
+            expected="the files that it was first loaded from",
+            got="another size or time of change",
+            attempt="run again when nobody writes them",
+        )
+    )
+
+
 def bad_weights(sae_id: str, problem: str) -> SaeError:
     return SaeError(
         said(

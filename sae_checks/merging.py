@@ -15,8 +15,8 @@ from sae_checks import checks, conclusion, errors, shards
 from sae_checks.provenance import CorpusFacts
 from sae_checks.record import Record, Result
 
-_OUTPUTS = ("record", "calibrate", "report", "history")
-"""Options that say where something is written: they may differ, and the union has none of them."""
+_OF_ONE_PROCESS = ("record", "calibrate", "report", "history", "memory_gib")
+"""Options that say where a process writes and what memory it has: they may differ, and the union has none of them."""
 
 Cell = tuple[str, str]
 """(id of an SAE, a stack or a comparison, name of the check)."""
@@ -53,7 +53,7 @@ def merge(records: Sequence[tuple[str, Record]], *, to: str | None = None) -> Re
         started=min(one.started for _, one in records),
         wall_s=round(sum(one.wall_s for _, one in records), 3),
         options=tuple(
-            (key, to if key == "record" else None if key in ("shard", *_OUTPUTS) else value)
+            (key, to if key == "record" else None if key in ("shard", *_OF_ONE_PROCESS) else value)
             for key, value in first.options
         ),
         platform=" + ".join(dict.fromkeys(one.platform for _, one in records)),
@@ -91,7 +91,7 @@ def _facts(first: Record, other: Record) -> Iterator[tuple[str, object, object]]
     for key in dict.fromkeys([*mine, *yours]):
         if key == "shard":
             yield "the number of shards", _n_shards(mine), _n_shards(yours)
-        elif key not in _OUTPUTS:
+        elif key not in _OF_ONE_PROCESS:
             yield f"the option {key}", mine.get(key), yours.get(key)
     versions = [{package.name: package.version for package in record.software} for record in (first, other)]
     for name in dict.fromkeys([*versions[0], *versions[1]]):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -126,6 +127,13 @@ SPECS: tuple[OptionSpec, ...] = (
         help="sequences for what takes several splices: propagation, own layer, random errors, stacks (and four times "
         "as many Lambada passages for stacks); 0 leaves all that out, and the comparison of weights",
     ),
+    OptionSpec(
+        flag="--sae-ablation",
+        metavar="",
+        help="measure also what zeros in place of the activation cost (ce_ablated, ce_recovered), which takes as long "
+        "again; done without it where a limit is on one of them",
+        is_switch=True,
+    ),
     OptionSpec(flag="--sae-seed", metavar="N", default="0", help="seed of the order of documents and passages"),
     OptionSpec(flag="--sae-device", metavar="D", default="auto", help=f"one of {', '.join(DEVICES)}"),
     OptionSpec(
@@ -135,6 +143,11 @@ SPECS: tuple[OptionSpec, ...] = (
         help=f"the model's dtype, one of {', '.join(DTYPES)}; SAEs and losses are always float32",
     ),
     OptionSpec(flag="--sae-batch-tokens", metavar="N", default="4096", help="tokens per forward pass, at most"),
+    OptionSpec(
+        flag="--sae-memory",
+        metavar="GIB",
+        help="memory for weights of SAEs; what does not fit is measured group by group; default: half of what is free",
+    ),
     OptionSpec(
         flag="--sae-special-tokens",
         metavar="RULE",
@@ -206,11 +219,14 @@ class Options:
     n_items: int = 1000
     n_queries: int = 200
     n_study_sequences: int = 32
+    ablation: bool = False
     seed: int = 0
     device: str = "auto"
     dtype: str = "float32"
     """of the language model; SAEs and losses are float32."""
     n_batch_tokens: int = 4096
+    memory_gib: float | None = None
+    """for the weights of SAEs; None: a share of what is free."""
     special_tokens: SpecialTokens = "keep"
     bos: Bos = "auto"
     thresholds: Path | None = None
@@ -288,10 +304,12 @@ def parse(raw: Mapping[str, str | list[str] | None]) -> Options:
         n_items=count("sae_items") if text("sae_items") else n_items,
         n_queries=count("sae_queries") if text("sae_queries") else n_queries,
         n_study_sequences=count("sae_study_sequences", least=0),
+        ablation=text("sae_ablation") is not None,
         seed=count("sae_seed", least=0),
         device=choice("sae_device", DEVICES),
         dtype=choice("sae_dtype", DTYPES),
         n_batch_tokens=count("sae_batch_tokens"),
+        memory_gib=_gib("--sae-memory", text("sae_memory")),
         special_tokens="replace" if choice("sae_special_tokens", ("keep", "replace")) == "replace" else "keep",
         bos=_bos(choice("sae_bos", ("auto", "on", "off"))),
         thresholds=path("sae_thresholds"),
@@ -360,6 +378,16 @@ def _whole_number(flag: str, value: str, *, least: int) -> int:
         raise errors.bad_option(flag, value, f"a whole number, at least {least}") from None
     if number < least:
         raise errors.bad_option(flag, value, f"a whole number, at least {least}")
+    return number
+
+
+def _gib(flag: str, value: str | None) -> float | None:
+    try:
+        number = None if value is None else float(value)
+    except ValueError:
+        number = math.nan
+    if number is not None and not 0 < number < math.inf:
+        raise errors.bad_option(flag, str(value), "a number of GiB above 0")
     return number
 
 

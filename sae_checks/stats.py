@@ -277,7 +277,7 @@ def _dead(seen_active: Flags | None, n: int) -> Reading:
 
 
 def _unasked(measure: str) -> NotMeasured:
-    return NotMeasured(measure=measure, reason="no ablation was asked")
+    return NotMeasured(measure=measure, reason="no ablation was asked (--sae-ablation)")
 
 
 def _recovered(regained: Floats, lost: Floats, n_tokens: Counts) -> Reading:

@@ -4,12 +4,14 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from safetensors.numpy import save_file
 
 from sae_checks import checks
 from sae_checks.losses import ByPosition, ChoiceLosses, ItemLosses, RatioSums, Reconstructions, Span, TextLosses
+from sae_checks.sae_cfg import Sae
 from sae_checks.samples import Ratio
 from sae_checks.sequential import Budget
 from sae_checks.stats import Estimate
@@ -302,3 +304,13 @@ def sampled(measure: str, values: Sequence[float], *, best: float | None = 0.0, 
 def around(value: float, width: float, n: int) -> list[float]:
     """*n* numbers whose mean is *value* and whose distance from it is *width*."""
     return [value + (width if i % 2 else -width) for i in range(n)]
+
+
+def with_weights(described: Sae) -> Any:  # Any: a LoadedSae; who only judges does not import it
+    """*described*, with its weights, as a run has it."""
+    import torch
+
+    from sae_checks.executors.shelf import Shelf, ShelvedSae
+
+    everything = Shelf(lambda: 2**40)
+    return ShelvedSae(described, everything, device=torch.device("cpu"), center=False, part=slice(0, None)).loaded()

@@ -6,9 +6,10 @@ import math
 import numpy as np
 import pytest
 import torch
+from builders import with_weights
 from peers import lm_eval_lambada
 
-from sae_checks import choices, curves, measure, release, sae, stats
+from sae_checks import choices, curves, measure, release, stats
 from sae_checks.corpora import cbt, files, lambada, text
 from sae_checks.corpora.sequences import Convention
 from sae_checks.model import hugging_face
@@ -29,9 +30,7 @@ def model():
 
 @pytest.fixture(scope="module")
 def saes():
-    return [
-        sae.load(described, device=torch.device("cpu"), center=False, part=slice(0, None)) for described in DEMO.saes
-    ]
+    return [with_weights(described) for described in DEMO.saes]
 
 
 def sequences(model, n_context, n=24):

@@ -6,8 +6,9 @@ import tiny
 import torch
 import transformers
 from architectures import ARCHITECTURES, MLP_IN, MLP_OUT, TRANSCODERS, test_every_architecture_of_sae_lens_is_here
+from builders import with_weights
 
-from sae_checks import measure, release, sae, stats
+from sae_checks import measure, release, stats
 from sae_checks.sae_cfg import BrokenSae
 
 pytestmark = pytest.mark.slow
@@ -40,7 +41,7 @@ def loaded(model, tmp_path_factory):
             architectures.write(folder / state, architecture, mlp, **how)
         for described in release.resolve(str(folder)).saes:
             assert not isinstance(described, BrokenSae), described.problem
-            found[architecture, described.sae_id] = sae.load(described, device=CPU, center=False, part=slice(0, None))
+            found[architecture, described.sae_id] = with_weights(described)
     return found
 
 

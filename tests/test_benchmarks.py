@@ -62,3 +62,28 @@ def test_work_is_counted(vs_saelens):
     assert vs_saelens.flop(work, ablates=False) == 30 * (clean + own)
     assert vs_saelens.flop(work, ablates=True) == 30 * (clean + own + layer + unembed)
     assert [vs_saelens.start_of(one) for one in work.saes] == [1]
+
+
+def told(script, *args):
+    """The cells of the tables that *script* prints, without their heads."""
+    done = subprocess.run(
+        [sys.executable, str(BENCHMARKS / script), *args], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in done.stdout.splitlines() if line[:1] == "|"]
+    return [row for row in rows[1:] if set(row[0]) != {"-"}]
+
+
+def test_verdicts_are_reached_from_less_than_the_plan():
+    """All SAEs pass under a limit of twice what they cost, and fail over one of half of it, before the plan's end."""
+    passed, failed = told("to_a_verdict.py", "--quick", "--saes=3", "--planned=64", "--threads=1")
+    assert (passed[2], failed[2]) == ("3 passed", "3 failed")
+    assert all(int(row[1].rpartition(" ")[2]) < 64 for row in (passed, failed))
+
+
+def test_time_and_memory_are_told_of_every_series(tmp_path):
+    """Each value of each, a series whose SAEs are loaded from files too, and there is a plot."""
+    rows = told("scaling.py", "--quick", "--rounds=1", f"--out={tmp_path / 'scaling.png'}")
+    assert [row[0] for row in rows[::2]] == ["n_saes", "n_sequences", "d_sae", "n_context", "n_saes, loaded by twos"]
+    assert all(float(row[2]) > 0 for row in rows)
+    assert (tmp_path / "scaling.png").read_bytes()[1:4] == b"PNG"

@@ -87,7 +87,8 @@ def explained(model, sae, *, sequences=None, n_batch_tokens=96):
     worst = losses.documents[np.argsort(-within.mean(1))]
     told = []
     found = explaining.explanation(
-        SimpleNamespace(sae=sae, model=model),
+        model,
+        sae,
         sequences,
         losses,
         worst.tolist(),
@@ -309,9 +310,7 @@ def test_what_cannot_be_explained_says_so(model, problem):
     sequences = tiny.sequences()
     (losses,) = measure.measure_text(model, [sae], sequences, n_batch_tokens=64, progress=lambda *_: None)
     sae.has_been_measured = True
-    found = explaining.explanation(
-        SimpleNamespace(sae=sae, model=model), sequences, losses, [0], n_batch_tokens=64, progress=lambda *_: None
-    )
+    found = explaining.explanation(model, sae, sequences, losses, [0], n_batch_tokens=64, progress=lambda *_: None)
     assert found.tokens == ()
     assert found.why_none == f"it could not be explained: {problem}"
 
@@ -324,7 +323,8 @@ def test_what_is_not_finite_is_left_out(model):
     found = study.explain(model, sae, one.sequence, n_batch_tokens=99, reads=lambda *_: "", told=lambda _: None)
     assert found == ()
     nothing = explaining.explanation(
-        SimpleNamespace(sae=sae, model=model),
+        model,
+        sae,
         tiny.sequences(),
         SimpleNamespace(increase_nats=np.zeros((6, N_CONTEXT)), n_training_context_tokens=None),
         [],  # no sequence has a finite mean

@@ -5,7 +5,7 @@ import string
 
 import numpy as np
 import pytest
-from builders import BUDGET, item_losses
+from builders import BUDGET, item_losses, with_weights
 from hypothesis import given
 from hypothesis import strategies as st
 from test_corpora import BOS, LetterTokenizer, WordTokenizer
@@ -248,13 +248,13 @@ def test_probabilities_agree_with_plain_transformers(keeps):
     import tiny
     import torch
 
-    from sae_checks import measure, sae
+    from sae_checks import measure
     from sae_checks.model import hugging_face
     from sae_checks.release import resolve
 
     demo = resolve("demo")
     model = hugging_face.load(demo.model, dtype="float32", device=torch.device("cpu"))
-    ready = sae.load(demo.saes[2], device=torch.device("cpu"), center=False, part=slice(0, None))
+    ready = with_weights(demo.saes[2])
     texts = [("Jana worked on the", " stage"), ("Anna left the new saw", " on the island. Then Felix needed")]
     known = golden(*(prompt(*text) for text in texts), special_tokens="keep" if keeps else "replace")
     items = corpus.tokenise(known, model.tokenizer, bos=model.tokenizer.bos_token_id, n_context_tokens=256)

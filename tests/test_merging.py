@@ -29,6 +29,7 @@ def whole(run):  # noqa: F811
         rows.append(replace(of_a, sae_id=sae_id, provenance=made_of, estimates=(estimate("ce_increase", 0.1 * i),)))
         rows.append(replace(rows[-1], check="sparsity", limit=None, outcome="not_measured", reason="no", estimates=()))
     asked = (("release", "r"), ("shard", None), ("profile", "release"), ("record", "all.json"), ("baseline", None))
+    asked += (("memory_gib", None),)
     return replace(run, release=replace(run.release, sae_ids=SAES), results=tuple(rows), options=asked)
 
 
@@ -49,7 +50,7 @@ def dealt(whole, n):
             )
             for r in whole.results
         ]
-        asked = dict(whole.options) | {"shard": shard, "record": f"{i}.json"}
+        asked = dict(whole.options) | {"shard": shard, "record": f"{i}.json", "memory_gib": f"{i}.5"}
         found.append((f"{i}.json", replace(whole, results=tuple(rows), options=tuple(asked.items()))))
     return found
 

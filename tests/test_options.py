@@ -65,6 +65,8 @@ def test_every_option_is_parsed():
         "sae_items": "7",
         "sae_queries": "8",
         "sae_study_sequences": "9",
+        "sae_ablation": "yes",
+        "sae_memory": "2.5",
         "sae_seed": "11",
         "sae_device": "cpu",
         "sae_dtype": "bfloat16",
@@ -99,6 +101,8 @@ def test_every_option_is_parsed():
         n_items=7,
         n_queries=8,
         n_study_sequences=9,
+        ablation=True,
+        memory_gib=2.5,
         seed=11,
         device="cpu",
         dtype="bfloat16",
@@ -301,3 +305,11 @@ def test_an_extension_extends():
             parsed(**asked)
     with pytest.raises(errors.UsageError, match="--sae-profile "):
         parsed(sae_profile="quick")
+
+
+@pytest.mark.parametrize("value", ["0", "-1", "nan", "inf", "much", "4G"])
+def test_memory_is_a_number_of_gib(value):
+    """With a point if need be, above zero."""
+    with pytest.raises(errors.UsageError, match="--sae-memory"):
+        parsed(sae_release="r", sae_memory=value)
+    assert parsed(sae_release="r", sae_memory=" 0.25 ").memory_gib == 0.25

@@ -9,9 +9,10 @@ import torch
 
 from sae_checks import errors
 from sae_checks.corpora.sequences import Sequences, reads_behind, shown
-from sae_checks.executors.ready import Ready
 from sae_checks.explained import LEAST_NATS, CostlyToken, Explanation
 from sae_checks.losses import TextLosses
+from sae_checks.model.interface import LanguageModel
+from sae_checks.sae import Reconstructs
 from sae_checks.studies.explain import Sequence1, explain
 
 N_SEQUENCES = 3
@@ -22,7 +23,8 @@ NOT_FINITE = "no finite loss is left to explain"
 
 
 def explanation(
-    ready: Ready,
+    model: LanguageModel,
+    sae: Reconstructs,
     sequences: Sequences,
     losses: TextLosses,
     documents: Sequence[int],
@@ -31,10 +33,11 @@ def explanation(
     progress: Callable[[int, int], None],
 ) -> Explanation:
     """
-    Why *ready* costs what it costs, in those of *documents* that stand first: see `studies.explain`.
+    Why *sae* costs what it costs, in those of *documents* that stand first: see `studies.explain`.
 
     Args:
-        ready: the SAE and its model.
+        model: that the SAE was measured in.
+        sae: with its weights.
         sequences: that *losses* are of, in their order.
         losses: of the text pass.
         documents: the worst first.
@@ -46,7 +49,7 @@ def explanation(
     wanted = [(row, predicted) for row, predicted in wanted if predicted]
     if not wanted:
         return Explanation(why_none=NOTHING_COSTS if documents else NOT_FINITE)
-    model, n_done = ready.model, 0
+    n_done = 0
     # of latents it is known only when they are met
     n_all = sum(max(predicted) * int(sequences.replaced[row, : max(predicted)].sum()) for row, predicted in wanted)
 
@@ -69,7 +72,7 @@ def explanation(
             )
             found += explain(
                 model,
-                ready.sae,
+                sae,
                 sequence,
                 n_batch_tokens=n_batch_tokens,
                 reads=lambda first, second: reads_behind(model.tokenizer, first, second),

@@ -1,14 +1,20 @@
-"""Measure in this process: the model and each corpus once, all SAEs that are wanted together in one clean pass."""
+"""
+Measure in this process: the model and each corpus once, all SAEs that are wanted together in one clean pass.
+
+Or in one for each group of SAEs whose weights fit into memory together.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Generic, TypeVar
 
 import torch
 
-from sae_checks import choices, errors, measure, sae
+from sae_checks import choices, errors, measure
+from sae_checks.conversion import quiet
 from sae_checks.corpora import cbt, corpus, golden
 from sae_checks.corpora.corpus import Corpus
 from sae_checks.corpora.sequences import shown
@@ -111,7 +117,8 @@ class LocalExecutor:
             SaeError: this SAE cannot be measured.
             MeasuringError: the model or the corpus cannot be used.
         """
-        run = _Run(kind="text", measure=measure.measure_text, into=self._text, goes_on=goes_on, studied=studied)
+        measures = partial(measure.measure_text, ablates=self._plan.options.ablation)
+        run = _Run(kind="text", measure=measures, into=self._text, goes_on=goes_on, studied=studied)
         return self._measured(run, sae_id, together)
 
     def items(
@@ -142,7 +149,7 @@ class LocalExecutor:
         if isinstance(losses, Fault):
             raise errors.SaeError(losses.problem)
         facts = golden.facts(known, sequences, n_context_tokens=n_context)
-        made_of = Provenance(sae=sae.facts(ready.described, ready.sae), model=model.facts, corpus=facts)
+        made_of = Provenance(sae=ready.sae.facts, model=model.facts, corpus=facts)
         n = len(losses.items)
         return Measured(
             losses=losses,
@@ -173,7 +180,8 @@ class LocalExecutor:
         """Where the loss of *sae_id* comes from, in the first of *documents*; raises like `text`."""
         ready = self._saes.get(sae_id)
         return explaining.explanation(
-            ready,
+            ready.model,
+            ready.sae.loaded(),
             self._corpus("text", ready).sequences,
             text.losses,
             documents,
@@ -184,7 +192,7 @@ class LocalExecutor:
     def spliced_forward(self, sae_id: str) -> Callable[[], None]:
         """What a benchmark times: encode, decode and resume the model, on the first sequences of the plan."""
         ready = self._saes.get(sae_id)
-        one, model = ready.sae, ready.model
+        one, model = ready.sae.loaded(), ready.model
         first = self._corpus("text", ready).sequences
         n = max(1, self._plan.options.n_batch_tokens // first.tokens.shape[1])
         tokens = torch.from_numpy(first.tokens[:n]).to(model.device)
@@ -219,11 +227,16 @@ class LocalExecutor:
                     groups.setdefault((ready.model, ready.prepends_bos), []).append(ready)
                 except (errors.SaeError, errors.MeasuringError) as problem:
                     run.into[each] = problem
-        for group in groups.values():
+        for group in (part for of_one in groups.values() for part in self._saes.groups(of_one)):
+            shelf = self._saes.shelf(group[0].model.device)
             try:
-                self._measure_group(run, group)
+                with quiet():  # here: filters of warnings are the process's, and another thread loads
+                    shelf.load_ahead([ready.sae for ready in group])
+                    self._measure_group(run, group)
             except (errors.MeasuringError, RuntimeError) as problem:  # torch's errors, out of memory included
                 run.into.update(dict.fromkeys((r.sae.sae_id for r in group), errors.MeasuringError(str(problem))))
+            finally:
+                shelf.settle()
 
     def _measure_group(self, run: _Run[Losses], group: list[Ready]) -> None:
         """*group*, whose SAEs share model and corpus."""
@@ -237,7 +250,7 @@ class LocalExecutor:
         def measured(ready: Ready, losses: Losses) -> Measured[Losses]:
             n = len(_rows(losses))
             of = planned if n <= n_planned else whole
-            made_of = Provenance(sae=sae.facts(ready.described, ready.sae), model=one.model.facts, corpus=of.facts)
+            made_of = Provenance(sae=ready.sae.facts, model=one.model.facts, corpus=of.facts)
             texts = _texts_of_flips(losses, whole.texts) if isinstance(losses, ItemLosses) else ()
             return Measured(
                 losses=losses,

@@ -1,10 +1,15 @@
-"""Each SAE of a plan with the model that it was trained on, loaded when it is first needed."""
+"""Each SAE of a plan with the model that it was trained on: models are loaded when they are first needed."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sae_checks import errors, sae
+import torch
+
+from sae_checks import errors
+from sae_checks.executors import memory
+from sae_checks.executors.shelf import Shelf, ShelvedSae
 from sae_checks.model.interface import LanguageModel
 from sae_checks.model.loading import Models
 from sae_checks.plan import Plan
@@ -16,7 +21,7 @@ class Ready:
     """An SAE, its model, and the convention that it is measured under."""
 
     described: Sae
-    sae: sae.LoadedSae
+    sae: ShelvedSae
     model: LanguageModel
     prepends_bos: bool
 
@@ -27,14 +32,15 @@ class ReadySaes:
     def __init__(self, plan: Plan) -> None:
         self._plan = plan
         self._models = Models(plan)
+        self._shelves: dict[torch.device, Shelf] = {}
         self._found: dict[str, Ready | errors.SaeChecksError] = {}
 
     def get(self, sae_id: str) -> Ready:
         """
-        *sae_id*, ready to be measured.
+        *sae_id*, ready to be measured once its weights are loaded, which happens when they are needed.
 
         Raises:
-            SaeError: this SAE cannot be measured.
+            SaeError: this SAE cannot be measured, whatever its weights.
             MeasuringError: its model cannot be loaded.
         """
         if sae_id not in self._found:
@@ -47,8 +53,8 @@ class ReadySaes:
             raise found
         return found
 
-    def sound(self) -> list[Ready]:
-        """All that can be measured, in the release's order."""
+    def known(self) -> list[Ready]:
+        """All that can be measured if their weights can be loaded, in the release's order."""
         found = []
         for sae_id in self._plan.release.sae_ids:
             try:
@@ -56,6 +62,22 @@ class ReadySaes:
             except (errors.SaeError, errors.MeasuringError):
                 continue  # its own checks are errors
         return found
+
+    def sound(self) -> list[Ready]:
+        """All that can be measured, in the release's order."""
+        return [ready for ready in self.known() if ready.sae.is_sound()]
+
+    def shelf(self, device: torch.device) -> Shelf:
+        """Where the weights of the SAEs on *device* are."""
+        if device not in self._shelves:
+            self._shelves[device] = Shelf(lambda: memory.for_saes(self._plan.options.memory_gib, device))
+        return self._shelves[device]
+
+    def groups(self, together: Sequence[Ready]) -> list[list[Ready]]:
+        """*together*, SAEs of one model, in groups whose weights fit into memory."""
+        of = {ready.sae: ready for ready in together}
+        shelf = self.shelf(together[0].model.device)
+        return [[of[one] for one in group] for group in shelf.groups(list(of))]
 
     def _load(self, sae_id: str) -> Ready:
         described = self._plan.release.sae(sae_id)
@@ -65,8 +87,8 @@ class ReadySaes:
         self._check_special_tokens(described, model)
         # TransformerLens's backend has centred the weights themselves
         center = described.center_writing_weights and model.uses_layer_norm and not model.facts.processing
-        loaded = sae.load(described, device=model.device, center=center, part=part)
-        return Ready(described=described, sae=loaded, model=model, prepends_bos=prepends_bos)
+        shelved = ShelvedSae(described, self.shelf(model.device), device=model.device, center=center, part=part)
+        return Ready(described=described, sae=shelved, model=model, prepends_bos=prepends_bos)
 
     def _prepends_bos(self, described: Sae) -> bool:
         asked = self._plan.options.bos

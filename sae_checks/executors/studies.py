@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from sae_checks import errors, sae
+from sae_checks import errors
 from sae_checks.corpora.corpus import Corpus
 from sae_checks.corpora.sequences import Sequences
 from sae_checks.executors.ready import Ready, ReadySaes
@@ -18,7 +18,7 @@ from sae_checks.model.interface import LanguageModel
 from sae_checks.plan import Plan
 from sae_checks.provenance import Provenance
 from sae_checks.release import Sae
-from sae_checks.sae import LoadedSae
+from sae_checks.sae import Reconstructs
 from sae_checks.scoring import Fault
 from sae_checks.studies.neighbours import Neighbours, beside
 from sae_checks.studies.propagation import Propagation
@@ -100,11 +100,12 @@ class Studies:
         of_items = wanted[0][0] == "stacked_lambada"
         corpus = self._corpus_of("lambada" if of_items else "text", one)
         sequences = self._few(corpus.sequences, of_items=of_items)
+        sound = self._of_model(one, self._saes.sound())
         studies: list[Study[Any]] = []
         made: list[Wanted] = []
         for each in wanted:
             try:
-                studies.append(self._study(each, sequences, one))
+                studies.append(self._study(each, sequences, one, sound))
                 made.append(each)
             except errors.SaeError as problem:
                 self._found[each] = problem
@@ -121,7 +122,7 @@ class Studies:
                 self._found[each] = errors.SaeError(found.problem)
                 continue
             ready = None if each[1] in self._stacks else self._saes.get(each[1])
-            of_sae = None if ready is None else sae.facts(ready.described, ready.sae)
+            of_sae = None if ready is None else ready.sae.facts
             self._found[each] = Studied(
                 losses=found, provenance=Provenance(sae=of_sae, model=one.model.facts, corpus=facts)
             )
@@ -132,13 +133,16 @@ class Studies:
 
         None: they need none, or it is too large to be kept, and they make one of their own.
         """
+        if (one.model, one.prepends_bos) in self._kept:
+            return None  # of an earlier group of SAEs
         few, hooks = self._few(sequences, of_items=False), set[str]()
+        later = self._of_model(one, self._saes.known())  # not yet loaded: that is for the pass to overlap with
         for each in wanted:
             try:
                 first = self._first(each)
                 is_here = each[0] != "stacked_lambada" and each not in self._found
                 if is_here and first.model is one.model and first.prepends_bos == one.prepends_bos:
-                    hooks |= self._study(each, few, one).hooks
+                    hooks |= self._study(each, few, one, later).hooks
             except (errors.SaeError, errors.MeasuringError):
                 continue  # said when it is asked for
         # beside the hooks the residual stream of their blocks, at most, and the final one
@@ -169,14 +173,14 @@ class Studies:
         longest = max((n_positions if context is None else context for context in known), default=n_positions)
         return sequences.first(n, min(n_positions, longest))
 
-    def _study(self, wanted: Wanted, sequences: Sequences, one: Ready) -> Study[Any]:
+    def _study(self, wanted: Wanted, sequences: Sequences, one: Ready, others: Sequence[Reconstructs]) -> Study[Any]:
         kind, subject = wanted
         if kind in ("stacked", "stacked_lambada"):
             members = [self._saes.get(sae_id).sae for sae_id in self._stacks[subject].sae_ids]
             return Stacked(members, sequences) if kind == "stacked" else StackedItems(members, sequences)
         spliced = self._saes.get(subject).sae
         if kind == "propagation":
-            return Propagation(spliced, self._of_model(one), len(sequences.rows))
+            return Propagation(spliced, others, len(sequences.rows))
         if kind == "own_layer":
             return Neighbours(spliced, beside(spliced, one.model.facts.n_layers), sequences)
         return RandomError(spliced, sequences, self._plan.options.seed)
@@ -191,7 +195,6 @@ class Studies:
             raise errors.stack_of_several(stack.stack_id)
         return members[0]
 
-    def _of_model(self, one: Ready) -> list[LoadedSae]:
-        """Every sound SAE of the release that shares model and convention with *one*."""
-        sound = self._saes.sound()
-        return [r.sae for r in sound if r.model is one.model and r.prepends_bos == one.prepends_bos]
+    def _of_model(self, one: Ready, of: Sequence[Ready]) -> list[Reconstructs]:
+        """Those *of* the release's SAEs that share model and convention with *one*."""
+        return [r.sae for r in of if r.model is one.model and r.prepends_bos == one.prepends_bos]

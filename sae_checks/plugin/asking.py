@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import pickle
+from dataclasses import replace
 
 import pytest
 
@@ -145,6 +146,8 @@ def settle(asked: options.Options) -> Asked:
     golden = {sae_id: known for sae_id in found.sae_ids if (known := limits.golden(found.name, sae_id)) is not None}
     by_cell = _limits(settled, limits)
     by_cell |= {(sae_id, checks.GOLDEN.name): thresholds.limit_of(known) for sae_id, known in golden.items()}
+    if any(limit is not None and limit.measure in checks.CE_LOSS.ablated for limit in by_cell.values()):
+        settled = replace(settled, options=replace(settled.options, ablation=True))
     if settled.corpus.path is not None:
         files.read_documents(settled.corpus.path)
     if settled.lambada is not None and settled.lambada.path is not None:
