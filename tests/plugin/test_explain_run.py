@@ -102,6 +102,15 @@ def test_each_shard_explains_its_own(saes, gate):
     assert {sae_id for sae_id in (*HOOKS, "zero") if section(run, sae_id) is not None} == own
 
 
+def test_weights_that_left_memory_come_back(saes, gate):
+    """With room for one SAE at a time the explanation is the same."""
+    runs = [gate("--sae-explain=*", "-k", "ce_loss", *more, saes=saes) for more in ((), ("--sae-memory=1e-6",))]
+    (one, other) = (run.results["zero", "ce_loss"].explanation for run in runs)
+    assert one.tokens
+    assert one == other
+    assert runs[0].outcomes == runs[1].outcomes
+
+
 def test_nothing_is_explained_where_nothing_ran(saes, gate):
     """--collect-only collects."""
     run = gate("--sae-explain=zero", "--collect-only", saes=saes)
