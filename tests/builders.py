@@ -17,7 +17,13 @@ from sae_checks.sequential import Budget
 from sae_checks.stats import Estimate
 from sae_checks.thresholds import Limit
 
-MISSING = object()
+
+class _Missing:
+    def __repr__(self) -> str:  # node ids must be the same in every process
+        return "left out"
+
+
+MISSING = _Missing()
 """As the value of a cfg entry: leave the entry out."""
 
 D_IN, D_SAE = 4, 8

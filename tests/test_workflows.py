@@ -10,6 +10,7 @@ import actions
 import pytest
 
 from sae_checks import record
+from sae_checks.history import place, runs
 
 ROOT = Path(__file__).parent.parent
 GATE = ".github/workflows/sae-gate.yml"
@@ -102,7 +103,8 @@ def ran_action(tmp_path_factory, installed_python):
             folder = tmp_path_factory.mktemp("action")
             found = job(folder, installed_python, **{"github.action_path": str(ROOT)})
             found.context.update(actions.defaults_of("action.yml"))
-            found.context.update({"inputs.release": release, "inputs.arguments": arguments, **inputs})
+            found.context.update({"inputs.release": release, "inputs.arguments": arguments, "inputs.history": "kept"})
+            found.context.update(inputs)
             done[release, arguments] = found.run(actions.steps_of("action.yml"))
         return done[release, arguments]
 
@@ -132,6 +134,16 @@ def test_a_green_action_has_its_report(ran_action):
     assert (ran.artifacts / "sae-gate/report/index.html").stat().st_size > 1000
     assert ran.context["steps.report.outputs.report"] == "sae-gate/report/index.html"
     assert "blocks.2.hook_resid_pre" in ran.summary
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("release", ["demo", "demo-broken"])
+def test_an_action_keeps_its_run_in_the_history(ran_action, release):
+    """Green or red: the record that is in the artifact."""
+    ran = ran_action(release)
+    (kept,), unreadable = runs.runs(place.at(str(ran.folder / "kept")), release)
+    assert not unreadable
+    assert kept.record == record.read(ran.artifacts / "sae-gate/record.json")
 
 
 @pytest.mark.slow
@@ -184,6 +196,7 @@ def ran_workflow(tmp_path_factory, installed_python, distributions):
     inputs = actions.defaults_of(GATE)
     inputs.update({"inputs.release": "demo-broken", "inputs.arguments": SMALL, "inputs.shards": "2"})
     inputs["inputs.package"] = str(distributions[0])
+    inputs["inputs.history"] = str(folder / "kept")
     plan = job(folder / "plan", installed_python, **inputs).run(actions.steps_of(GATE, "plan"))
     assert plan.is_green, plan.said
     needs = {
@@ -216,6 +229,8 @@ def test_the_workflow_deals_judges_and_merges(ran_workflow):
     assert judged == list(merged.release.sae_ids)
     for shard in (1, 2):
         assert (report.artifacts / f"sae-gate-shard-{shard}/junit.xml").exists()
+    (kept,), _ = runs.runs(place.at(report.context["inputs.history"]), "demo-broken")
+    assert kept.record == merged
 
 
 @pytest.mark.slow

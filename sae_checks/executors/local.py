@@ -90,6 +90,8 @@ class LocalExecutor:
     """
 
     def __init__(self, plan: Plan, progress: Progress) -> None:
+        # SAEs and losses are said to be in float32, so no TF32 or bfloat16 in their products, whatever was set before.
+        torch.set_float32_matmul_precision("highest")
         self._plan = plan
         self._progress = progress
         self._saes = ReadySaes(plan)

@@ -42,7 +42,7 @@ class RandomError:
         counted = batch.replaced.clone()
         counted[:, self._n_within :] = False
         if look == 0:
-            x = basis(clean.activation(self._sae.hook_out), self._sae.hook_out, self._sae)[counted].double()
+            x = basis(clean.activation(self._sae.hook_out), self._sae.hook_out, self._sae)[counted].cpu().double()
             self._n_tokens += len(x)
             self._sum = self._sum + x.sum(0)  # (d,)
             self._outer = self._outer + x.T @ x  # (d, d)
@@ -72,7 +72,7 @@ class RandomError:
         """(d, d) whose product with white noise has the covariance of the activations."""
         mean = self._sum / self._n_tokens
         covariance = self._outer / self._n_tokens - mean[:, None] * mean[None, :]
-        values, vectors = torch.linalg.eigh(covariance.cpu())
+        values, vectors = torch.linalg.eigh(covariance)
         factor: torch.Tensor = (vectors * values.clamp_min(0).sqrt()) @ vectors.T
         return factor
 

@@ -115,7 +115,8 @@ class ReconstructionSums:
     def add(self, batch: Batch, made: Splice, counted: torch.Tensor) -> None:
         """What *made* says at the positions *counted* (batch, seq)."""
         rows = batch.sequences
-        target = torch.where(counted[..., None], made.target.double(), 0).cpu()  # (batch, seq, d_out)
+        # On the CPU: MPS has no float64.
+        target = torch.where(counted.cpu()[..., None], made.target.cpu().double(), 0)  # (batch, seq, d_out)
         n_active = torch.where(counted, made.n_active, 0).cpu()
         if self._sum is None:
             self._sum = np.zeros((self._n, target.shape[-1]))
@@ -142,4 +143,4 @@ class ReconstructionSums:
 
 def summed(values: torch.Tensor, counted: torch.Tensor) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
     """Sums of *values* (batch, seq) over the positions *counted*, per sequence, in float64."""
-    return torch.where(counted, values.double(), 0).sum(-1).cpu().numpy()
+    return torch.where(counted.cpu(), values.cpu().double(), 0).sum(-1).numpy()
