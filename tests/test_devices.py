@@ -47,6 +47,24 @@ def test_an_accelerator_measures_what_the_cpu_does(device):
             assert b.value == pytest.approx(a.value, rel=1e-2, abs=1e-3), (cell, a.measure)
 
 
+@pytest.mark.parametrize("device", IS_HERE)
+def test_an_accelerator_explains_as_the_cpu_does(device):
+    """The same predictions, with what each position recovers."""
+    if not IS_HERE[device]():
+        pytest.skip(f"no {device} here")
+    (here, _), (there, _) = executor("cpu"), executor(device)
+    texts = [each.text(HOOKS[1], HOOKS) for each in (here, there)]
+    documents = texts[0].losses.documents[:3].tolist()
+    expected, found = (
+        each.explain(HOOKS[1], text, documents).tokens for each, text in zip((here, there), texts, strict=True)
+    )
+    assert [(t.document, t.position, t.token) for t in found] == [(t.document, t.position, t.token) for t in expected]
+    for a, b in zip(expected, found, strict=True):
+        assert b.increase_nats == pytest.approx(a.increase_nats, rel=1e-2, abs=1e-3)
+        nats = [{s.position: s.recovered_nats for s in token.sources} for token in (a, b)]
+        assert nats[1] == pytest.approx(nats[0], rel=1e-2, abs=1e-3)
+
+
 def test_products_are_in_float32_whatever_was_set():
     """TF32 and bfloat16 products are the user's for other work; a gate says that SAEs and losses are in float32."""
     before = torch.get_float32_matmul_precision()

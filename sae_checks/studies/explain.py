@@ -123,7 +123,7 @@ class _Probe:
         )
 
     def _source(self, position: int, recovered_nats: float) -> Source:
-        made, target = self.output[0, position].double(), self.target[0, position].double()
+        made, target = (t[0, position].cpu().double() for t in (self.output, self.target))  # MPS has no float64
         lengths, product = (float(made.norm()), float(target.norm())), float(made @ target)
         return Source(
             position=position,
