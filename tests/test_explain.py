@@ -100,7 +100,7 @@ def explained(model, sae, *, sequences=None, n_batch_tokens=96):
 
 def probe(model, sae, predicted=(7, 12), n_batch_tokens=50):
     sequences = tiny.sequences()
-    sequence = study.Sequence1(
+    sequence = study.OneSequence(
         document=0,
         tokens=torch.from_numpy(sequences.tokens[:1, : max(predicted) + 1]),
         replaced=torch.from_numpy(sequences.replaced[:1, : max(predicted) + 1]),

@@ -13,7 +13,7 @@ from sae_checks.explained import LEAST_NATS, CostlyToken, Explanation
 from sae_checks.losses import TextLosses
 from sae_checks.model.interface import LanguageModel
 from sae_checks.sae import Reconstructs
-from sae_checks.studies.explain import Sequence1, explain
+from sae_checks.studies.explain import OneSequence, explain
 
 N_SEQUENCES = 3
 N_PREDICTIONS = 2
@@ -63,7 +63,7 @@ def explanation(
     try:
         for row, predicted in wanted:
             n = max(predicted) + 1
-            sequence = Sequence1(
+            sequence = OneSequence(
                 document=int(losses.documents[row]),
                 tokens=torch.from_numpy(sequences.tokens[row : row + 1, :n]).to(model.device),
                 replaced=torch.from_numpy(sequences.replaced[row : row + 1, :n]).to(model.device),

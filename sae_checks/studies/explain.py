@@ -27,7 +27,7 @@ N_TOKENS_BEFORE = 8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Sequence1:
+class OneSequence:
     """One sequence, from its beginning to the last token that is explained."""
 
     document: int
@@ -44,7 +44,7 @@ class Sequence1:
 def explain(
     model: LanguageModel,
     sae: Reconstructs,
-    sequence: Sequence1,
+    sequence: OneSequence,
     *,
     n_batch_tokens: int,
     reads: Callable[[int, int], str],
@@ -80,7 +80,7 @@ class _Probe:
         self,
         model: LanguageModel,
         sae: Reconstructs,
-        sequence: Sequence1,
+        sequence: OneSequence,
         n_batch_tokens: int,
         told: Callable[[int], None],
     ) -> None:
