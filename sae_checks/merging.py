@@ -15,7 +15,7 @@ from sae_checks import checks, conclusion, errors, shards
 from sae_checks.provenance import CorpusFacts
 from sae_checks.record import Record, Result
 
-_OUTPUTS = ("record", "calibrate", "report", "history")
+_OUTPUTS = ("record", "calibrate", "report", "history", "clean_cache")
 """Options that say where something is written: they may differ, and the union has none of them."""
 
 Cell = tuple[str, str]

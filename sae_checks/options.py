@@ -136,6 +136,12 @@ SPECS: tuple[OptionSpec, ...] = (
     ),
     OptionSpec(flag="--sae-batch-tokens", metavar="N", default="4096", help="tokens per forward pass, at most"),
     OptionSpec(
+        flag="--sae-clean-cache",
+        metavar="DIR",
+        help="keep the model's clean passes there (gigabytes), for further runs of the same model on the same text; "
+        "default: nowhere",
+    ),
+    OptionSpec(
         flag="--sae-special-tokens",
         metavar="RULE",
         default="keep",
@@ -204,6 +210,8 @@ class Options:
     dtype: str = "float32"
     """of the language model; SAEs and losses are float32."""
     n_batch_tokens: int = 4096
+    clean_cache: Path | None = None
+    """the folder of clean passes; None: they are not kept."""
     special_tokens: SpecialTokens = "keep"
     bos: Bos = "auto"
     thresholds: Path | None = None
@@ -284,6 +292,7 @@ def parse(raw: Mapping[str, str | list[str] | None]) -> Options:
         device=choice("sae_device", DEVICES),
         dtype=choice("sae_dtype", DTYPES),
         n_batch_tokens=count("sae_batch_tokens"),
+        clean_cache=_folder("--sae-clean-cache", path("sae_clean_cache")),
         special_tokens="replace" if choice("sae_special_tokens", ("keep", "replace")) == "replace" else "keep",
         bos=_bos(choice("sae_bos", ("auto", "on", "off"))),
         thresholds=path("sae_thresholds"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import warnings
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
@@ -144,6 +145,18 @@ class HuggingFaceModel:
         )
         self._check_head()
 
+    @property
+    def module(self) -> nn.Module:
+        """What runs, with every weight."""
+        return cast(nn.Module, self._model)
+
+    @property
+    def configuration(self) -> str:
+        """Of transformers, with the implementation of attention; without the folder."""
+        config = self._model.config
+        named = {key: value for key, value in config.to_dict().items() if key != "_name_or_path"}
+        return f"{config._attn_implementation} {json.dumps(named, sort_keys=True, default=str)}"  # noqa: SLF001 -- no public name
+
     def width(self, sae_id: str, hook: str) -> int:
         parsed = hooks.parse(hook)
         if parsed is None:
@@ -168,7 +181,7 @@ class HuggingFaceModel:
         def handles() -> Iterator[RemovableHandle]:
             for boundary in {start(hook) for hook in hooks}:
                 yield self._at_boundary(boundary, captures.at_boundary(boundary))
-            for hook in hooks:
+            for hook in sorted(hooks):  # a set's order is another in every process, and bits may depend on it
                 yield from self._attach(hook, captures.at_hook(hook))
 
         with blocks.attached(handles()):

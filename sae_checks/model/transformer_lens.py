@@ -102,6 +102,16 @@ class HookedModel:
             weights=weights,
         )
 
+    @property
+    def module(self) -> torch.nn.Module:
+        """What runs, with every weight."""
+        return cast(torch.nn.Module, self._model)
+
+    @property
+    def configuration(self) -> str:
+        """Of TransformerLens; without the folder."""
+        return repr(sorted(self._model.cfg.to_dict().items()))
+
     def width(self, sae_id: str, hook: str) -> int:
         parsed, config = hooks.parse(hook), self._model.cfg
         if parsed is None:
