@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import warnings
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
@@ -118,6 +117,7 @@ class HuggingFaceModel:
         self, model: nn.Module, tokenizer: Tokenizer, *, source: str, weights: tuple[FileHash, ...] = ()
     ) -> None:
         self._model = cast(Any, model.eval().requires_grad_(False))  # Any: transformers' attributes are not typed
+        self.module: nn.Module = self._model
         self._base = self._model.base_model
         self._head = self._model.get_output_embeddings()
         config = self._model.config.get_text_config()
@@ -144,18 +144,6 @@ class HuggingFaceModel:
             weights=weights,
         )
         self._check_head()
-
-    @property
-    def module(self) -> nn.Module:
-        """What runs, with every weight."""
-        return cast(nn.Module, self._model)
-
-    @property
-    def configuration(self) -> str:
-        """Of transformers, with the implementation of attention; without the folder."""
-        config = self._model.config
-        named = {key: value for key, value in config.to_dict().items() if key != "_name_or_path"}
-        return f"{config._attn_implementation} {json.dumps(named, sort_keys=True, default=str)}"  # noqa: SLF001 -- no public name
 
     def width(self, sae_id: str, hook: str) -> int:
         parsed = hooks.parse(hook)

@@ -34,10 +34,6 @@ class Computed(LanguageModel, Protocol):
     def module(self) -> nn.Module:
         """What runs, with every weight."""
 
-    @property
-    def configuration(self) -> str:
-        """Everything that it was made by, attention's implementation among it; without names of places."""
-
 
 def fingerprint(model: Computed) -> str:
     """
@@ -50,7 +46,7 @@ def fingerprint(model: Computed) -> str:
     facts = {name: value for name, value in asdict(model.facts).items() if name != "source"}
     named = {
         "facts": facts,
-        "configuration": model.configuration,
+        "configuration": _configuration(model.module),
         "modules": repr(model.module),
         "weights": _of_weights(model.module),
         "versions": [_version(name) for name in _PACKAGES],
@@ -59,6 +55,14 @@ def fingerprint(model: Computed) -> str:
         "probe": _of_probe(model),
     }
     return sha256(json.dumps(named, sort_keys=True).encode()).hexdigest()
+
+
+def _configuration(module: Any) -> str:
+    """Of transformers or TransformerLens, less the folder; and the implementation of attention, which has no name."""
+    config = module.config if hasattr(module, "config") else module.cfg
+    named = {key: value for key, value in config.to_dict().items() if key != "_name_or_path"}
+    attention = getattr(config, "_attn_implementation", None)
+    return f"{attention} {json.dumps(named, sort_keys=True, default=str)}"
 
 
 def checksum(tensor: torch.Tensor) -> str:

@@ -81,6 +81,7 @@ class HookedModel:
         weights: tuple[FileHash, ...] = (),
     ) -> None:
         self._model = model.eval().requires_grad_(False)
+        self.module: torch.nn.Module = self._model
         config = self._model.cfg
         if not config.attn_only:
             self._model.set_use_hook_mlp_in(True)  # else that hook exists and never fires
@@ -101,16 +102,6 @@ class HookedModel:
             n_context_tokens=config.n_ctx,
             weights=weights,
         )
-
-    @property
-    def module(self) -> torch.nn.Module:
-        """What runs, with every weight."""
-        return cast(torch.nn.Module, self._model)
-
-    @property
-    def configuration(self) -> str:
-        """Of TransformerLens; without the folder."""
-        return repr(sorted(self._model.cfg.to_dict().items()))
 
     def width(self, sae_id: str, hook: str) -> int:
         parsed, config = hooks.parse(hook), self._model.cfg
