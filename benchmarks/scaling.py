@@ -23,7 +23,8 @@ warnings.simplefilter("ignore")  # SAE Lens's own
 import random_release
 import torch
 from random_release import Shape
-from vs_saelens import Work, flop, ours, timed
+from timing import timed
+from work import Work, flop, ours
 
 SHAPE = Shape(n_layers=4, d_model=256, n_heads=4, n_vocabulary=8192, n_positions=1024, d_sae=2048, l0=32)
 N_BATCH_TOKENS = 1024
