@@ -32,6 +32,9 @@ class Shape:
     l0: float = 60.0
     """active latents per token, on average over what the SAEs are calibrated on."""
 
+    n_block_weights: int | None = None
+    """in the matrices of a block; None: GPT-2's, 12 d_model^2."""
+
     @property
     def hooks(self) -> tuple[str, ...]:
         """Those of gpt2-small-res-jb: before each block, and behind the last."""

@@ -27,7 +27,8 @@ warnings.simplefilter("ignore")  # SAE Lens's own
 import random_release
 import torch
 from random_release import Shape
-from vs_saelens import Values, Work, flop, ours, timed
+from timing import timed
+from work import Work, flop, ours
 
 from sae_checks import measure, release
 from sae_checks.corpora.sequences import Sequences
@@ -101,14 +102,13 @@ def on_a_shelf(saes: list[Any], folder: Path) -> tuple[Shelf, list[ShelvedSae]]:
     return shelf, shelved
 
 
-def by_groups(model: HuggingFaceModel, on: tuple[Shelf, list[ShelvedSae]], made: Sequences) -> list[Values]:
+def by_groups(model: HuggingFaceModel, on: tuple[Shelf, list[ShelvedSae]], made: Sequences) -> None:
     """As `ours`, group by group; what it finds is not looked at here."""
     shelf, saes = on
     for group in shelf.groups(saes):
         shelf.load_ahead(group)
         measure.measure_text(model, group, made, n_batch_tokens=N_BATCH_TOKENS, progress=lambda *_: None, ablates=False)
         shelf.settle()
-    return []
 
 
 def series(*, is_quick: bool) -> dict[str, dict[int, Point]]:

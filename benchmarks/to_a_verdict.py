@@ -21,7 +21,9 @@ warnings.simplefilter("ignore")  # SAE Lens's and TransformerLens's own
 import random_release
 import torch
 from random_release import Shape
-from vs_saelens import Work, hooked, now, ours, theirs
+from saelens_side import hooked, theirs
+from timing import now
+from work import Work, ours
 
 from sae_checks import checks, measure, stats, verdict
 from sae_checks.losses import TextLosses

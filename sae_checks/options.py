@@ -149,6 +149,12 @@ SPECS: tuple[OptionSpec, ...] = (
         help="memory for weights of SAEs; what does not fit is measured group by group; default: half of what is free",
     ),
     OptionSpec(
+        flag="--sae-clean-cache",
+        metavar="DIR",
+        help="keep the model's clean passes there (gigabytes), for further runs of the same model on the same text; "
+        "default: nowhere",
+    ),
+    OptionSpec(
         flag="--sae-special-tokens",
         metavar="RULE",
         default="keep",
@@ -227,6 +233,8 @@ class Options:
     n_batch_tokens: int = 4096
     memory_gib: float | None = None
     """for the weights of SAEs; None: a share of what is free."""
+    clean_cache: Path | None = None
+    """the folder of clean passes; None: they are not kept."""
     special_tokens: SpecialTokens = "keep"
     bos: Bos = "auto"
     thresholds: Path | None = None
@@ -310,6 +318,7 @@ def parse(raw: Mapping[str, str | list[str] | None]) -> Options:
         dtype=choice("sae_dtype", DTYPES),
         n_batch_tokens=count("sae_batch_tokens"),
         memory_gib=_gib("--sae-memory", text("sae_memory")),
+        clean_cache=_folder("--sae-clean-cache", path("sae_clean_cache")),
         special_tokens="replace" if choice("sae_special_tokens", ("keep", "replace")) == "replace" else "keep",
         bos=_bos(choice("sae_bos", ("auto", "on", "off"))),
         thresholds=path("sae_thresholds"),

@@ -1,6 +1,8 @@
 """The benchmark against SAE Lens, on a small model: it runs, both sides agree, and it goes red when they do not."""
 
 import importlib
+import importlib.util
+import os
 import subprocess
 import sys
 from dataclasses import replace
@@ -42,11 +44,56 @@ def test_it_goes_red_when_a_value_differs(vs_saelens, monkeypatch, name):
     work = vs_saelens.Work(
         shape=None, raw=None, model=None, hooked=None, saes=[sae], sequences=None, peer_at=(0,), in_bfloat16=None
     )
-    monkeypatch.setattr(vs_saelens, "kl_of_scored", lambda *_: values.kl)
+    monkeypatch.setattr(importlib.import_module("saelens_side"), "kl_of_scored", lambda *_: values.kl)
     vs_saelens.agree(work, [values], [values])
     off = replace(values, **{name: getattr(values, name) * 1.001})
     with pytest.raises(SystemExit, match=name):
         vs_saelens.agree(work, [off], [values])
+
+
+@pytest.mark.parametrize("name", ["ce_clean", "ce_spliced", "kl", "l0", "squared_error"])
+def test_it_goes_red_when_saebench_differs(vs_saelens, name):
+    """The same for what is compared with SAEBench, by its name; its explained variance is not."""
+    side = importlib.import_module("saebench_side")
+    values = vs_saelens.Values(ce_clean=3.0, ce_spliced=3.1, kl=0.1, l0=60.0, explained_variance=0.9, squared_error=4.0)
+    sae = type("S", (), {"cfg": type("C", (), {"metadata": type("M", (), {"hook_name": "blocks.0.hook_resid_pre"})})})
+    work = vs_saelens.Work(
+        shape=None, raw=None, model=None, hooked=None, saes=[sae], sequences=None, peer_at=(0,), in_bfloat16=None
+    )
+    how = {"peer": "SAEBench", "names": side.NAMES, "kl": lambda *_: values.kl}
+    vs_saelens.agree(work, [values], [replace(values, explained_variance=-1.0)], **how)
+    off = replace(values, **{name: getattr(values, name) * 1.001})
+    with pytest.raises(SystemExit, match=f"{name} is .* in SAEBench"):
+        vs_saelens.agree(work, [off], [values], **how)
+
+
+def test_saebench_agrees_or_says_that_it_is_not_installed():
+    """SAEBench is no dependency: where it is missing the program ends with what to install, and measures nothing."""
+    done = ran("--context", "128", "--saes=2", "--no-ablation", "--saebench")
+    if importlib.util.find_spec("sae_bench") is None:
+        assert done.returncode != 0
+        assert "pip install --no-deps sae-bench" in done.stderr
+        assert "agree" not in done.stdout
+    else:
+        assert done.returncode == 0, done.stderr
+        assert "agree with SAEBench to 0.0001" in done.stdout
+        assert "times as fast as sae_bench core" in done.stdout
+
+
+@pytest.mark.skipif("SAE_CHECKS_DATA" not in os.environ, reason="SAE_CHECKS_DATA names no folder of real releases")
+def test_both_sides_agree_on_a_real_model():
+    """stories260K and its six SAEs, on its own text, at both contexts."""
+    done = ran("--stories", os.environ["SAE_CHECKS_DATA"], "--no-ablation")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("agree to 0.0001") == 2
+    assert "## stories260K, context 512" in done.stdout
+
+
+def test_stories_that_are_not_there_are_said(tmp_path):
+    """The folder is an argument, and what lacks in it is named."""
+    done = ran("--stories", str(tmp_path))
+    assert done.returncode != 0
+    assert f"{tmp_path / 'stories260K'} is not there" in done.stderr
 
 
 def test_work_is_counted(vs_saelens):
@@ -61,7 +108,7 @@ def test_work_is_counted(vs_saelens):
     clean, own = 2 * layer + unembed, 2 * 8 * (64 + 4) + layer + unembed
     assert vs_saelens.flop(work, ablates=False) == 30 * (clean + own)
     assert vs_saelens.flop(work, ablates=True) == 30 * (clean + own + layer + unembed)
-    assert [vs_saelens.start_of(one) for one in work.saes] == [1]
+    assert [importlib.import_module("work").start_of(one) for one in work.saes] == [1]
 
 
 def told(script, *args):

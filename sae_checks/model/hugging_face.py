@@ -117,6 +117,7 @@ class HuggingFaceModel:
         self, model: nn.Module, tokenizer: Tokenizer, *, source: str, weights: tuple[FileHash, ...] = ()
     ) -> None:
         self._model = cast(Any, model.eval().requires_grad_(False))  # Any: transformers' attributes are not typed
+        self.module: nn.Module = self._model
         self._base = self._model.base_model
         self._head = self._model.get_output_embeddings()
         config = self._model.config.get_text_config()
@@ -168,7 +169,7 @@ class HuggingFaceModel:
         def handles() -> Iterator[RemovableHandle]:
             for boundary in {start(hook) for hook in hooks}:
                 yield self._at_boundary(boundary, captures.at_boundary(boundary))
-            for hook in hooks:
+            for hook in sorted(hooks):  # a set's order is another in every process, and bits may depend on it
                 yield from self._attach(hook, captures.at_hook(hook))
 
         with blocks.attached(handles()):

@@ -9,7 +9,9 @@ import torch
 
 from sae_checks import errors, hooks
 from sae_checks.model import hugging_face, own_format, transformer_lens
+from sae_checks.model.clean_cache import CachedModel
 from sae_checks.model.interface import LanguageModel
+from sae_checks.model.numerics import Computed
 from sae_checks.plan import ModelPlace, Plan
 from sae_checks.release import Sae
 
@@ -67,7 +69,7 @@ class Models:
         key = _Key(source=place.source, backend=backend, processing=processing)
         if key not in self._loaded:
             try:
-                self._loaded[key] = self._read(place, key)
+                self._loaded[key] = self._kept(self._read(place, key))
             except errors.MeasuringError as problem:
                 self._loaded[key] = problem
         found = self._loaded[key]
@@ -75,7 +77,12 @@ class Models:
             raise found
         return found
 
-    def _read(self, place: ModelPlace, key: _Key) -> LanguageModel:
+    def _kept(self, model: Computed) -> LanguageModel:
+        """*model*, its clean passes kept between runs if that was asked."""
+        folder = self._plan.options.clean_cache
+        return model if folder is None else CachedModel(model, folder)
+
+    def _read(self, place: ModelPlace, key: _Key) -> Computed:
         options = self._plan.options
         device: torch.device = hugging_face.pick_device(options.device)
         try:
