@@ -14,8 +14,9 @@ demo: $(INSTALLED)
 	$(BIN)/pytest --sae-release=demo \
 	  --junitxml=$(REPORT)/junit.xml --benchmark-json=$(REPORT)/benchmark.json --sae-record=$(REPORT)/record.json --sae-report=$(REPORT)/report
 
+# Several files at a time: most tests wait for imports or for processes of their own, on one thread each.
 test: $(INSTALLED)
-	$(BIN)/pytest
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n logical --maxprocesses 4 --dist loadfile
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .

@@ -107,7 +107,15 @@ class _TensorsOnly:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """SAE Lens warns, also when it is imported; the caller's `-W error` is for the caller's code."""
+    """
+    SAE Lens warns, also when it is imported; the caller's `-W error` is for the caller's code.
+
+    The filters are those of the process: what another thread would set and reset, it would for the main one, too. Who
+    starts a thread is quiet on its behalf.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield

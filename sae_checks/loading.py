@@ -21,15 +21,14 @@ def load(described: Sae, device: torch.device) -> tuple[Any, Files]:  # Any: sae
     """
     The SAE in float32, and the files that it was made from.
 
-    SAE Lens warns: call it where warnings are quiet, which only the caller's thread may make them.
-
     Raises:
         SaeError: it cannot be fetched or loaded, is not what its configuration says, or holds a number that is none.
     """
     make_local(described)
     try:
-        sae, files = _LOADERS[described.format](described, str(device))
-        _fold(described, sae)
+        with conversion.quiet():
+            sae, files = _LOADERS[described.format](described, str(device))
+            _fold(described, sae)
     except errors.SaeError:
         raise
     except errors.HubError as problem:

@@ -160,7 +160,7 @@ def test_an_error_that_is_carried_further_than_the_demos_is_red(tmp_path):
     _, executor, asked = judged(copied(tmp_path / "demo"), ())
     ready, last = executor._saes.get(HOOKS[0]), executor._saes.get(HOOKS[-1]).sae
     sequences = executor._corpus("text", ready).sequences.first(48, 64)
-    directions = torch.randn(12, ready.sae._sae.cfg.d_in, generator=torch.Generator().manual_seed(0))
+    directions = torch.randn(12, ready.described.d_in, generator=torch.Generator().manual_seed(0))
 
     class Aimed:
         sae_id = hook = hook_out = HOOKS[0]

@@ -152,7 +152,7 @@ class ShelvedSae:
 
     def load(self) -> LoadedSae:
         """
-        Load it: for the shelf, which does so in another thread, where warnings cannot be kept quiet.
+        Load it: for the shelf, which does so in another thread.
 
         Raises:
             SaeError: it cannot be loaded, or its files are no longer those that it was loaded from before.
