@@ -11,7 +11,7 @@ import sae_checks
 
 PACKAGE = Path(sae_checks.__file__).parent
 FLOORS = {
-    "ground": "errors options checks golden hooks safetensors_header sae_cfg sae_files conversion patience hub "
+    "ground": "errors options flags checks golden hooks safetensors_header sae_cfg sae_files conversion patience hub "
     "registry release completion shards stacks corpus_place plan losses explained provenance",
     "measuring": "corpora model loading sae row_by_row splice scoring position_sums sums measure choices studies "
     "executors",

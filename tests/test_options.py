@@ -8,7 +8,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from strategies import hostile_names
 
-from sae_checks import errors, options
+from sae_checks import errors, flags, options
 
 COUNTS = {
     "sae_sequences": ("n_sequences", 1),
@@ -34,7 +34,7 @@ PATHS = {
 
 
 def parsed(**raw):
-    return options.parse({**options.defaults(), **raw})
+    return options.parse({**flags.defaults(), **raw})
 
 
 def nothing(_key):
@@ -84,7 +84,7 @@ def test_every_option_is_parsed():
         "sae_calibrate": "limits.toml",
         "sae_explain": ["a*", "c"],
     }
-    assert set(asked) == {spec.key for spec in options.SPECS}
+    assert set(asked) == {spec.key for spec in flags.SPECS}
     assert parsed(**asked) == options.Options(
         release="r",
         revision="v2",
@@ -125,7 +125,7 @@ def test_every_option_is_parsed():
 
 def test_flags_and_ini_keys_go_together():
     """Every flag starts with --sae-, and its ini key is the flag with underscores."""
-    for spec in options.SPECS:
+    for spec in flags.SPECS:
         assert re.fullmatch(r"--sae-[a-z-]+", spec.flag)
         assert "--" + spec.key.replace("_", "-") == spec.flag
 
@@ -134,11 +134,11 @@ def test_a_switch_is_on_where_either_says_so():
     """A switch of the command line or of the ini file (a bool there) is on, and off where neither has it."""
     on, off = {"sae_offline": True}.get, {"sae_offline": False}.get
     for given_, ini, expected in ((nothing, off, False), (on, off, True), (nothing, on, True)):
-        raw = options.gather(given_, ini)
+        raw = flags.gather(given_, ini)
         assert options.parse({**raw, "sae_release": "r"}).offline is expected
 
 
-@pytest.mark.parametrize("spec", [s for s in options.SPECS if not s.is_switch], ids=lambda spec: spec.key)
+@pytest.mark.parametrize("spec", [s for s in flags.SPECS if not s.is_switch], ids=lambda spec: spec.key)
 def test_command_line_over_ini_over_default(spec):
     """The command line wins over the ini file, the ini file over the default."""
     listed = (lambda value: [value]) if spec.repeatable else (lambda value: value)
@@ -149,22 +149,22 @@ def test_command_line_over_ini_over_default(spec):
     def given_(key):
         return listed("3") if key == spec.key else None
 
-    assert options.gather(nothing, nothing)[spec.key] == spec.default
-    assert options.gather(nothing, ini)[spec.key] == listed("2")
-    assert options.gather(given_, nothing)[spec.key] == listed("3")
-    assert options.gather(given_, ini)[spec.key] == listed("3")
+    assert flags.gather(nothing, nothing)[spec.key] == spec.default
+    assert flags.gather(nothing, ini)[spec.key] == listed("2")
+    assert flags.gather(given_, nothing)[spec.key] == listed("3")
+    assert flags.gather(given_, ini)[spec.key] == listed("3")
 
 
 def test_a_seed_of_zero_on_the_command_line_is_not_nothing():
     """`--sae-seed 0` wins over the ini file's seed although zero is falsy."""
-    raw = options.gather({"sae_seed": "0"}.get, {"sae_seed": "5"}.get)
+    raw = flags.gather({"sae_seed": "0"}.get, {"sae_seed": "5"}.get)
     assert options.parse(raw).seed == 0
 
 
 def test_an_empty_ini_file_leaves_the_defaults():
     """pytest gives '' and [] for ini keys that are not set: they are not values."""
-    empty = {spec.key: [] if spec.repeatable else "" for spec in options.SPECS}
-    assert options.gather(nothing, empty.get) == options.defaults()
+    empty = {spec.key: [] if spec.repeatable else "" for spec in flags.SPECS}
+    assert flags.gather(nothing, empty.get) == flags.defaults()
 
 
 def test_one_pattern_as_text_is_a_list_of_one():

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from strategies import hostile_names
 
-from sae_checks import errors, options, plan, release, shards
+from sae_checks import errors, flags, options, plan, release, shards
 
 names = st.lists(hostile_names, unique=True, min_size=1, max_size=12)
 
@@ -81,7 +81,7 @@ def test_the_plan_of_the_demo_is_dealt():
     """In two shards: three SAEs, and two with the stack; multiplicity is the whole's."""
     found = release.resolve("demo")
     settled = [
-        plan.make(options.parse({**options.defaults(), "sae_release": "demo", "sae_shard": shard}), found)
+        plan.make(options.parse({**flags.defaults(), "sae_release": "demo", "sae_shard": shard}), found)
         for shard in (None, "1/2", "2/2")
     ]
     whole, first, second = (each.own_subjects for each in settled)
@@ -93,7 +93,7 @@ def test_the_plan_of_the_demo_is_dealt():
 
 def test_more_shards_than_saes_are_refused():
     """A shard without an SAE would be a green run of nothing."""
-    asked = options.parse({**options.defaults(), "sae_release": "demo", "sae_shard": "1/6"})
+    asked = options.parse({**flags.defaults(), "sae_release": "demo", "sae_shard": "1/6"})
     with pytest.raises(errors.UsageError, match="at most 5 shards"):
         plan.make(asked, release.resolve("demo"))
 

@@ -13,7 +13,7 @@ from dataclasses import replace
 
 import pytest
 
-from sae_checks import checks, completion, errors, hub, options, plan, release, thresholds
+from sae_checks import checks, completion, errors, flags, hub, options, plan, release, thresholds
 from sae_checks.corpora import files
 from sae_checks.plugin.reporting import Reporter
 from sae_checks.plugin.state import ASKED, GATE, GATE_ID, HUB_PROBLEM, LEDGER, Asked, Cell, Ledger, compared
@@ -21,7 +21,7 @@ from sae_checks.plugin.state import ASKED, GATE, GATE_ID, HUB_PROBLEM, LEDGER, A
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("sae-checks", "sae-checks: judge a release of sparse autoencoders")
-    for spec in options.SPECS:
+    for spec in flags.SPECS:
         text = spec.help + (f" (default: {spec.default})" if spec.default is not None else "")
         if spec.repeatable:
             group.addoption(spec.flag, action="append", dest=spec.key, metavar=spec.metavar, help=text)
@@ -114,9 +114,9 @@ def _asked(config: pytest.Config) -> Asked | errors.HubError | None:
             return None
         asked: Asked | errors.HubError = pickle.loads(packed)  # noqa: S301 -- from our own controller
         return asked
-    raw = options.gather(config.getoption, config.getini)
+    raw = flags.gather(config.getoption, config.getini)
     if not raw["sae_release"]:
-        given = [spec.flag for spec in options.SPECS if config.getoption(spec.key)]
+        given = [spec.flag for spec in flags.SPECS if config.getoption(spec.key)]
         if given:
             raise errors.release_not_given(given)
         return None

@@ -55,13 +55,13 @@ def gate(
 
 
 def _warm_up(release: TinyRelease) -> None:
-    from sae_checks import checks, options
+    from sae_checks import checks, flags, options
     from sae_checks.executors.local import LocalExecutor
     from sae_checks.plugin import asking, judging
     from sae_checks.report import terminal
 
     raw = {
-        **options.defaults(),
+        **flags.defaults(),
         "sae_release": str(release.saes),
         "sae_model": str(release.model),
         "sae_corpus": str(release.corpus),

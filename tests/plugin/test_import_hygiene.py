@@ -5,7 +5,7 @@ import re
 import pytest
 from gate_run import run_apart
 
-from sae_checks import options
+from sae_checks import flags
 
 OTHERS_THAT_IMPORT_NUMPY = ("-p", "no:jaxtyping")
 PROBE = """
@@ -35,7 +35,7 @@ def test_help_imports_nothing_heavy(help_run):
     assert "heavy: []" in help_run.text
 
 
-@pytest.mark.parametrize("spec", options.SPECS, ids=lambda spec: spec.flag)
+@pytest.mark.parametrize("spec", flags.SPECS, ids=lambda spec: spec.flag)
 def test_help_lists_every_option(help_run, spec):
     """Every option stands in the plugin's own group, with its default, and as an ini key."""
     group = help_run.text.partition("sae-checks: judge a release of sparse autoencoders")[2]
