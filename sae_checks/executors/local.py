@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Generic, TypeVar
+from typing import Generic
 
 import torch
 
@@ -19,50 +19,22 @@ from sae_checks.corpora import cbt, corpus, golden
 from sae_checks.corpora.corpus import Corpus
 from sae_checks.corpora.sequences import shown
 from sae_checks.executors import explaining
+from sae_checks.executors.measured import GoesOn, Losses, Measured, flipped, n_rows, rows, texts_of_flips
 from sae_checks.executors.ready import Ready, ReadySaes
 from sae_checks.executors.studies import Studied, Studies, Wanted
 from sae_checks.explained import Explanation
 from sae_checks.golden import Golden
-from sae_checks.losses import ChoiceLosses, ChoiceText, Counts, ItemLosses, ItemText, TextLosses
+from sae_checks.losses import ChoiceLosses, ItemLosses, TextLosses
 from sae_checks.model.interface import LanguageModel, instead
 from sae_checks.plan import Plan
 from sae_checks.provenance import Provenance
 from sae_checks.scoring import Fault, round_ends
 from sae_checks.splice import splice
 
-N_CHARACTERS_SHOWN = 200
-"""of a passage: enough to see what the answer follows from."""
-
-Losses = TypeVar("Losses", TextLosses, ItemLosses, ChoiceLosses)
 Progress = Callable[[str, int, int], None]
 """Told (what is measured, tokens done, tokens in all)."""
 N_PER_ROUND = {"text": 16, "lambada": 64, "cbt": 16}
 """Sequences, passages or queries after which SAEs leave. Two looks of text: rounds of one would be small batches."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Measured(Generic[Losses]):
-    """The losses of one SAE and what they were made of."""
-
-    losses: Losses
-    provenance: Provenance
-    """of the plan's sequences or items, however few of them were measured; past these, of all that there are."""
-    n: int
-    """sequences, passages or queries that were measured: the first ones of the corpus."""
-    n_planned: int
-    fingerprint: str
-    """of the planned ones."""
-    n_most: int
-    """that there are, with those that only an extension measures."""
-    tokens_of: Callable[[int], Sequence[str]]
-    """of one of them, its tokens as text."""
-    texts: tuple[ItemText, ...] = ()
-    """of the items whose answer the splice lost or won."""
-    choices: tuple[ChoiceText, ...] = ()
-    """of the queries whose choice it did."""
-
-
-GoesOn = Callable[[str, Measured[Losses]], bool]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -246,24 +218,24 @@ class LocalExecutor:
         whole = self._corpus(run.kind, one)
         planned = self._planned(run.kind, one)
         watch = self._studies.watch(run.studied, one, planned.sequences)
-        n_planned = _n_rows(planned)
+        n_planned = n_rows(planned)
         pauses = {len(planned.sequences.rows)} | ({watch.n_sequences} if watch is not None else set())
 
         def measured(ready: Ready, losses: Losses) -> Measured[Losses]:
-            n = len(_rows(losses))
+            n = len(rows(losses))
             of = planned if n <= n_planned else whole
             made_of = Provenance(sae=ready.sae.facts, model=one.model.facts, corpus=of.facts)
-            texts = _texts_of_flips(losses, whole.texts) if isinstance(losses, ItemLosses) else ()
+            texts = texts_of_flips(losses, whole.texts) if isinstance(losses, ItemLosses) else ()
             return Measured(
                 losses=losses,
                 provenance=made_of,
                 n=n,
                 n_planned=n_planned,
                 fingerprint=planned.facts.fingerprint,
-                n_most=_n_rows(whole),
+                n_most=n_rows(whole),
                 tokens_of=lambda i: shown(whole.sequences, i, one.model.tokenizer),
                 texts=texts,
-                choices=cbt.texts_of(whole.queries, _flipped(losses)) if isinstance(losses, ChoiceLosses) else (),
+                choices=cbt.texts_of(whole.queries, flipped(losses)) if isinstance(losses, ChoiceLosses) else (),
             )
 
         found = run.measure(
@@ -304,31 +276,3 @@ class LocalExecutor:
 
 def _silent(_n_done: int, _n_all: int) -> None:
     """No progress is told."""
-
-
-def _texts_of_flips(losses: ItemLosses, texts: tuple[str, ...]) -> tuple[ItemText, ...]:
-    """The passages whose answer is right one way and wrong the other."""
-    found = []
-    for item in losses.items[losses.clean_correct != losses.spliced_correct].tolist():
-        passage, _, answer = texts[item].rpartition(" ")
-        found.append(ItemText(item=item, passage_end=passage[-N_CHARACTERS_SHOWN:], answer=answer))
-    return tuple(found)
-
-
-def _flipped(losses: ChoiceLosses) -> list[int]:
-    """The queries whose choice is right one way and wrong the other."""
-    found: list[int] = losses.queries[losses.clean_correct != losses.spliced_correct].tolist()
-    return found
-
-
-def _rows(losses: TextLosses | ItemLosses | ChoiceLosses) -> Counts:
-    """Indices of the documents, passages or queries, in their files."""
-    if isinstance(losses, TextLosses):
-        return losses.documents
-    return losses.items if isinstance(losses, ItemLosses) else losses.queries
-
-
-def _n_rows(of: Corpus) -> int:
-    """Documents, passages or queries; each query is as many sequences as it has options."""
-    rows = of.sequences.rows
-    return 1 + int((rows[1:] != rows[:-1]).sum())

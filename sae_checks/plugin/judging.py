@@ -21,7 +21,8 @@ from sae_checks import (
     worst,
 )
 from sae_checks.estimates import all_not_measured
-from sae_checks.executors.local import LocalExecutor, Measured
+from sae_checks.executors.local import LocalExecutor
+from sae_checks.executors.measured import Measured
 from sae_checks.executors.studies import N_ITEMS_PER_SEQUENCE, Kind, Studied, Wanted
 from sae_checks.losses import ChoiceLosses, ItemLosses, TextLosses, first_sequences
 from sae_checks.plugin.state import Asked, Cell
