@@ -3,6 +3,7 @@
 import importlib
 import importlib.util
 import os
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -119,6 +120,15 @@ def told(script, *args):
     assert done.returncode == 0, done.stderr
     rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in done.stdout.splitlines() if line[:1] == "|"]
     return [row for row in rows[1:] if set(row[0]) != {"-"}]
+
+
+def test_products_of_a_sweep_are_nearly_all_of_its_arithmetic():
+    """As it is counted by hand; decoding and attention are no such products. The shares are told of every round."""
+    command = [sys.executable, str(BENCHMARKS / "products.py"), "--quick", "--rounds=2", "--threads=1"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert 85 <= int(re.search(r"products, (\d+)% of the arithmetic", done.stdout)[1]) <= 100
+    assert len(re.findall(r"^\| [12] \|", done.stdout, re.MULTILINE)) == 2
 
 
 def test_verdicts_are_reached_from_less_than_the_plan():
