@@ -105,7 +105,22 @@ def test_what_cannot_be_loaded_is_tried_once():
             bad.reconstruct(torch.zeros(1, 1, 1))
         assert raised.value is problem
     shelf.load_ahead([bad, good])
-    assert (bad.n_loads, good.n_loads, bad.is_sound(), good.is_sound()) == (1, 1, False, True)
+    assert (bad.is_sound(), good.is_sound(), bad.n_loads, good.n_loads) == (False, True, 1, 1)
+
+
+def test_what_has_not_begun_is_given_up():
+    """A run that is interrupted, or has no use for them, does not wait for all the SAEs that were to come."""
+    shelf, held, begun, go_on = Shelf(lambda: 10), [], threading.Event(), threading.Event()
+    first, second = shelved(1, shelf, held), shelved(2, shelf, held)
+    load = first.load
+    first.load = lambda: (begun.set(), go_on.wait(60)) and load()
+    shelf.load_ahead([first, second])
+    assert begun.wait(60)
+    threading.Timer(0.2, go_on.set).start()
+    shelf.settle()
+    assert (first.n_loads, second.n_loads) == (1, 0)
+    second.loaded()
+    assert (first.n_loads, second.n_loads) == (1, 1)
 
 
 def test_the_next_is_loaded_while_the_first_is_used():
@@ -138,6 +153,9 @@ def test_files_that_change_meanwhile_are_an_error(demo_sae):
     one.load()
     one.load()
     file.write_bytes(b"1234")
+    with pytest.raises(errors.SaeError, match="have changed while"):
+        one.load()
+    file.unlink()
     with pytest.raises(errors.SaeError, match="have changed while"):
         one.load()
 

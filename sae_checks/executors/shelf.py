@@ -59,7 +59,9 @@ class Shelf:
                 self._start(one, keep=saes)
 
     def settle(self) -> None:
-        """Wait for what is still being loaded, so that nothing goes on behind the caller's back."""
+        """Give up what has not begun to load and wait for what has: nothing goes on behind the caller's back."""
+        for one in [one for one, held in self._held.items() if held.cancel()]:
+            del self._held[one]
         for held in self._held.values():
             held.exception()
 
@@ -158,7 +160,11 @@ class ShelvedSae:
             SaeError: it cannot be loaded, or its files are no longer those that it was loaded from before.
         """
         found = sae.load(self._described, device=self._device, center=self.center, part=self.part)
-        stamp = {name: (path.stat().st_size, path.stat().st_mtime_ns) for name, path in found.files.items()}
+        try:
+            stats = {name: path.stat() for name, path in found.files.items()}
+        except OSError:  # gone since it was read
+            raise errors.changed_meanwhile(self.sae_id) from None
+        stamp = {name: (of.st_size, of.st_mtime_ns) for name, of in stats.items()}
         if self._stamp not in (None, stamp):
             raise errors.changed_meanwhile(self.sae_id)
         self._stamp = stamp
