@@ -36,7 +36,7 @@ docs: $(INSTALLED)
 wheel-test: $(INSTALLED)
 	rm -rf dist
 	$(BIN)/python -m build --no-isolation
-	SAE_CHECKS_DIST=dist $(BIN)/pytest tests/test_package.py
+	SAE_CHECKS_DIST=dist $(BIN)/pytest tests/project/test_package.py
 
 # constraints.txt holds the versions that were tested together; pip reads --group from 25.1 on.
 $(INSTALLED): pyproject.toml constraints.txt

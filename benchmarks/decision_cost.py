@@ -15,15 +15,16 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from sae_checks import checks, sequential, stats
-from sae_checks.executors.local import LocalExecutor
-from sae_checks.options import Options
-from sae_checks.plugin.asking import settle
+from sae_checks import checks
+from sae_checks.judging import corpus_readings, sequential
+from sae_checks.judging.corpus_readings import Estimate, Reading
+from sae_checks.judging.samples import Answers, Difference, Explained, Ratio, Sample
+from sae_checks.judging.sequential import Budget
+from sae_checks.judging.thresholds import Limit
+from sae_checks.measuring.local import LocalExecutor
+from sae_checks.plan.options import Options
+from sae_checks.plugin.configure import settle
 from sae_checks.plugin.state import Asked
-from sae_checks.samples import Answers, Difference, Explained, Ratio, Sample
-from sae_checks.sequential import Budget
-from sae_checks.stats import Estimate, Reading
-from sae_checks.thresholds import Limit
 
 N_SHUFFLES = 50
 TRUTH_OVER_LIMIT = (0.5, 0.8, 1.25, 2.0)
@@ -61,19 +62,19 @@ def _cases(asked: Asked):
     for sae_id in sae_ids:
         text, items = executor.text(sae_id, sae_ids), executor.items(sae_id, sae_ids)
         readings: dict[str, tuple[int, tuple[Reading, ...]]] = {
-            checks.CE_LOSS.name: (options.n_sequences, stats.ce_loss(text.losses)),
-            checks.LONG_CONTEXT.name: (options.n_sequences, stats.long_context(text.losses)),
-            checks.SPARSITY.name: (options.n_sequences, stats.sparsity(text.losses)),
+            checks.CE_LOSS.name: (options.n_sequences, corpus_readings.ce_loss(text.losses)),
+            checks.LONG_CONTEXT.name: (options.n_sequences, corpus_readings.long_context(text.losses)),
+            checks.SPARSITY.name: (options.n_sequences, corpus_readings.sparsity(text.losses)),
             checks.LAMBADA.name: (
                 options.n_items,
-                stats.lambada(items.losses, n_listed=items.provenance.corpus.n_listed),
+                corpus_readings.lambada(items.losses, n_listed=items.provenance.corpus.n_listed),
             ),
         }
         if asked.plan.cbt is not None:
             queries = executor.choices(sae_id, sae_ids)
             readings[checks.CBT.name] = (
                 options.n_queries,
-                stats.cbt(queries.losses, n_listed=queries.provenance.corpus.n_listed),
+                corpus_readings.cbt(queries.losses, n_listed=queries.provenance.corpus.n_listed),
             )
         for name, (n_planned, of_check) in readings.items():
             limit = asked.limits[sae_id, name]

@@ -1,7 +1,7 @@
 """
 The simulations of docs/statistics.md: python benchmarks/error_rates.py, about a minute.
 
-The rule is the one of `sae_checks.sequential`, the values are drawn as in the tests.
+The rule is the one of `sae_checks.judging.sequential`, the values are drawn as in the tests.
 """
 
 from __future__ import annotations
@@ -9,13 +9,13 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
+sys.path.insert(0, str(Path(__file__).parent.parent / "tests" / "support"))
 
 import numpy as np
 from simulated import increases, rates
 
-from sae_checks import betting, sequential
-from sae_checks.sequential import Budget
+from sae_checks.judging import betting, sequential
+from sae_checks.judging.sequential import Budget
 
 N_REPLICATIONS = 10_000
 N_CHECKS = 65

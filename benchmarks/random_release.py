@@ -11,8 +11,8 @@ import transformers
 
 from sae_checks.corpora.sequences import Convention, Sequences, TokenRow, build
 from sae_checks.model.hugging_face import HuggingFaceModel
-from sae_checks.release import Sae
-from sae_checks.sae import LoadedSae
+from sae_checks.release.release import Sae
+from sae_checks.saes.sae import LoadedSae
 
 N_CALIBRATION_TOKENS = 512
 N_LATENTS_PER_CHUNK = 1 << 23

@@ -30,11 +30,12 @@ from random_release import Shape
 from timing import timed
 from work import Work, flop, ours
 
-from sae_checks import measure, release
 from sae_checks.corpora.sequences import Sequences
-from sae_checks.executors.shelf import Shelf, ShelvedSae
+from sae_checks.measuring import corpus_pass
 from sae_checks.model.hugging_face import HuggingFaceModel
-from sae_checks.release import Sae
+from sae_checks.release import release
+from sae_checks.release.release import Sae
+from sae_checks.saes.lazy_weights import Shelf, ShelvedSae
 
 SHAPE = Shape(n_layers=4, d_model=256, n_heads=4, n_vocabulary=8192, n_positions=1024, d_sae=2048, l0=32)
 N_BATCH_TOKENS = 1024
@@ -107,7 +108,9 @@ def by_groups(model: HuggingFaceModel, on: tuple[Shelf, list[ShelvedSae]], made:
     shelf, saes = on
     for group in shelf.groups(saes):
         shelf.load_ahead(group)
-        measure.measure_text(model, group, made, n_batch_tokens=N_BATCH_TOKENS, progress=lambda *_: None, ablates=False)
+        corpus_pass.measure_text(
+            model, group, made, n_batch_tokens=N_BATCH_TOKENS, progress=lambda *_: None, ablates=False
+        )
         shelf.settle()
 
 

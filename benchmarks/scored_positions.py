@@ -15,9 +15,9 @@ import sys
 
 import numpy as np
 
-from sae_checks.executors.local import LocalExecutor
-from sae_checks.options import Options
-from sae_checks.plugin.asking import settle
+from sae_checks.measuring.local import LocalExecutor
+from sae_checks.plan.options import Options
+from sae_checks.plugin.configure import settle
 
 N_DRAWS = 40
 UNEMBEDDING = 77 / 201

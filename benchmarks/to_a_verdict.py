@@ -25,11 +25,13 @@ from saelens_side import hooked, theirs
 from timing import now
 from work import Work, ours
 
-from sae_checks import checks, measure, stats, verdict
+from sae_checks import checks
+from sae_checks.judging import corpus_readings, verdict
+from sae_checks.judging.sequential import Budget
+from sae_checks.judging.thresholds import Limit
 from sae_checks.losses import TextLosses
-from sae_checks.scoring import Fault, round_ends
-from sae_checks.sequential import Budget
-from sae_checks.thresholds import Limit
+from sae_checks.measuring import corpus_pass
+from sae_checks.measuring.scoring import Fault, round_ends
 
 N_CONTEXT = 128
 N_PILOT = 16
@@ -61,15 +63,15 @@ def until_decided(work: Work, allowed: list[Limit]) -> list[verdict.Verdict]:
 
     def judged(i: int, losses: TextLosses | Fault) -> verdict.Verdict:
         assert isinstance(losses, TextLosses), losses
-        return verdict.judge(stats.ce_loss(losses), allowed[i], budget)
+        return verdict.judge(corpus_readings.ce_loss(losses), allowed[i], budget)
 
-    found = measure.measure_text(
+    found = corpus_pass.measure_text(
         work.model,
         [random_release.measured_sae(sae, n_context=N_CONTEXT) for sae in work.saes],
         work.sequences,
         n_batch_tokens=4096,
         progress=lambda *_: None,
-        rounds=measure.Rounds(
+        rounds=corpus_pass.Rounds(
             ends=round_ends(work.sequences.rows, N_PER_ROUND), goes_on=lambda i, known: not judged(i, known).is_final
         ),
         ablates=False,

@@ -10,11 +10,11 @@ import random_release
 import torch
 from random_release import Shape
 
-from sae_checks import measure
 from sae_checks.corpora.sequences import Sequences
 from sae_checks.losses import TextLosses
+from sae_checks.measuring import corpus_pass
+from sae_checks.measuring.scoring import Fault
 from sae_checks.model.hugging_face import HuggingFaceModel
-from sae_checks.scoring import Fault
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,7 +68,7 @@ class Work:
 
 def ours(work: Work, *, ablates: bool, n_batch_tokens: int = 4096) -> list[Values]:
     loaded = [random_release.measured_sae(sae, n_context=work.n_context) for sae in work.saes]
-    found = measure.measure_text(
+    found = corpus_pass.measure_text(
         work.model, loaded, work.sequences, n_batch_tokens=n_batch_tokens, progress=lambda *_: None, ablates=ablates
     )
     return [_values(losses) for losses in found]

@@ -2,6 +2,6 @@
 
 import sys
 
-from sae_checks.cli import main
+from sae_checks.commands.main import main
 
 sys.exit(main())

@@ -2,8 +2,8 @@
 What was measured, one row per sequence or item: sums and counts, never a mean. The door between the wings.
 
 The measuring wing fills these, the judging wing reads them. Rows stand in the order of the plan (the seeded order of
-documents), whatever order they were measured in. A number that was not finite when measured stays as it was: `stats`
-refuses it by name and row.
+documents), whatever order they were measured in. A number that was not finite when measured stays as it was:
+`corpus_readings` refuses it by name and row.
 """
 
 from __future__ import annotations
@@ -131,7 +131,7 @@ class ItemLosses:
     n_context_tokens: Counts
     """that the last token of the target is predicted from, BOS included."""
     clean_rank: Counts
-    """of the target, see `stats.lambada`; 1 is the most probable."""
+    """of the target, see `corpus_readings.lambada`; 1 is the most probable."""
     spliced_rank: Counts
 
 

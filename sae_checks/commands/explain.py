@@ -17,7 +17,8 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 def run(asked: argparse.Namespace) -> int:
     """Print a section for each SAE that is explained; 0 whatever its verdict is, 4 where there is none."""
-    from sae_checks import record, release  # here: NumPy and SciPy, which other commands do not need
+    from sae_checks.record import record
+    from sae_checks.release import release  # here: NumPy and SciPy, which other commands do not need
     from sae_checks.report import explaining, wording
 
     try:

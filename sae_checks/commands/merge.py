@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from sae_checks import errors
 
 if TYPE_CHECKING:
-    from sae_checks.record import Record
+    from sae_checks.record.record import Record
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -22,7 +22,7 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 def run(asked: argparse.Namespace) -> int:
     """Merge; 0 where the whole is a pass, 1 where it is not or cannot be told, 4 where *out* cannot be written."""
-    from sae_checks import merging, record
+    from sae_checks.record import merging, record
 
     try:
         if asked.out.is_dir() or not asked.out.absolute().parent.is_dir():
@@ -40,12 +40,12 @@ def run(asked: argparse.Namespace) -> int:
 
 def _lines(merged: Record, complaint: str | None, out: Path) -> Sequence[str]:
     """As pytest's summary: the tables, what is red, what stands against a pass."""
-    from sae_checks import conclusion
+    from sae_checks.record import run_verdict
     from sae_checks.report import terminal
 
-    selected = [r for r in merged.results if r.reason != conclusion.NOT_SELECTED]
+    selected = [r for r in merged.results if r.reason != run_verdict.NOT_SELECTED]
     profile = str(dict(merged.options).get("profile"))
-    red = [r for r in selected if conclusion.is_red(r.outcome, profile=profile)]
+    red = [r for r in selected if run_verdict.is_red(r.outcome, profile=profile)]
     tables = (*terminal.table(selected, n_columns=120), *terminal.by_position(selected), *terminal.compared(selected))
     return [
         f"sae-checks: {merged.release.name}",

@@ -13,7 +13,7 @@ import json
 import sys
 
 from sae_checks import errors
-from sae_checks.plan import Plan
+from sae_checks.plan.plan import Plan
 
 _QUIETLY = ("--collect-only", "-qq", "-W", "ignore::pytest.PytestAssertRewriteWarning")
 """The warning: this package is imported before pytest is."""

@@ -11,10 +11,10 @@ from typing import Any
 from sae_checks import errors
 from sae_checks.corpora import cbt, datasets, files, lambada, pretokenised, rows, text, token_cache
 from sae_checks.corpora.sequences import Convention, Sequences, Tokenizer
-from sae_checks.corpus_place import CorpusPlace
-from sae_checks.plan import ModelPlace, Plan
+from sae_checks.plan.corpus_source import CorpusPlace
+from sae_checks.plan.plan import ModelPlace, Plan
 from sae_checks.provenance import CorpusFacts
-from sae_checks.release import sha256_of
+from sae_checks.release.release import sha256_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

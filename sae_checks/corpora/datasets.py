@@ -7,9 +7,10 @@ from collections.abc import Callable
 from itertools import islice
 from typing import Any, TypeVar
 
-from sae_checks import errors, patience
+from sae_checks import errors
 from sae_checks.corpora.rows import Pretokenised, RowError
-from sae_checks.corpus_place import CorpusPlace
+from sae_checks.plan.corpus_source import CorpusPlace
+from sae_checks.release import retries
 
 _N_SHUFFLED = 1000
 """Rows among which the stream is shuffled: a longer buffer fetches more before the first row comes out."""
@@ -49,7 +50,7 @@ def read_rows(
             return tuple(kind(row) for row in islice(stream, n))
 
         try:
-            return patience.in_time(read, _READ_WITHIN_S)
+            return retries.in_time(read, _READ_WITHIN_S)
         except RowError as problem:
             raise errors.dataset_not_read(flag, place.source, f"a row {problem}") from None
         except Exception as problem:  # datasets raises whatever a bad repository makes of it

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from sae_checks import errors
 from sae_checks.corpora.sequences import Convention, Sequences, Tokenizer, TokenRow, build, encode
-from sae_checks.golden import Golden
+from sae_checks.plan.golden_prompts import Golden
 from sae_checks.provenance import CorpusFacts
 
 

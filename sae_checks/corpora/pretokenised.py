@@ -12,10 +12,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from sae_checks import errors, hub, registry
+from sae_checks import errors
 from sae_checks.corpora.rows import Document, Pretokenised
 from sae_checks.corpora.sequences import Tokenizer, encode
-from sae_checks.corpus_place import CorpusPlace
+from sae_checks.plan.corpus_source import CorpusPlace
+from sae_checks.release import hub, registry
 
 SAE_LENS_FILE = "sae_lens.json"
 _N_COMPARED = 64

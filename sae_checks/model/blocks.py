@@ -16,8 +16,8 @@ import torch
 from torch import nn
 from torch.utils.hooks import RemovableHandle
 
-from sae_checks.hooks import Hook
 from sae_checks.model.interface import Edit
+from sae_checks.release.hooks import Hook
 
 _ATTENTIONS = ("self_attn", "attn", "attention")
 _PROJECTIONS = ("o_proj", "c_proj", "dense", "out_proj")

@@ -27,11 +27,11 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from sae_checks import errors
-from sae_checks.hooks import parse
 from sae_checks.model import numerics
 from sae_checks.model.hugging_face import start
 from sae_checks.model.interface import CleanPass, Edit
 from sae_checks.model.numerics import Computed, checksum
+from sae_checks.release.hooks import parse
 
 _N_BYTES_LEFT = 2 << 30
 _SHARE_LEFT = 0.1

@@ -14,12 +14,13 @@ import torch
 from torch import nn
 from torch.utils.hooks import RemovableHandle
 
-from sae_checks import errors, hooks
+from sae_checks import errors
 from sae_checks.corpora.sequences import Tokenizer
 from sae_checks.model import blocks
 from sae_checks.model.interface import Captures, CleanPass, Edit
 from sae_checks.provenance import FileHash, ModelFacts
-from sae_checks.release import sha256_of
+from sae_checks.release import hooks
+from sae_checks.release.release import sha256_of
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 

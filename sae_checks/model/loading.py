@@ -7,13 +7,14 @@ from dataclasses import dataclass
 
 import torch
 
-from sae_checks import errors, hooks
-from sae_checks.model import hugging_face, own_format, transformer_lens
+from sae_checks import errors
+from sae_checks.model import hugging_face, transformer_lens, transformer_lens_files
 from sae_checks.model.clean_cache import CachedModel
 from sae_checks.model.interface import LanguageModel
 from sae_checks.model.numerics import Computed
-from sae_checks.plan import ModelPlace, Plan
-from sae_checks.release import Sae
+from sae_checks.plan.plan import ModelPlace, Plan
+from sae_checks.release import hooks
+from sae_checks.release.release import Sae
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,7 +89,7 @@ class Models:
         try:
             if place.own_format is not None:
                 files, processing = place.own_format.fetched(), key.processing
-                return own_format.load(
+                return transformer_lens_files.load(
                     files, source=key.source, dtype=options.dtype, device=device, processing=processing
                 )
             folder = place.fetched()

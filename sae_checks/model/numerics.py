@@ -14,8 +14,8 @@ import torch
 import xxhash
 from torch import nn
 
-from sae_checks import hooks
 from sae_checks.model.interface import LanguageModel
+from sae_checks.release import hooks
 
 _N_PROBED_TOKENS = 32
 _PACKAGES = (

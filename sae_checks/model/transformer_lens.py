@@ -15,11 +15,12 @@ from unittest import mock
 
 import torch
 
-from sae_checks import errors, hooks
+from sae_checks import errors
 from sae_checks.corpora.sequences import Tokenizer
 from sae_checks.model import blocks, hugging_face
 from sae_checks.model.interface import Captures, CleanPass, Edit
 from sae_checks.provenance import FileHash, ModelFacts
+from sae_checks.release import hooks
 
 _NO_NAME = "model"
 _TEMPLATES = {"Gemma2ForCausalLM": "google/gemma-2-2b"}

@@ -5,7 +5,6 @@ pytest imports this in every run of the environment, so nothing here imports mor
 until a check asks for a measurement.
 """
 
-from sae_checks.plugin.asking import pytest_addoption, pytest_configure, pytest_report_header
 from sae_checks.plugin.collection import (
     pytest_collect_directory,
     pytest_collect_file,
@@ -15,8 +14,9 @@ from sae_checks.plugin.collection import (
     pytest_ignore_collect,
     pytest_pycollect_makemodule,
 )
+from sae_checks.plugin.configure import pytest_addoption, pytest_configure, pytest_report_header
 from sae_checks.plugin.fixtures import sae_judgement, sae_speed
-from sae_checks.plugin.sharing import (
+from sae_checks.plugin.xdist import (
     pytest_configure_node,
     pytest_xdist_make_scheduler,
     pytest_xdist_node_collection_finished,

@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING
 import pytest
 
 from sae_checks import checks, errors
-from sae_checks.options import Profile
-from sae_checks.plugin import sharing
+from sae_checks.plan.options import Profile
+from sae_checks.plugin import xdist
 from sae_checks.plugin.progress import ProgressLine
 from sae_checks.plugin.state import ASKED, LEDGER, RESULT, Cell, compared
 
 if TYPE_CHECKING:
-    from sae_checks.executors.local import LocalExecutor
-    from sae_checks.record import Result
+    from sae_checks.measuring.local import LocalExecutor
+    from sae_checks.record.record import Result
 
 
 class InconclusiveWarning(pytest.PytestWarning):
@@ -70,9 +70,7 @@ def _judged(config: pytest.Config, cell: Cell) -> Result:
     from sae_checks.plugin import judging
 
     executor = _executor(config)
-    return judging.judge(
-        executor, config.stash[ASKED], cell[0], checks.named(cell[1]), sharing.together(config, cell[0])
-    )
+    return judging.judge(executor, config.stash[ASKED], cell[0], checks.named(cell[1]), xdist.together(config, cell[0]))
 
 
 @pytest.fixture
@@ -101,7 +99,7 @@ def _executor(config: pytest.Config) -> LocalExecutor:
         # OpenMP's threads spin while they wait: with another busy process on two cores the demo's text pass took 50 s
         # instead of 6 (and 3 on a quiet machine either way). Read when torch is loaded; a user's own setting stands.
         os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-        from sae_checks.executors.local import LocalExecutor  # torch, transformers and SAE Lens from here on
+        from sae_checks.measuring.local import LocalExecutor  # torch, transformers and SAE Lens from here on
 
         ledger.executor = LocalExecutor(config.stash[ASKED].plan, ProgressLine.of(config))
     return ledger.executor

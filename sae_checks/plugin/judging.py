@@ -6,41 +6,42 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
-from sae_checks import (
-    baseline,
-    checks,
-    comparison,
-    curves,
-    downstream,
-    errors,
-    flips,
-    kept,
-    release,
-    stats,
+from sae_checks import checks, errors
+from sae_checks.comparing import baseline
+from sae_checks.judging import (
+    changed_answers,
+    corpus_readings,
+    golden_readings,
+    paired_samples,
+    position_readings,
+    study_readings,
     verdict,
-    worst,
+    worst_sequences,
 )
-from sae_checks.estimates import all_not_measured
-from sae_checks.executors.local import LocalExecutor
-from sae_checks.executors.measured import Measured
-from sae_checks.executors.studies import N_ITEMS_PER_SEQUENCE, Kind, Studied, Wanted
+from sae_checks.judging.corpus_readings import Reading
+from sae_checks.judging.estimates import all_not_measured
+from sae_checks.judging.sequential import Budget
+from sae_checks.judging.thresholds import Limit
 from sae_checks.losses import ChoiceLosses, ItemLosses, TextLosses, first_sequences
+from sae_checks.measuring.local import LocalExecutor
+from sae_checks.measuring.local_studies import N_ITEMS_PER_SEQUENCE, Kind, Studied, Wanted
+from sae_checks.measuring.measured import Measured
 from sae_checks.plugin.state import Asked, Cell
-from sae_checks.record import Result
-from sae_checks.release import Sae
-from sae_checks.sequential import Budget
-from sae_checks.stats import Reading
-from sae_checks.thresholds import Limit
+from sae_checks.record.record import Result
+from sae_checks.release import release
+from sae_checks.release.release import Sae
 
 Losses = TypeVar("Losses", TextLosses, ItemLosses, ChoiceLosses)
 
 _OF_TEXT: dict[str, Callable[[TextLosses, Sae, Limit, Limit | None], tuple[Reading, ...]]] = {
-    checks.CE_LOSS.name: lambda losses, *_: stats.ce_loss(losses),
-    checks.LONG_CONTEXT.name: lambda losses, *_: stats.long_context(losses),
-    checks.USABLE_CONTEXT.name: lambda losses, _, in_context, own: curves.usable_context(
+    checks.CE_LOSS.name: lambda losses, *_: corpus_readings.ce_loss(losses),
+    checks.LONG_CONTEXT.name: lambda losses, *_: corpus_readings.long_context(losses),
+    checks.USABLE_CONTEXT.name: lambda losses, _, in_context, own: position_readings.usable_context(
         losses, _most_nats(in_context), _least(own)
     ),
-    checks.SPARSITY.name: lambda losses, sae, *_: stats.sparsity(losses, recorded_l0=sae.recorded_l0, k=sae.k),
+    checks.SPARSITY.name: lambda losses, sae, *_: corpus_readings.sparsity(
+        losses, recorded_l0=sae.recorded_l0, k=sae.k
+    ),
 }
 """The last arguments are the SAE's limit within its training context, and the check's own."""
 
@@ -55,13 +56,13 @@ STUDIES: dict[str, Kind] = {
     checks.STACKED_LAMBADA.name: "stacked_lambada",
 }
 _OF_STUDY: dict[str, Callable[[Any], tuple[Reading, ...]]] = {  # Any: the losses of the study that STUDIES names
-    checks.PROPAGATION.name: downstream.propagation,
-    checks.NEXT_SAE.name: downstream.next_sae,
-    checks.LAST_SAE.name: downstream.last_sae,
-    checks.OWN_LAYER.name: downstream.own_layer,
-    checks.RANDOM_ERROR.name: downstream.random_error,
-    checks.STACKED.name: downstream.stacked,
-    checks.STACKED_LAMBADA.name: downstream.stacked_lambada,
+    checks.PROPAGATION.name: study_readings.propagation,
+    checks.NEXT_SAE.name: study_readings.next_sae,
+    checks.LAST_SAE.name: study_readings.last_sae,
+    checks.OWN_LAYER.name: study_readings.own_layer,
+    checks.RANDOM_ERROR.name: study_readings.random_error,
+    checks.STACKED.name: study_readings.stacked,
+    checks.STACKED_LAMBADA.name: study_readings.stacked_lambada,
 }
 
 
@@ -98,9 +99,9 @@ def judge_study(
         limit=limit,
         estimates=decided.estimates,
         decision=decided.decision,
-        sample=None if provenance is None else kept.keep(readings, limit, provenance.corpus.fingerprint),
-        downstream=downstream.matrix(found.losses) if found is not None and check is checks.PROPAGATION else (),
-        steps=downstream.steps(found.losses) if found is not None and check.of == "stack" else (),
+        sample=None if provenance is None else paired_samples.keep(readings, limit, provenance.corpus.fingerprint),
+        downstream=study_readings.matrix(found.losses) if found is not None and check is checks.PROPAGATION else (),
+        steps=study_readings.steps(found.losses) if found is not None and check.of == "stack" else (),
         provenance=provenance,
     )
 
@@ -147,20 +148,20 @@ def _sampled(executor: LocalExecutor, asked: Asked, cell: Cell, cells: Collectio
     together = dict.fromkeys(each for each, _ in served)
     if check is checks.LAMBADA:
         items = executor.items(sae_id, together, until_decided(asked, served, _of_items))
-        return replace(_of_items(asked, cell, items).result, flips=flips.flips(items.losses, items.texts))
+        return replace(_of_items(asked, cell, items).result, flips=changed_answers.flips(items.losses, items.texts))
     if check is checks.CBT:
         until = until_decided(asked, served, _of_choices)
         chosen = executor.choices(sae_id, together, until)
         result = _of_choices(asked, cell, chosen).result
-        return replace(result, choice_flips=flips.choice_flips(chosen.losses, chosen.choices))
+        return replace(result, choice_flips=changed_answers.choice_flips(chosen.losses, chosen.choices))
     text = executor.text(sae_id, together, until_decided(asked, served, _of_text), _studied(asked, cells))
     result = _of_text(asked, cell, text).result
     if check is checks.LONG_CONTEXT:
-        return replace(result, curves=curves.curves(text.losses))
+        return replace(result, curves=position_readings.curves(text.losses))
     if check is checks.CE_LOSS:  # of what it is about: within the training context
         n = text.losses.n_training_context_tokens
         increase = text.losses.increase_nats[:, :n]
-        found = worst.worst(
+        found = worst_sequences.worst(
             increase, text.losses.documents, lambda i: text.tokens_of(i)[: None if n is None else n + 1]
         )
         is_asked = bool(release.matching([sae_id], asked.plan.options.explain))
@@ -226,36 +227,36 @@ def _of_text(asked: Asked, cell: Cell, text: Measured[TextLosses]) -> _Judged:
     readings = read(text.losses)
     # what is kept is of the plan: so all runs of it can be compared, however far one was extended
     of_plan = readings if text.n <= text.n_planned else read(first_sequences(text.losses, text.n_planned))
-    return _judged(asked, sae_id, check, readings, text, sample=kept.keep(of_plan, limit, text.fingerprint))
+    return _judged(asked, sae_id, check, readings, text, sample=paired_samples.keep(of_plan, limit, text.fingerprint))
 
 
 def _of_items(asked: Asked, cell: Cell, items: Measured[ItemLosses]) -> _Judged:
     assert items.provenance.sae is not None
-    readings = stats.lambada(
+    readings = corpus_readings.lambada(
         items.losses,
         n_training_context_tokens=items.provenance.sae.n_training_context_tokens,
         n_listed=items.provenance.corpus.n_listed,
     )
-    sample = kept.keep(readings, asked.limits[cell], items.fingerprint)
+    sample = paired_samples.keep(readings, asked.limits[cell], items.fingerprint)
     return _judged(asked, cell[0], checks.LAMBADA, readings, items, sample=sample)
 
 
 def _of_choices(asked: Asked, cell: Cell, chosen: Measured[ChoiceLosses]) -> _Judged:
-    readings = stats.cbt(chosen.losses, n_listed=chosen.provenance.corpus.n_listed)
-    sample = kept.keep(readings, asked.limits[cell], chosen.fingerprint)
+    readings = corpus_readings.cbt(chosen.losses, n_listed=chosen.provenance.corpus.n_listed)
+    sample = paired_samples.keep(readings, asked.limits[cell], chosen.fingerprint)
     return _judged(asked, cell[0], checks.CBT, readings, chosen, sample=sample)
 
 
 def _golden(executor: LocalExecutor, asked: Asked, sae_id: str) -> Result:
     measured = executor.golden(sae_id, asked.golden[sae_id])
-    answers = comparison.answers(measured.losses, asked.golden[sae_id])
-    found = _judged(asked, sae_id, checks.GOLDEN, comparison.readings(answers), measured).result
+    answers = golden_readings.answers(measured.losses, asked.golden[sae_id])
+    found = _judged(asked, sae_id, checks.GOLDEN, golden_readings.readings(answers), measured).result
     return replace(found, reason="\n".join([found.reason, *(str(a) for a in answers if not a.error <= 1)]))
 
 
 def _distinct(executor: LocalExecutor, asked: Asked, sae_id: str) -> Result:
     copies = executor.copies(sae_id)
-    found = _judged(asked, sae_id, checks.DISTINCT, stats.distinct(len(copies))).result
+    found = _judged(asked, sae_id, checks.DISTINCT, corpus_readings.distinct(len(copies))).result
     return replace(found, reason="\n".join([found.reason, *(f"  the same weights as {each}" for each in copies)]))
 
 

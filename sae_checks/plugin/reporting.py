@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from sae_checks import checks, conclusion, errors
+from sae_checks import checks, errors
 from sae_checks.plugin.state import ASKED, LEDGER, RESULT, Cell, cell_of
+from sae_checks.record import run_verdict
 
 if TYPE_CHECKING:
-    from sae_checks.record import Record, Result
+    from sae_checks.record.record import Record, Result
 
 HISTORY_NOT_KEPT = 6
 """The exit status of a run that would have been green and whose record did not reach the history: none of pytest's own,
@@ -48,7 +49,7 @@ class Reporter:
         report = yield
         result = item.stash.get(RESULT, None)
         if result is not None and report.when == "setup":  # once: the fixture has the result before the test runs
-            from sae_checks import record
+            from sae_checks.record import record
 
             report.sae_checks = record.pack(result)  # an attribute of a report crosses xdist as it is
         return report
@@ -57,7 +58,7 @@ class Reporter:
         packed = getattr(report, "sae_checks", None)
         cell = cell_of(report.nodeid)
         if packed is not None:
-            from sae_checks import record
+            from sae_checks.record import record
 
             result = record.unpack(packed)
             self._ledger.results[result.sae_id, result.check] = result
@@ -74,7 +75,7 @@ class Reporter:
         self._exit_status = int(session.exitstatus)
         path, history = self._asked.plan.options.record, self._asked.plan.options.history
         if self._ledger.results and (path is not None or history is not None):
-            from sae_checks import record
+            from sae_checks.record import record
 
             run = self._record()
             if path is not None:
@@ -123,7 +124,7 @@ class Reporter:
 
     def _explain(self, terminalreporter: pytest.TerminalReporter) -> None:
         """A section for each SAE of this run that --sae-explain asked for."""
-        from sae_checks import release
+        from sae_checks.release import release
         from sae_checks.report import explaining, wording
 
         patterns, own = self._asked.plan.options.explain, {subject for subject, _ in self._asked.own}
@@ -136,11 +137,11 @@ class Reporter:
 
     def _kept(self, run: Record, url: str) -> bool:
         """Whether *run* is in the history now; if not, that is said in red, and the verdicts stay as they are."""
-        from sae_checks.history import place
+        from sae_checks.comparing.history import store
 
         try:
-            to = place.at(url)
-            run_id = place.keep(run, to)
+            to = store.at(url)
+            run_id = store.keep(run, to)
         except (errors.HistoryError, errors.UsageError) as problem:
             self._complaints.append(str(problem))
             return False
@@ -160,16 +161,16 @@ class Reporter:
 
     def _calibrated(self, path: Path) -> bool:
         """Write the limits that were asked for; the run is judged by those in force all the same."""
-        from sae_checks import calibrate
+        from sae_checks.comparing import calibration
 
         run = self._record()
-        proposals = calibrate.propose_all(run)
+        proposals = calibration.propose_all(run)
         n_limits = sum(proposal.is_written for proposal in proposals)
         n_failed = sum(proposal.limit is not None for proposal in proposals) - n_limits
         try:
             if n_limits + n_failed == 0:
                 raise OSError("nothing was measured from which a limit follows")  # noqa: TRY301 -- one way to say why
-            calibrate.write(run, path)
+            calibration.write(run, path)
         except OSError as problem:
             self._complaints.append(errors.not_calibrated(str(path), str(problem)))
             return False
@@ -187,7 +188,7 @@ class Reporter:
         if not self._ledger.selected:
             self._complaints.append(errors.no_check_ran([str(arg) for arg in self._config.args]))
             return pytest.ExitCode.USAGE_ERROR
-        missing = conclusion.shortcoming(
+        missing = run_verdict.shortcoming(
             self._ledger.results.values(),
             self._ledger.selected,
             sae_ids=self._asked.plan.release.sae_ids,
@@ -213,24 +214,24 @@ class Reporter:
     def _why_not(self, cell: Cell, own: Collection[Cell]) -> str:
         """Why there is no result of *cell*."""
         if cell not in own:
-            return conclusion.of_other_shard(str(self._asked.plan.options.shard))
-        return conclusion.NOT_REACHED if cell in self._ledger.selected else conclusion.NOT_SELECTED
+            return run_verdict.of_other_shard(str(self._asked.plan.options.shard))
+        return run_verdict.NOT_REACHED if cell in self._ledger.selected else run_verdict.NOT_SELECTED
 
     def _without_verdict(self, cell: Cell, outcome: Any, reason: str) -> Result:
-        from sae_checks.record import Result
+        from sae_checks.record.record import Result
 
         return Result(sae_id=cell[0], check=cell[1], outcome=outcome, reason=reason, limit=self._asked.limits[cell])
 
     def _record(self) -> Record:
-        from sae_checks import record
+        from sae_checks.record import record
 
         plan = self._asked.plan
         settled = {"n_context_tokens": plan.n_context_tokens, "corpus_reason": plan.corpus_reason}
         options = {**asdict(plan.options), **settled}
         if plan.options.history is not None:
-            from sae_checks.history import place
+            from sae_checks.comparing.history import store
 
-            options["history"] = place.without_secrets(plan.options.history)  # records are shown around
+            options["history"] = store.without_secrets(plan.options.history)  # records are shown around
         return record.Record(
             started=self._started.isoformat(timespec="seconds"),
             wall_s=round(time.monotonic() - self._started_s, 3),

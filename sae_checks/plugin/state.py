@@ -12,14 +12,14 @@ import pytest
 
 from sae_checks import checks
 from sae_checks.errors import HubError
-from sae_checks.golden import Golden
-from sae_checks.plan import Plan
-from sae_checks.thresholds import Limit
+from sae_checks.judging.thresholds import Limit
+from sae_checks.plan.golden_prompts import Golden
+from sae_checks.plan.plan import Plan
 
 if TYPE_CHECKING:
-    from sae_checks.baseline import Baseline
-    from sae_checks.executors.local import LocalExecutor
-    from sae_checks.record import Result
+    from sae_checks.comparing.baseline import Baseline
+    from sae_checks.measuring.local import LocalExecutor
+    from sae_checks.record.record import Result
 
 GATE = Path(__file__).parent.parent / "gate"
 GATE_ID = "sae_checks/gate/"

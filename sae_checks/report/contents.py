@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from typing import Literal
 
 from sae_checks import checks, errors
-from sae_checks.explained import Explanation
-from sae_checks.flips import ChoiceFlip, Flip
+from sae_checks.explanation import Explanation
+from sae_checks.judging.changed_answers import ChoiceFlip, Flip
+from sae_checks.judging.worst_sequences import WorstSequence
 from sae_checks.provenance import CorpusFacts, FileHash, ModelFacts, SaeFacts
-from sae_checks.record import Record, Result
+from sae_checks.record.record import Record, Result
 from sae_checks.report import figures, wording
 from sae_checks.report.plots import Dots, Lines, Matrix
-from sae_checks.worst import WorstSequence
 
 RED = ("error", "failed", "inconclusive")
 """Outcomes that stop a release, the gravest first."""

@@ -6,8 +6,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from sae_checks import checks
-from sae_checks.explained import LEAST_NATS, CostlyToken, Explanation, Source
-from sae_checks.record import Result
+from sae_checks.explanation import LEAST_NATS, CostlyToken, Explanation, Source
+from sae_checks.record.record import Result
 from sae_checks.report import terminal, wording
 
 RED = ("failed", "inconclusive", "error")

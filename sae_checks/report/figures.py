@@ -7,11 +7,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from sae_checks import checks
-from sae_checks.curves import Curve
-from sae_checks.record import Record, Result
+from sae_checks.judging.position_readings import Curve
+from sae_checks.judging.thresholds import Limit
+from sae_checks.record.record import Record, Result
 from sae_checks.report import wording
 from sae_checks.report.plots import Dot, Dots, Lines, Mark, Matrix
-from sae_checks.thresholds import Limit
 
 _PER_OCTAVE = 4
 SMOOTHING = (

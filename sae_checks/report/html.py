@@ -14,9 +14,9 @@ import jinja2
 from markupsafe import Markup
 
 from sae_checks import __version__, checks
+from sae_checks.judging.worst_sequences import WorstSequence
 from sae_checks.report import explaining, figures, svg, wording
 from sae_checks.report.contents import Contents, Subject
-from sae_checks.worst import WorstSequence
 
 N_LEVELS = 8
 """shades of a matrix."""

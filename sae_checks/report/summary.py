@@ -6,8 +6,8 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 
 from sae_checks import checks
-from sae_checks.curves import Curve
-from sae_checks.record import Result
+from sae_checks.judging.position_readings import Curve
+from sae_checks.record.record import Result
 from sae_checks.report import explaining, figures, wording
 from sae_checks.report.contents import RED, Contents, Subject
 from sae_checks.report.plots import Dots, Matrix

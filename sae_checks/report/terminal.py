@@ -8,8 +8,8 @@ from statistics import median
 from typing import Literal
 
 from sae_checks import checks
-from sae_checks.curves import Curve
-from sae_checks.record import Result
+from sae_checks.judging.position_readings import Curve
+from sae_checks.record.record import Result
 
 Tone = Literal["good", "bad", "warn", "plain"]
 

@@ -7,9 +7,9 @@ import re
 from markupsafe import Markup
 
 from sae_checks import checks, errors
-from sae_checks.estimates import Estimate
-from sae_checks.record import Result
-from sae_checks.thresholds import Limit
+from sae_checks.judging.estimates import Estimate
+from sae_checks.judging.thresholds import Limit
+from sae_checks.record.record import Result
 
 OUTCOMES = {
     "passed": ("✓", "passed"),

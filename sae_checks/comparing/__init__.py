@@ -1,0 +1,1 @@
+"""A run beside earlier runs: baseline, calibration, history."""

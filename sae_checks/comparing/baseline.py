@@ -1,0 +1,246 @@
+"""
+An earlier run and this one, the same tokens in both: pairs of values -> what has become worse.
+
+Where the two did not measure the same thing on the same predictions their difference says nothing of the SAE, and is an
+error, not a skip: whoever asks for a comparison and gets none must not see green.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from sae_checks import checks, errors
+from sae_checks.judging import verdict
+from sae_checks.judging.estimates import Estimate, NotMeasured, Reading, paired_drop, t_quantile
+from sae_checks.judging.paired_samples import Kept, KeptAnswers, KeptRatio
+from sae_checks.judging.samples import Answers, Difference, Sample
+from sae_checks.judging.sequential import Budget
+from sae_checks.judging.thresholds import Limit
+from sae_checks.provenance import Provenance
+from sae_checks.record import record
+from sae_checks.record.record import Record, Result
+
+__all__ = ["Baseline", "Conditions", "compare", "differences", "load", "of"]
+
+_OF_OTHER_SAES = {check.name for check in (checks.PROPAGATION, checks.NEXT_SAE, checks.LAST_SAE)}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Conditions:
+    """What a whole run was made under, as far as provenances do not say it."""
+
+    special_tokens: str
+    sae_ids: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Baseline:
+    """An earlier run: what of it can be compared."""
+
+    source: str
+    """as it was asked for."""
+    started: str
+    conditions: Conditions
+    results: tuple[Result, ...]
+
+    def result(self, subject: str, check: str) -> Result | None:
+        """What it says of *check* of *subject*."""
+        return next((r for r in self.results if (r.sae_id, r.check) == (subject, check)), None)
+
+
+def load(asked: str, own: Path | None) -> Baseline:
+    """
+    The baseline *asked* for: a record, `last` (*own*, which this run will overwrite), or *own* at a git revision.
+
+    `REF:PATH` is another file at that revision.
+
+    Raises:
+        UsageError: there is none, or it cannot be read.
+    """
+    path = own if asked == "last" else Path(asked).expanduser()
+    try:
+        if path is None:
+            raise errors.bad_baseline(asked, "which file is meant? --sae-record names none")
+        found = record.read(path) if asked == "last" or path.exists() else record.loads(_at_revision(asked, own), asked)
+    except (errors.RecordError, OSError, ValueError) as problem:
+        raise errors.bad_baseline(asked, str(problem).partition("\n")[0]) from None
+    return of(found, asked)
+
+
+def of(found: Record, source: str) -> Baseline:
+    """What of *found* can be compared."""
+    slim = (
+        replace(r, curves=(), flips=(), choice_flips=(), explanation=None, downstream=())
+        for r in found.results
+        if r.check != checks.NO_REGRESSION.name
+    )
+    rule = str(dict(found.options).get("special_tokens"))
+    return Baseline(
+        source=source,
+        started=found.started,
+        conditions=Conditions(special_tokens=rule, sae_ids=found.release.sae_ids),
+        results=tuple(slim),
+    )
+
+
+def _at_revision(asked: str, own: Path | None) -> str:
+    """
+    The text of the record at a git revision, in the repository of the working directory.
+
+    Raises:
+        UsageError: git does not give it.
+    """
+    revision, _, place = asked.partition(":")
+    if not place and own is None:
+        raise errors.bad_baseline(asked, "no such file; and as a git revision it needs --sae-record or REVISION:PATH")
+    place = place or os.path.relpath(own or "")
+    shown = ["git", "show", "--end-of-options", f"{revision}:./{place}"]
+    try:
+        done = subprocess.run(shown, capture_output=True, check=False, timeout=60)  # noqa: S603 -- no shell, no option
+    except (OSError, ValueError, subprocess.TimeoutExpired) as problem:
+        raise errors.bad_baseline(asked, f"no such file, and git cannot be asked ({problem})") from None
+    if done.returncode != 0:
+        told = done.stderr.decode("utf-8", "replace").strip().partition("\n")[0]
+        raise errors.bad_baseline(asked, f"no such file, and git says: {told}")
+    return done.stdout.decode("utf-8")
+
+
+def compare(after: Result, baseline: Baseline, limit: Limit, now: Conditions, budget: Budget) -> Result:
+    """
+    *after* against the same check of the same subject in *baseline*; *limit*: how far their difference may go.
+
+    The difference is after - before, paired by sequence or item; *budget* is the check's own, but for the number of
+    pairs. The same weights with the same values differ in nothing, however few they are.
+    """
+    subject = f"{after.sae_id}-{after.check}"
+    blank = Result(sae_id=subject, check=checks.NO_REGRESSION.name, outcome="error", reason="", limit=limit)
+    if after.provenance is not None:
+        blank = replace(blank, provenance=replace(after.provenance, sae=None))
+    before = baseline.result(after.sae_id, after.check)
+    if after.sample is None or after.outcome == "not_measured":  # or: too little is right without the splice
+        outcome = after.outcome if after.outcome in ("error", "failed") else "not_measured"
+        return replace(blank, outcome=outcome, reason=after.reason)
+    if before is None or before.sample is None:
+        why = "it is not in that run" if before is None else f"{before.outcome.replace('_', ' ')}: {before.reason}"
+        return replace(blank, outcome="not_measured", reason=f"the baseline has no values of it: {why}")
+    for what, earlier, later in differences(before, after, baseline.conditions, now):
+        if earlier != later:
+            return replace(blank, reason=str(errors.not_comparable(subject, what, str(earlier), str(later))))
+    try:
+        found = _pairs(before.sample, after.sample, limit.unit)
+    except errors.RecordError as problem:
+        return replace(blank, reason=str(problem))
+    difference = found[-1]
+    if isinstance(difference, Estimate) and _is_the_same(before, after, difference.n):
+        found = (*found[:-1], replace(difference, low=0.0, high=0.0, sample=None))
+    # as many pairs as the baseline has values: of one fingerprint this run has as many, unless it was decided earlier
+    decided = verdict.judge(found, limit, replace(budget, n_most=len(before.sample.top)))
+    reason = decided.reason
+    if decided.outcome == "passed":
+        reason = _in_words(found[-1], limit) + reason
+    elif decided.outcome == "inconclusive" and len(before.sample.top) < len(after.sample.top):
+        reason += f"; the baseline left after {len(before.sample.top)}, with --sae-profile=full it would have them all"
+    return replace(
+        blank,
+        outcome=decided.outcome,
+        reason=reason,
+        estimates=decided.estimates,
+        decision=decided.decision,
+    )
+
+
+def differences(
+    before: Result, after: Result, then: Conditions, now: Conditions
+) -> Iterator[tuple[str, object, object]]:
+    """What has to be the same: (in words, before, after), what explains most first."""
+    assert before.sample is not None
+    assert after.sample is not None
+    yield "the version of the measures", before.sample.version, after.sample.version
+    yield "the limited measure", before.sample.measure, after.sample.measure
+    yield "the kind of the sample", type(before.sample).__name__, type(after.sample).__name__
+    yield "the rule for special tokens", then.special_tokens, now.special_tokens
+    earlier, later = before.provenance, after.provenance
+    if earlier is None or later is None:
+        yield "what was measured of it", earlier, later
+        return
+    yield "BOS before every sequence", earlier.corpus.prepend_bos, later.corpus.prepend_bos
+    yield "the fingerprint of its tokens", before.sample.fingerprint, after.sample.fingerprint
+    yield "the sha256 of the model's weights", _hashes(earlier), _hashes(later)
+    yield "the model's dtype", earlier.model.dtype, later.model.dtype
+    if earlier.sae is not None and later.sae is not None:
+        hook_before, hook_after = ((s.hook, s.hook_out, s.head) for s in (earlier.sae, later.sae))
+        yield "the SAE's hook", hook_before, hook_after
+        contexts = (earlier.sae.n_training_context_tokens, later.sae.n_training_context_tokens)
+        if earlier.corpus.kind == "text":
+            yield "the SAE's training context", *contexts
+    stack_before, stack_after = ([step.sae_id for step in r.steps] for r in (before, after))
+    yield "the list of the stack's SAEs", stack_before, stack_after
+    if after.check in _OF_OTHER_SAES:
+        yield "the list of the release's SAEs", then.sae_ids, now.sae_ids
+
+
+def _hashes(of: Provenance) -> list[str]:
+    return sorted(file.sha256 for file in of.model.weights)
+
+
+def _is_the_same(before: Result, after: Result, n: int) -> bool:
+    """The same weights and the same first *n* values."""
+    saes = [r.provenance.sae for r in (before, after) if r.provenance is not None and r.provenance.sae is not None]
+    of_weights = {tuple(sorted(file.sha256 for file in sae.weights)) for sae in saes}
+    return len(saes) == 2 and len(of_weights) == 1 and _first(before.sample, n) == _first(after.sample, n)
+
+
+def _first(kept: Kept | None, n: int) -> tuple[object, ...]:
+    return () if kept is None else (kept.top[:n], kept.bottom[:n] if isinstance(kept, KeptRatio) else None)
+
+
+def _pairs(before: Kept, after: Kept, unit: str) -> tuple[Reading, ...]:
+    """
+    Before, after, and after - before, over what both have: of one fingerprint, the first so many.
+
+    Raises:
+        RecordError: answers differ by more than an answer can.
+    """
+    n = min(len(before.top), len(after.top))
+    if n < 2:
+        return (NotMeasured(measure="difference", reason=f"{n} pair: an interval needs two"),)
+    if isinstance(before, KeptRatio) and isinstance(after, KeptRatio):
+        earlier, later = before.sample(n), after.sample(n)
+        samples = (("before", earlier), ("after", later), ("difference", Difference(of=later, less=earlier)))
+        return tuple(_estimate(measure, sample, unit) for measure, sample in samples)
+    of_both = [np.array(kept.top[:n], dtype=np.int64) for kept in (before, after)]
+    moved = of_both[1] - of_both[0]
+    if np.abs(moved).max() > 1:  # right to wrong and wrong to right at once: the clean answer has flipped
+        raise errors.not_comparable(after.measure, "an answer of the untouched model", "one", "another")
+    named = zip(("before", "after", "difference"), (*of_both, moved), strict=True)
+    *both, difference = (paired_drop(measure, values > 0, values < 0, None) for measure, values in named)
+    assert isinstance(difference, Estimate)
+    assert isinstance(after, KeptAnswers)
+    return (*both, replace(difference, sample=Answers(values=moved, n_listed=after.n_listed)))
+
+
+def _estimate(measure: str, sample: Sample, unit: str) -> Estimate:
+    n = sample.n
+    top, bottom = sample.upto(n)
+    value = float(top.sum() / bottom.sum())
+    influence = (top - value * bottom) / bottom.mean()
+    margin = t_quantile(n) * float(np.sqrt(influence @ influence / (n - 1) / n))
+    return Estimate(
+        measure=measure, value=value, low=value - margin, high=value + margin, unit=unit, n=n, sample=sample
+    )
+
+
+def _in_words(difference: Reading, limit: Limit) -> str:
+    """How a comparison that passed is to be read; by the interval of all pairs."""
+    if not isinstance(difference, Estimate):
+        return ""
+    worse, better = (difference.low > 0, difference.high < 0)[:: 1 if limit.kind == "max" else -1]
+    if difference.low == difference.high == 0:
+        return "the same: "
+    return "worse, but within the margin: " if worse else "better: " if better else "no difference seen: "

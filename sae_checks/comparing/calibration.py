@@ -1,0 +1,266 @@
+"""
+What a run measured -> limits for a person to review, as TOML that `thresholds` reads.
+
+A limit lies beyond the far end of a widened interval by a margin: the interval is for other texts of the same kind, the
+margin for other devices and versions. The far end is at least where the verdict's own bounds would let it pass. What
+failed gets its limit as a comment: to let it pass is a person's decision. What was not measured, or what its own limit
+could not judge, gets none, and the reason as a comment.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
+from pathlib import Path
+
+import numpy as np
+
+from sae_checks import checks, errors
+from sae_checks.comparing import resampled_error_rates
+from sae_checks.comparing.resampled_error_rates import Rates
+from sae_checks.judging import sequential, verdict
+from sae_checks.judging.corpus_readings import Estimate
+from sae_checks.judging.estimates import t_quantile
+from sae_checks.judging.sequential import Budget, Moments
+from sae_checks.judging.thresholds import Limit
+from sae_checks.record.record import Record, Result
+
+WIDENING = 3.0
+"""Half-widths of the 95 % interval between the value and the far end: a verdict takes three standard errors between the
+value and the limit, and the value of another draw strays by three at most, about, from this one."""
+MARGIN_SHARE = 0.10
+MARGIN_LEAST = {"nats/token": 0.005, "fraction": 0.005}
+"""By unit: the same texts tokenised otherwise move a loss by about 0.005."""
+
+_MOVED = (
+    "it was measured against the limit of ce_loss, which moves here; again with this file as --sae-thresholds and "
+    "-k usable_context"
+)
+_RULE = f"""\
+limit = far end + margin, away from the value, rounded away from it to three digits
+  far end  {WIDENING:g} half-widths of the 95 % interval from the value, and at least where n sequences can pass
+  margin   {MARGIN_SHARE:.0%} of the value (of a fraction: of its distance from 0 or 1, whichever is nearer),
+           at least {", ".join(f"{least:g} for {unit}" for unit, least in MARGIN_LEAST.items())}"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Proposal:
+    """What follows from one result."""
+
+    result: Result
+    limit: Limit | None
+    why_none: str
+    """empty where there is a limit."""
+    rates: Rates | None = None
+    """of wrong verdicts at the limit itself, resampled; None: there are no values to resample."""
+
+    @property
+    def is_written(self) -> bool:
+        """Whether the limit is in force for who uses the file, and not a comment."""
+        return self.limit is not None and self.result.outcome == "passed"
+
+
+def propose(result: Result, *, date: str, n_checks: int) -> Proposal:
+    """
+    A limit that allows what was measured, its interval and a margin, or the reason why there is none.
+
+    *n_checks*, of the run, is what a false alarm's level is shared by.
+    """
+
+    def none(why: str) -> Proposal:
+        return Proposal(result=result, limit=None, why_none=why)
+
+    current = result.limit
+    measured = None if current is None else next((e for e in result.estimates if e.measure == current.measure), None)
+    if result.outcome not in ("passed", "failed") or current is None or measured is None:
+        return none(f"{result.outcome.replace('_', ' ')}: {result.reason}")
+    tested = result.decision is not None and result.decision.measure == measured.measure
+    skewness = result.decision.skewness if tested and result.decision is not None else 0.0
+    value = _far_enough(measured, current.kind, skewness)
+    if not math.isfinite(value):
+        return none("the limit would not be finite")
+    numbers = f"{measured.value:.4g} [{measured.low:.4g}, {measured.high:.4g}], n = {measured.n}"
+    failed = f"; it FAILED {current} then" if result.outcome == "failed" else ""
+    limit = Limit(
+        check=result.check,
+        measure=measured.measure,
+        kind=current.kind,
+        value=value,
+        unit=measured.unit,
+        source=f"calibrated {date}, not reviewed: {numbers}, margin {_margin(measured):.4g}{failed}",
+        where="",
+    )
+    judged = verdict.judge(result.estimates, limit, _budget(measured))
+    if judged.outcome != "passed":  # accuracy may drop so far that no drop beyond it could be told
+        return none(f"by {limit} it would be {judged.outcome.replace('_', ' ')}: {judged.reason}")
+    rates = None
+    if result.sample is not None and len(result.sample.top) >= sequential.N_LEAST:
+        n = len(result.sample.top)
+        rates = resampled_error_rates.at_the_limit(
+            result.sample, limit, Budget(n_planned=n, n_most=n, n_checks=n_checks)
+        )
+    return Proposal(result=result, limit=limit, why_none="", rates=rates)
+
+
+def propose_all(run: Record) -> tuple[Proposal, ...]:
+    """
+    One proposal for every SAE and sampled check of *run*, in its order; golden prompts are no limits.
+
+    A usable context is measured against the limit of ce_loss: where that moves, so would the usable context.
+    """
+    judged = [result for result in run.results if _has_limit(result.check)]
+    found = [propose(result, date=run.started[:10], n_checks=len(judged)) for result in judged]
+    moved = {p.result.sae_id for p in found if p.result.check == checks.CE_LOSS.name and p.is_written and _moves(p)}
+    return tuple(
+        Proposal(result=p.result, limit=None, why_none=_MOVED)
+        if p.result.check == checks.USABLE_CONTEXT.name and p.result.sae_id in moved
+        else p
+        for p in found
+    )
+
+
+def _has_limit(check: str) -> bool:
+    return not checks.named(check).is_exact and check != checks.NO_REGRESSION.name
+
+
+def _moves(proposal: Proposal) -> bool:
+    current, limit = proposal.result.limit, proposal.limit
+    return current is not None and limit is not None and limit.value != current.value
+
+
+def to_toml(run: Record) -> str:
+    """A whole file of limits: what was measured and how at its head, then one table per SAE and check."""
+    lines = [*_commented(_head(run)), "", "schema = 1"]
+    for proposal in propose_all(run):
+        lines += ["", *_table(run.release.name, proposal)]
+    return "\n".join(lines) + "\n"
+
+
+def write(run: Record, path: Path) -> None:
+    """
+    The limits of *run* to *path*, which must not exist.
+
+    Raises:
+        OSError: it does, or it cannot be written.
+    """
+    text = to_toml(run)
+    with path.open("x", encoding="utf-8") as file:  # "x": whatever came to be there since the run began is kept
+        file.write(text)
+
+
+def pattern_of(name: str) -> str:
+    """The fnmatch pattern that matches *name* and nothing else."""
+    return re.sub(r"([*?[])", r"[\1]", name)
+
+
+def quoted(text: str) -> str:
+    """*text* as a TOML basic string, with everything that is not printable written as its escape."""
+    return '"' + "".join(map(_escaped, text)) + '"'
+
+
+def _escaped(c: str) -> str:
+    if c in '"\\':
+        return f"\\{c}"
+    if c.isprintable():
+        return c
+    return f"\\u{ord(c):04x}" if ord(c) < 0x10000 else f"\\U{ord(c):08x}"
+
+
+def _far_enough(measured: Estimate, kind: str, skewness: float) -> float:
+    if kind == "max":
+        far = measured.value + max(WIDENING * (measured.high - measured.value), _to_pass(measured, skewness))
+        return _rounded(far + _margin(measured), ROUND_CEILING)
+    far = measured.value - max(WIDENING * (measured.value - measured.low), _to_pass(measured, skewness))
+    return _rounded(far - _margin(measured), ROUND_FLOOR)
+
+
+def _to_pass(measured: Estimate, skewness: float) -> float:
+    """How far from the value a limit lies at which so many sequences would pass; 0 of what was counted."""
+    if measured.low == measured.high or measured.n < sequential.N_LEAST:
+        return 0.0
+    error = (measured.high - measured.low) / 2 / t_quantile(measured.n)
+    numbers = (measured.n, 0.0, error * math.sqrt(measured.n), skewness)
+    of = Moments(**dict(zip(("n", "mean", "sd", "skewness"), map(np.asarray, numbers), strict=True)))
+    with np.errstate(over="ignore"):
+        upper = float(sequential.upper_end(of, _budget(measured), None))
+    return upper if math.isfinite(upper) else 0.0
+
+
+def _budget(measured: Estimate) -> Budget:
+    return Budget(n_planned=measured.n, n_most=measured.n, n_checks=1)
+
+
+def _margin(measured: Estimate) -> float:
+    scale = abs(measured.value)
+    if measured.unit == "fraction":
+        scale = min(scale, abs(1 - measured.value))
+    return max(MARGIN_SHARE * scale, MARGIN_LEAST.get(measured.unit, 0.0))
+
+
+def _rounded(value: float, rounding: str) -> float:
+    if value == 0 or not math.isfinite(value):
+        return value
+    exact = Decimal(value)
+    return float(exact.quantize(Decimal(1).scaleb(exact.adjusted() - 2), rounding=rounding))
+
+
+def _table(release: str, proposal: Proposal) -> Iterator[str]:
+    result, limit = proposal.result, proposal.limit
+    if limit is None:
+        yield from _commented([f"no limit for {result.check} of {result.sae_id}: {proposal.why_none.splitlines()[0]}"])
+        return
+    table = (
+        f"[release.{quoted(pattern_of(release))}.sae.{quoted(pattern_of(result.sae_id))}.{result.check}]",
+        f"measure = {quoted(limit.measure)}",
+        f"{limit.kind} = {limit.value!r}",
+        f"unit = {quoted(limit.unit)}",
+        f"source = {quoted(limit.source)}",
+    )
+    if proposal.rates is not None:
+        yield from _commented(_told(proposal.rates))
+    if proposal.is_written:
+        yield from table
+    else:
+        yield from _commented([f"FAILED {result.limit}: look at this SAE before you let it pass by", *table])
+
+
+def _told(rates: Rates) -> Iterator[str]:
+    yield (
+        f"at this limit, of {resampled_error_rates.N_RESAMPLES} plans resampled from what was measured: "
+        f"{rates.passed:.1%} would pass, {rates.failed:.1%} fail"
+    )
+    if not rates.is_as_promised:
+        above = f"{resampled_error_rates.WARNS_ABOVE:g} times the nominal {sequential.ALPHA:.0%}"
+        yield f"MORE than {above}: trust no verdict near it"
+
+
+def _head(run: Record) -> Iterator[str]:
+    made_of = [result.provenance for result in run.results if result.provenance is not None]
+    yield f"Limits of the release {run.release.name}, measured and NOT REVIEWED."
+    yield "Before you use them read each one, change what does not convince you, and say so in its source."
+    yield ""
+    yield from _RULE.splitlines()
+    yield ""
+    yield f"run       {run.started}, {run.platform}"
+    yield f"release   {run.release.source}" + (f" at {run.release.revision}" if run.release.revision else "")
+    for model in dict.fromkeys(provenance.model for provenance in made_of):
+        yield f"model     {model.source}, {model.architecture}, {model.dtype} on {model.device}"
+        yield from (f"          {file.name} sha256 {file.sha256}" for file in model.weights)
+    for corpus in dict.fromkeys(provenance.corpus for provenance in made_of):
+        size = f"{corpus.n_sequences} of at most {corpus.n_context_tokens} tokens"
+        yield f"{corpus.kind:9} {corpus.source}, {size}, {'with' if corpus.prepend_bos else 'without'} BOS"
+        yield f"          sha256 {corpus.sha256}"
+        yield f"          fingerprint {corpus.fingerprint}"
+    for sae in dict.fromkeys(provenance.sae for provenance in made_of if provenance.sae is not None):
+        for file in sae.weights:
+            yield f"SAE       {sae.sae_id}, {file.name} sha256 {file.sha256}"
+    yield "options   " + ", ".join(f"{key} = {value}" for key, value in run.options if value is not None)
+    yield "software  " + ", ".join(f"{package.name} {package.version}" for package in run.software)
+
+
+def _commented(lines: Iterator[str] | list[str]) -> Iterator[str]:
+    """TOML allows no control characters in a comment, and names come from strangers."""
+    return (f"# {errors.shown(line, n_most=100_000)}".rstrip() for line in lines)

@@ -1,0 +1,291 @@
+"""
+Two runs -> what has become worse, cell by cell; and of what cannot be compared, why.
+
+Pairs are compared as in `baseline`. Where only the draw of the texts is another one, the two estimates are compared as
+independent, and that is said. A cell that fails its limit and did not before has become worse whatever its difference
+says. What the first run has decided and the second leaves open is lost, and no pass.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from scipy.special import ndtri
+
+from sae_checks import checks
+from sae_checks.comparing import baseline
+from sae_checks.comparing.baseline import Conditions
+from sae_checks.judging.estimates import Estimate
+from sae_checks.judging.sequential import ALPHA, N_LEAST, Budget
+from sae_checks.judging.thresholds import Limit, Thresholds
+from sae_checks.record.record import Record, Result
+
+State = Literal["regressed", "undecided", "lost", "no worse", "not compared", "new"]
+
+_FINGERPRINT = "the fingerprint of its tokens"
+_MEASURED: tuple[str, ...] = ("passed", "failed", "inconclusive", "reported")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Compared:
+    """One check of one SAE or stack, in two runs."""
+
+    sae_id: str
+    check: str
+    measure: str
+    """the limited one; of a check without a limit its last."""
+    before: Estimate | None
+    after: Estimate | None
+    difference: Estimate | None
+    """after - before; None where nothing could be subtracted."""
+    margin: Limit | None
+    """how far the difference may go; None: none is written for it."""
+    how: Literal["paired", "unpaired", "not"]
+    state: State
+    reason: str
+    """one line."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Comparison:
+    """Two runs."""
+
+    cells: tuple[Compared, ...]
+    """in the order of the second run; what only the first has comes last."""
+
+    def of(self, state: State) -> tuple[Compared, ...]:
+        return tuple(cell for cell in self.cells if cell.state == state)
+
+    @property
+    def n_judged(self) -> int:
+        """Cells whose difference was judged by a margin."""
+        return sum(cell.how != "not" for cell in self.cells)
+
+    @property
+    def has_regressed(self) -> bool:
+        return bool(self.of("regressed"))
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether nothing is left open: then, and without a regression, the second run is no worse."""
+        return self.n_judged > 0 and not self.of("undecided") and not self.of("lost")
+
+
+def compare(before: Record, after: Record, limits: Thresholds) -> Comparison:
+    """
+    Every check of *after* against that of *before*, by the margins of *limits*.
+
+    A false alarm among all cells of a comparison has a probability of ALPHA, about; each pass of a worse one likewise.
+    """
+    of_before = {(r.sae_id, r.check): r for r in before.results if r.check != checks.NO_REGRESSION.name}
+    of_after = {(r.sae_id, r.check): r for r in after.results if r.check != checks.NO_REGRESSION.name}
+    margins = {cell: _margin(result, after.release.name, limits) for cell, result in of_after.items()}
+    n_checks = max(1, sum(m is not None and of_after[c].sample is not None for c, m in margins.items()))
+    pair = _Pair(earlier=before, later=after, n_checks=n_checks)
+    cells = [pair.cell(of_before.get(cell), result, margins[cell]) for cell, result in of_after.items()]
+    gone = [result for cell, result in of_before.items() if cell not in of_after]
+    return Comparison(cells=(*cells, *map(_gone, gone)))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Pair:
+    """Two runs, and among how many comparisons a false alarm may happen."""
+
+    earlier: Record
+    later: Record
+    n_checks: int
+
+    def cell(self, before: Result | None, after: Result, margin: Limit | None) -> Compared:
+        measure = _measure(after)
+        blank = Compared(
+            sae_id=after.sae_id,
+            check=after.check,
+            measure=measure,
+            before=None if before is None else _value(before, measure),
+            after=_value(after, measure),
+            difference=None,
+            margin=margin,
+            how="not",
+            state="not compared",
+            reason="",
+        )
+        if before is None:
+            return replace(blank, state="new", reason=f"only in the second run, {_word(after)} there")
+        found = self._by_difference(blank, before, after)
+        return _by_outcomes(found, before, after)
+
+    def _by_difference(self, blank: Compared, before: Result, after: Result) -> Compared:
+        """What the difference says, if there is a margin for it and both were measured alike."""
+        if blank.margin is None:
+            return replace(blank, reason=_why_no_margin(after))
+        if before.sample is None or after.sample is None:
+            which, without = ("first", before) if before.sample is None else ("second", after)
+            state: State = (
+                "not compared" if {before.outcome, after.outcome} & {"not_measured", "error"} else "undecided"
+            )
+            return replace(blank, state=state, reason=f"the {which} run has no values of it ({_word(without)})")
+        now, then = _conditions(self.later), _conditions(self.earlier)
+        other = [(what, str(a), str(b)) for what, a, b in baseline.differences(before, after, then, now) if a != b]
+        if not other:
+            return self._paired(blank, before, after)
+        if [what for what, *_ in other] == [_FINGERPRINT] and (why := _not_the_same_text(before, after)) is None:
+            return self._unpaired(blank)
+        what, earlier, later = (why, "", "") if len(other) == 1 and other[0][0] == _FINGERPRINT else other[0]
+        told = f"{what}: {_short(earlier)} -> {_short(later)}" if earlier or later else str(what)
+        return replace(blank, state="undecided", reason=f"cannot be compared: {told}")
+
+    def _paired(self, blank: Compared, before: Result, after: Result) -> Compared:
+        assert blank.margin is not None
+        assert after.sample is not None
+        n = len(after.sample.top) if after.decision is None else after.decision.n_most  # it may have left early
+        budget = Budget(n_planned=n, n_most=n, n_checks=self.n_checks)
+        against = baseline.of(replace(self.earlier, results=(before,)), "the first run")
+        judged = baseline.compare(after, against, blank.margin, _conditions(self.later), budget)
+        values = {e.measure: e for e in judged.estimates}
+        states: dict[str, State] = {"passed": "no worse", "failed": "regressed"}
+        state = states.get(judged.outcome, "undecided")
+        return replace(
+            blank,
+            before=values.get("before", blank.before),
+            after=values.get("after", blank.after),
+            difference=values.get("difference"),
+            how="paired" if "difference" in values else "not",
+            state=state,
+            reason=judged.reason.partition("\n")[0],
+        )
+
+    def _unpaired(self, blank: Compared) -> Compared:
+        assert blank.margin is not None
+        if blank.before is None or blank.after is None:
+            return replace(blank, state="undecided", reason="cannot be compared: a run has samples of it and no value")
+        difference = minus(blank.after, blank.before)
+        state = _judged(difference, blank.margin, self.n_checks)
+        words = {"no worse": "no worse", "regressed": "worse by more than the margin"}
+        told = words.get(state, "the interval holds the margin")
+        return replace(
+            blank,
+            difference=difference,
+            how="unpaired",
+            state=state,
+            reason=f"{told}; unpaired, for the tokens are others: another draw from the same text",
+        )
+
+
+def minus(later: Estimate, earlier: Estimate) -> Estimate:
+    """
+    *later* - *earlier* of two independent samples, with a 95 % interval made from both of theirs.
+
+    Source: Zou and Donner, Statistics in Medicine 27 (2008), the square-and-add interval of a difference.
+    """
+    value = later.value - earlier.value
+    down = math.hypot(later.value - later.low, earlier.high - earlier.value)
+    up = math.hypot(later.high - later.value, earlier.value - earlier.low)
+    n = min(later.n, earlier.n)
+    return Estimate(measure="difference", value=value, low=value - down, high=value + up, unit=later.unit, n=n)
+
+
+def _judged(difference: Estimate, margin: Limit, n_checks: int) -> State:
+    """Regressed at ALPHA over *n_checks*, no worse at ALPHA; of a range every side must hold."""
+    if difference.n < N_LEAST:
+        return "undecided"
+    of_shown = -float(ndtri(ALPHA / 2))  # the interval is two-sided
+    to_fail, to_pass = (-float(ndtri(alpha)) / of_shown for alpha in (ALPHA / n_checks, ALPHA))
+    states: list[State] = []
+    for side in margin.sides:
+        sign = 1 if side.kind == "max" else -1
+        ends = sorted(sign * end for end in (difference.low, difference.high))
+        value, bound = sign * difference.value, sign * side.value
+        is_worse = value - to_fail * (value - ends[0]) > bound
+        is_fine = value + to_pass * (ends[1] - value) < bound
+        states.append("regressed" if is_worse else "no worse" if is_fine else "undecided")
+    order: tuple[State, ...] = ("regressed", "undecided", "no worse")
+    return min(states, key=order.index)
+
+
+def _by_outcomes(found: Compared, before: Result, after: Result) -> Compared:
+    """*found*, but where the verdicts of the two runs themselves say more."""
+    was, now = before.outcome, after.outcome
+    is_judged = found.how != "not"  # then the difference says more than a verdict that was open before
+    if (now in ("failed", "error") and was == "passed") or (
+        now == "failed" and was in ("reported", "inconclusive") and not is_judged
+    ):
+        told = after.reason.partition("\n")[0]
+        return replace(found, state="regressed", reason=f"{_word(before)} before, {_word(after)} now: {told}")
+    if now in ("error", "not_measured") and was in _MEASURED:
+        told = after.reason.partition("\n")[0]
+        return replace(found, state="lost", reason=f"{_word(before)} before, {_word(after)} now: {told}")
+    if not is_judged and now == "inconclusive" and was in ("passed", "failed"):
+        return replace(found, state="undecided", reason=f"{_word(before)} before, {_word(after)} now; {found.reason}")
+    return found
+
+
+def _gone(before: Result) -> Compared:
+    measure = _measure(before)
+    return Compared(
+        sae_id=before.sae_id,
+        check=before.check,
+        measure=measure,
+        before=_value(before, measure),
+        after=None,
+        difference=None,
+        margin=None,
+        how="not",
+        state="lost" if before.outcome in _MEASURED else "not compared",
+        reason=f"only in the first run, {_word(before)} there",
+    )
+
+
+def _margin(result: Result, release: str, limits: Thresholds) -> Limit | None:
+    """How far the difference may go, if a margin is written for what is limited."""
+    if result.limit is None or checks.named(result.check).is_exact:
+        return None
+    found = limits.margin(release, result.sae_id, result.check)
+    return None if found is None or found.measure != result.limit.measure else found.limit(result.limit)
+
+
+def _why_no_margin(result: Result) -> str:
+    if result.limit is None:
+        return f"no limit, and so no margin; {_word(result)} now"
+    return f"no margin; {_word(result)} now"
+
+
+def _not_the_same_text(before: Result, after: Result) -> str | None:
+    """Why two estimates are not of one text though all else is the same; None: they are."""
+    assert before.provenance is not None
+    assert after.provenance is not None
+    then, now = before.provenance.corpus, after.provenance.corpus
+    if then.sha256 != now.sha256 and then.source != now.source:
+        return f"the text is another: {_short(then.source)} -> {_short(now.source)}"
+    if then.n_context_tokens != now.n_context_tokens:
+        return f"the tokens per sequence: {then.n_context_tokens} -> {now.n_context_tokens}"
+    return None
+
+
+def _measure(result: Result) -> str:
+    return checks.named(result.check).measures[-1].name if result.limit is None else result.limit.measure
+
+
+def _value(result: Result, measure: str) -> Estimate | None:
+    return next((e for e in result.estimates if e.measure == measure), None)
+
+
+def _conditions(run: Record) -> Conditions:
+    rule = str(dict(run.options).get("special_tokens"))
+    return Conditions(special_tokens=rule, sae_ids=run.release.sae_ids)
+
+
+def _word(result: Result) -> str:
+    return result.outcome.replace("_", " ")
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= 24 else f"{text[:21]}..."
+
+
+def in_order(cells: Sequence[Compared]) -> Iterator[Compared]:
+    """*cells*, the worst first, else as they are."""
+    order: tuple[State, ...] = ("regressed", "lost", "undecided", "no worse", "new", "not compared")
+    yield from sorted(cells, key=lambda cell: order.index(cell.state))

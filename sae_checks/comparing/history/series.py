@@ -1,0 +1,212 @@
+"""
+Runs -> series of one number each: only what was measured in the same way is on one line.
+
+A series has a key: SAE, measure and its version, the language model's weights, the kind of device, and everything else
+that decides what the number means (its configuration). The SAE's weights are not in it: they are what is watched. When
+any of the key changes, a new series starts, and what has changed is told.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import hashlib
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from sae_checks import checks
+from sae_checks.comparing.history.runs import Run
+from sae_checks.judging.estimates import Estimate
+from sae_checks.judging.thresholds import Limit
+from sae_checks.judging.verdict import Outcome
+from sae_checks.record.record import Record, Result
+
+_OF_OTHER_SAES = {c.name for c in (checks.PROPAGATION, checks.NEXT_SAE, checks.LAST_SAE, checks.DISTINCT)}
+_N_DIGITS = 12
+"""Hexadecimal, of the hashes in a key."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Key:
+    """What has to be the same for two numbers to be two values of one thing."""
+
+    sae_id: str
+    check: str
+    measure: str
+    version: str
+    """of the check's measures; where the record does not tell, the version of sae-checks that made it."""
+    model: str
+    """of the hashes of the language model's weights."""
+    device: str
+    """cpu, cuda, mps."""
+    config: tuple[tuple[str, str], ...]
+    """everything else, in words: corpus, conventions, hook, ..."""
+
+    @property
+    def config_hash(self) -> str:
+        return _hash(self.config)
+
+    def changes(self, to: Key) -> tuple[str, ...]:
+        """What is another thing in *to*, in words."""
+        named = (
+            ("version of the measures", self.version, to.version),
+            ("language model (hash of its weights)", self.model, to.model),
+            ("device", self.device, to.device),
+        )
+        before, after = dict(self.config), dict(to.config)
+        in_config = ((what, before.get(what, "none"), after.get(what, "none")) for what in {**before, **after})
+        return tuple(f"{what}: {was} -> {now}" for what, was, now in (*named, *in_config) if was != now)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Point:
+    """One value of one run."""
+
+    run_id: str
+    started: datetime
+    revision: str | None
+    estimate: Estimate
+    outcome: Outcome
+    limit: Limit | None
+    """of this measure."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Series:
+    """The values of one key, by time."""
+
+    key: Key
+    points: tuple[Point, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Line:
+    """One measure of one SAE or stack: its series, by the time of their first run."""
+
+    sae_id: str
+    check: str
+    measure: str
+    unit: str
+    series: tuple[Series, ...]
+
+
+def lines(
+    runs: Sequence[Run], *, measures: Sequence[str] = (), sae_ids: Sequence[str] = (), every: bool = False
+) -> tuple[Line, ...]:
+    """
+    The lines of *runs*, in the order in which the runs have them.
+
+    Args:
+        runs: of one release, by time.
+        measures: only these; none: those that are limited, and of a check without a limit the last.
+        sae_ids: only SAEs and stacks that match one of these patterns; none: all.
+        every: all measures there are.
+    """
+    found: dict[tuple[str, str, str], dict[Key, list[Point]]] = {}
+    for run in sorted(runs, key=lambda run: (when(run.record.started), run.run_id)):
+        for result in run.record.results:
+            if sae_ids and not any(fnmatch.fnmatchcase(result.sae_id, pattern) for pattern in sae_ids):
+                continue
+            for estimate in _chosen(result, measures, every=every):
+                key = key_of(result, estimate, run.record)
+                line = found.setdefault((key.sae_id, key.check, key.measure), {})
+                line.setdefault(key, []).append(_point(run, result, estimate))
+    return tuple(
+        Line(
+            sae_id=sae_id,
+            check=check,
+            measure=measure,
+            unit=next(iter(of_line.values()))[0].estimate.unit,
+            series=tuple(Series(key=key, points=tuple(points)) for key, points in of_line.items()),
+        )
+        for (sae_id, check, measure), of_line in found.items()
+    )
+
+
+def measures_in(runs: Sequence[Run]) -> tuple[str, ...]:
+    """Every measure that any of *runs* has."""
+    return tuple(dict.fromkeys(e.measure for run in runs for r in run.record.results for e in r.estimates))
+
+
+def when(started: str) -> datetime:
+    """The time that a record says; the beginning of time where it says none."""
+    try:
+        found = datetime.fromisoformat(started)
+    except ValueError:
+        return datetime.min.replace(tzinfo=UTC)
+    return found.replace(tzinfo=UTC) if found.tzinfo is None else found.astimezone(UTC)
+
+
+def key_of(result: Result, estimate: Estimate, of: Record) -> Key:
+    """The key of *estimate*, which *result* of the run *of* has."""
+    model = None if result.provenance is None else result.provenance.model
+    return Key(
+        sae_id=result.sae_id,
+        check=result.check,
+        measure=estimate.measure,
+        version=_version(result, of),
+        model="none" if model is None else _hash(sorted(file.sha256 for file in model.weights)),
+        device="none" if model is None else model.device.partition(":")[0],
+        config=tuple(_config(result, of)),
+    )
+
+
+def _chosen(result: Result, measures: Sequence[str], *, every: bool) -> Iterator[Estimate]:
+    if result.check == checks.NO_REGRESSION.name:  # of two runs at once
+        return
+    own = checks.named(result.check).measures[-1].name if result.limit is None else result.limit.measure
+    for estimate in result.estimates:
+        if every or estimate.measure in (measures or (own,)):
+            yield estimate
+
+
+def _point(run: Run, result: Result, estimate: Estimate) -> Point:
+    limit = result.limit if result.limit is not None and result.limit.measure == estimate.measure else None
+    return Point(
+        run_id=run.run_id,
+        started=when(run.record.started),
+        revision=run.record.release.revision,
+        estimate=estimate,
+        outcome=result.outcome,
+        limit=limit,
+    )
+
+
+def _version(result: Result, of: Record) -> str:
+    for other in (result, *of.results):
+        if other.check == result.check and other.sample is not None:
+            return str(other.sample.version)
+    own = next((package.version for package in of.software if package.name == "sae-checks"), "unknown")
+    return f"of sae-checks {own}"
+
+
+def _config(result: Result, of: Record) -> Iterator[tuple[str, str]]:
+    yield "rule for special tokens", str(dict(of.options).get("special_tokens"))
+    if result.provenance is not None:
+        model, corpus, sae = result.provenance.model, result.provenance.corpus, result.provenance.sae
+        yield "corpus", corpus.kind
+        yield "fingerprint of the tokens", corpus.fingerprint[:_N_DIGITS]
+        yield "sequences", str(corpus.n_sequences)
+        yield "scored tokens", str(corpus.n_scored_tokens)
+        yield "tokens per sequence", str(corpus.n_context_tokens)
+        yield "BOS before every sequence", str(corpus.prepend_bos)
+        yield "backend", " ".join((model.backend, *model.processing))
+        yield "dtype", model.dtype
+        if sae is not None:
+            place = (sae.hook, sae.hook_out, *(() if sae.head is None else (f"head {sae.head}",)))
+            yield "hook", " ".join(dict.fromkeys(place))
+            yield "training context", str(sae.n_training_context_tokens)
+    if result.steps:
+        yield "SAEs of the stack", ", ".join(step.sae_id for step in result.steps)
+    if result.check in _OF_OTHER_SAES:
+        yield "SAEs of the release", ", ".join(of.release.sae_ids)
+    if result.check == checks.USABLE_CONTEXT.name:  # the longest context within that limit
+        within = (r.limit for r in of.results if (r.sae_id, r.check) == (result.sae_id, checks.CE_LOSS.name))
+        yield "limit of ce_loss", str(next(within, None))
+    if result.check == checks.GOLDEN.name and result.limit is not None:  # what is expected is in no corpus
+        yield "golden prompts", result.limit.source
+
+
+def _hash(of: object) -> str:
+    return hashlib.sha256(json.dumps(of).encode()).hexdigest()[:_N_DIGITS]

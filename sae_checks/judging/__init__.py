@@ -1,0 +1,1 @@
+"""Losses and limits -> readings -> a verdict on each check. Imports no torch."""

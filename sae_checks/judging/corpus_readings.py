@@ -1,0 +1,332 @@
+"""
+Losses -> the readings of each check: every measure of the catalogue, in its order.
+
+What is per position stands in `position_readings`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import replace
+
+import numpy as np
+
+from sae_checks import checks
+from sae_checks.judging.estimates import (
+    Estimate,
+    NotFinite,
+    NotMeasured,
+    Reading,
+    all_not_finite,
+    all_not_measured,
+    counted,
+    estimated,
+    exp_of_mean,
+    influence_on_ratio,
+    mean_fraction,
+    mean_of,
+    paired_drop,
+    ratio_of,
+    share_of,
+)
+from sae_checks.judging.samples import Difference, Explained, Ratio
+from sae_checks.losses import ChoiceLosses, Counts, Flags, Floats, ItemLosses, Span, TextLosses
+
+__all__ = [
+    "Estimate",
+    "NotFinite",
+    "NotMeasured",
+    "Reading",
+    "cbt",
+    "ce_loss",
+    "distinct",
+    "lambada",
+    "long_context",
+    "sparsity",
+]
+
+
+def ce_loss(losses: TextLosses) -> tuple[Reading, ...]:
+    """
+    What the splice costs within the training context, in nats per token.
+
+    `ce_increase` is mean(CE spliced - CE clean) over scored tokens. `ce_recovered` is (ablated - spliced) / (ablated -
+    clean) with zeros for the ablation, as SAE Lens defines it but under the splice's own mask. `kl` is KL(clean ||
+    spliced).
+    """
+    span, check = losses.within, checks.CE_LOSS
+    if fault := first_not_finite(losses):
+        return all_not_finite(check, fault)
+    n = span.n_tokens
+    clean, spliced, ablated = span.ce_clean_nats, span.ce_spliced_nats, losses.ce_ablated_nats
+    return (
+        mean_of("ce_clean", check, clean, n),
+        mean_of("ce_spliced", check, spliced, n),
+        _unasked("ce_ablated") if ablated is None else mean_of("ce_ablated", check, ablated, n),
+        mean_of("ce_increase", check, spliced - clean, n, best=0.0),
+        _unasked("ce_recovered") if ablated is None else _recovered(ablated - spliced, ablated - clean, n),
+        mean_of("kl", check, span.kl_nats, n, best=0.0),
+    )
+
+
+def long_context(losses: TextLosses) -> tuple[Reading, ...]:
+    """
+    How much more the splice costs beyond the SAE's training context than within it.
+
+    `degradation` is the increase beyond minus the increase within, over the sequences that reach beyond.
+    """
+    check = checks.LONG_CONTEXT
+    if reason := why_nothing_beyond(losses):
+        return all_not_measured(check, reason, is_final=True)
+    if fault := first_not_finite(losses):
+        return all_not_finite(check, fault)
+    reaches = (losses.beyond.n_tokens > 0) & (losses.within.n_tokens > 0)
+    if not reaches.any():
+        return all_not_measured(
+            check, f"no document is longer than the training context of {losses.n_training_context_tokens} tokens"
+        )
+    within, beyond = _increase(losses.within)[reaches], _increase(losses.beyond)[reaches]
+    n_within, n_beyond = losses.within.n_tokens[reaches], losses.beyond.n_tokens[reaches]
+    influence = influence_on_ratio(beyond, n_beyond) - influence_on_ratio(within, n_within)
+    value = float(beyond.sum() / n_beyond.sum() - within.sum() / n_within.sum())
+    n_silent = int((~reaches).sum())
+    earlier = Ratio(top=within, bottom=n_within.astype(np.float64), best=0.0, n_silent=n_silent)
+    later = Ratio(top=beyond, bottom=n_beyond.astype(np.float64), best=0.0, n_silent=n_silent)
+    return (
+        estimated("ce_increase_within", check, *_of_ratio(earlier)),
+        estimated("ce_increase_beyond", check, *_of_ratio(later)),
+        estimated("degradation", check, value, influence, Difference(of=later, less=earlier, best=0.0)),
+    )
+
+
+def sparsity(losses: TextLosses, *, recorded_l0: float | None = None, k: int | None = None) -> tuple[Reading, ...]:
+    """
+    Active latents per token, and explained variance 1 - E|x - x^|^2 / (E|x|^2 - |E x|^2), within the training context.
+
+    Predicting the mean gives 0, a perfect reconstruction 1, and scaling x and x^ together changes nothing.
+
+    `l0_max` is the most latents that were active on any token: counted, not estimated, so its bounds are itself.
+    `dead_latents` is the share of latents that no token made active. More text can only make it smaller, by much (a
+    quarter to a half at 16,000 tokens), so it is an upper bound: low is 0, and `replaced_tokens` says how many were
+    looked at.
+
+    Args:
+        losses: of the text pass.
+        recorded_l0: what the release says its L0 is; None or 0: it does not say.
+        k: the k of a TopK SAE, which no token may exceed; None for every other architecture. A BatchTopK SAE has its k
+            on average alone.
+    """
+    check, sums = checks.SPARSITY, losses.reconstructions
+    n = sums.n_tokens
+    of_x = sums.sum.sum(axis=1)
+    for name, values in (("|x - x^|^2", sums.error_squared), ("|x|^2", sums.norm_squared), ("x", of_x)):
+        if (row := _first_bad_row(values)) is not None:
+            where = f"{name} is {values[row]} in {_sequence(losses, row)}"
+            return all_not_finite(check, where)
+    if not n.any():
+        return all_not_measured(check, "no token was replaced")
+    mean = sums.sum.sum(axis=0) / n.sum()  # (d_in,)
+    # |x - mean|^2 summed over a sequence's tokens, from its sums alone
+    spread = sums.norm_squared - 2 * sums.sum @ mean + n * float(mean @ mean)  # (n_sequences,)
+    if spread.sum() <= 1e-12 * max(1.0, sums.norm_squared.sum()):
+        explained: Reading = NotMeasured(measure="explained_variance", reason="the activations do not vary")
+    else:
+        has = n > 0
+        sample = Explained(
+            error_squared=sums.error_squared[has],
+            norm_squared=sums.norm_squared[has],
+            sum=sums.sum[has],
+            n_tokens=n[has],
+            n_silent=int((~has).sum()),
+        )
+        explained = ratio_of("explained_variance", check, (spread - sums.error_squared)[has], spread[has], sample)
+    n_sequences = int((n > 0).sum())
+    l0 = mean_of("l0", check, sums.n_active.astype(np.float64), n)
+    most = int(sums.n_active_most.max())
+    return (
+        l0,
+        _over("l0_ratio", l0, recorded_l0, "the release does not say what its L0 is"),
+        counted("l0_max", check, most, n_sequences),
+        NotMeasured(measure="l0_max_of_k", reason="not a TopK SAE whose k is known")
+        if k is None
+        else counted("l0_max_of_k", check, most / k, n_sequences),
+        _dead(losses.seen_active, n_sequences),
+        counted("replaced_tokens", check, int(n.sum()), n_sequences),
+        explained,
+    )
+
+
+def distinct(n_copies: int) -> tuple[Reading, ...]:
+    """How many other SAEs of the release have the same weights."""
+    return (counted("copies", checks.DISTINCT, n_copies, 1),)
+
+
+def lambada(
+    losses: ItemLosses, *, n_training_context_tokens: int | None = None, n_listed: int | None = None
+) -> tuple[Reading, ...]:
+    """
+    The share of passages whose last word is predicted, clean and spliced, on the same passages.
+
+    Correct: every token of the word is the most probable one given the true tokens before it. Perplexity: exp of minus
+    the mean over passages of the word's summed log-probability. Both as in lm-evaluation-harness.
+
+    Probability: of the whole word, exp of its summed log-probability; the mean over passages. Rank: 1 and the number of
+    tokens that are more probable than the right one; of a word of several tokens the largest of their ranks, each given
+    the true tokens before it, so that a word is right where its rank is 1 (but for ties). Ranks have no mean worth
+    having, so what is given is the mean of 1 / rank. Within and beyond: passages whose word is predicted from at most,
+    and from more than, *n_training_context_tokens* (None: unknown). Lost and won: shares of all passages. *n_listed*:
+    passages of the whole list, of which these are the first (None: unknown).
+    """
+    check = checks.LAMBADA
+    clean, spliced = losses.clean_logprob_nats, losses.spliced_logprob_nats
+    for name, values in (("clean log-probability", clean), ("spliced log-probability", spliced)):
+        if (row := _first_bad_row(values)) is not None:
+            where = f"the {name} of item {losses.items[row]} is {values[row]}"
+            return all_not_finite(check, where)
+    return (
+        share_of("accuracy_clean", losses.clean_correct, n_listed),
+        share_of("accuracy_spliced", losses.spliced_correct, n_listed),
+        paired_drop("accuracy_drop", losses.clean_correct, losses.spliced_correct, n_listed),
+        exp_of_mean("perplexity_clean", check, -clean),
+        exp_of_mean("perplexity_spliced", check, -spliced),
+        exp_of_mean("perplexity_ratio", check, clean - spliced, best=0.0),
+        mean_fraction("probability_clean", check, np.exp(clean)),
+        mean_fraction("probability_spliced", check, np.exp(spliced)),
+        mean_fraction("reciprocal_rank_clean", check, 1 / losses.clean_rank),
+        mean_fraction("reciprocal_rank_spliced", check, 1 / losses.spliced_rank),
+        *_by_length(losses, n_training_context_tokens, n_listed),
+        share_of("answers_lost", losses.clean_correct & ~losses.spliced_correct, n_listed),
+        share_of("answers_won", ~losses.clean_correct & losses.spliced_correct, n_listed),
+    )
+
+
+def _by_length(losses: ItemLosses, n_training: int | None, n_listed: int | None) -> Iterator[Reading]:
+    """Clean accuracy and its drop, over the passages within the training context and over those beyond."""
+    for place in ("within", "beyond"):
+        measures = (f"accuracy_clean_{place}", f"accuracy_drop_{place}")
+        if n_training is None:
+            yield from (NotMeasured(measure=m, reason="the SAE's training context is unknown") for m in measures)
+            continue
+        chosen = (losses.n_context_tokens <= n_training) == (place == "within")
+        if not chosen.any():
+            reason = f"no passage is {place} the training context of {n_training} tokens"
+            yield from (NotMeasured(measure=m, reason=reason) for m in measures)
+            continue
+        clean, spliced = losses.clean_correct[chosen], losses.spliced_correct[chosen]
+        n_alike = len(clean) if n_listed == len(chosen) else None  # of part of a list it is unknown
+        yield share_of(measures[0], clean, n_alike)
+        yield paired_drop(measures[1], clean, spliced, n_alike)
+
+
+def cbt(losses: ChoiceLosses, *, n_listed: int | None = None) -> tuple[Reading, ...]:
+    """
+    The share of queries whose gap is filled rightly, clean and spliced, on the same queries.
+
+    `chance` is the share that guessing gets right. `answer_logprob_drop` is what the right option loses of its
+    log-probability among the options: it moves before choices do. *n_listed*: queries of the whole list, of which these
+    are the first (None: unknown).
+    """
+    check = checks.CBT
+    clean, spliced = losses.clean_logprob_nats, losses.spliced_logprob_nats
+    for name, values in (("clean log-probability", clean), ("spliced log-probability", spliced)):
+        if (row := _first_bad_row(values)) is not None:
+            where = f"the {name} of query {losses.queries[row]} is {values[row]}"
+            return all_not_finite(check, where)
+    n = len(losses.queries)
+    if n == 0:
+        return all_not_measured(check, "no query")
+    chance = math.fsum(1 / losses.n_options) / n
+    return (
+        share_of("choice_accuracy_clean", losses.clean_correct, n_listed),
+        share_of("choice_accuracy_spliced", losses.spliced_correct, n_listed),
+        paired_drop("choice_accuracy_drop", losses.clean_correct, losses.spliced_correct, n_listed),
+        counted("chance", check, chance, n),
+        mean_of("answer_logprob_drop", check, clean - spliced, np.ones(n, dtype=np.int64), best=0.0),
+    )
+
+
+def _increase(span: Span) -> Floats:
+    return span.ce_spliced_nats - span.ce_clean_nats
+
+
+def _over(measure: str, of: Reading, recorded: float | None, reason: str) -> Reading:
+    """*of* in units of what is *recorded*."""
+    if not isinstance(of, Estimate):
+        return replace(of, measure=measure)
+    if not recorded:  # TRAP: SAE Lens's registry has 0.0 where it does not know
+        return NotMeasured(measure=measure, reason=reason)
+    unit = checks.SPARSITY.unit_of(measure)
+    assert unit is not None, measure
+    value, low, high = (x / recorded for x in (of.value, of.low, of.high))
+    sample = replace(of.sample, bottom=of.sample.bottom * recorded) if isinstance(of.sample, Ratio) else None
+    return Estimate(measure=measure, value=value, low=low, high=high, unit=unit, n=of.n, sample=sample)
+
+
+def _of_ratio(sample: Ratio) -> tuple[float, Floats, Ratio]:
+    """Value, influence and sample of a ratio, as `estimated` takes them."""
+    value = float(sample.top.sum() / sample.bottom.sum())
+    return value, (sample.top - value * sample.bottom) / sample.bottom.mean(), sample
+
+
+def _dead(seen_active: Flags | None, n: int) -> Reading:
+    if seen_active is None:
+        return NotMeasured(measure="dead_latents", reason="the SAE does not tell which latents are active")
+    share = 1 - float(seen_active.mean())
+    return replace(counted("dead_latents", checks.SPARSITY, share, n), low=0.0)
+
+
+def _unasked(measure: str) -> NotMeasured:
+    return NotMeasured(measure=measure, reason="no ablation was asked (--sae-ablation)")
+
+
+def _recovered(regained: Floats, lost: Floats, n_tokens: Counts) -> Reading:
+    loss = mean_of("ce_recovered", checks.CE_LOSS, lost, n_tokens)
+    if not isinstance(loss, Estimate):
+        return loss
+    if loss.low <= 0:
+        return NotMeasured(measure="ce_recovered", reason="the ablation costs nothing measurable to compare with")
+    has = n_tokens > 0
+    n_silent = int((~has).sum())
+    sample = Ratio(top=regained[has], bottom=lost[has], best=1.0, n_silent=n_silent, has_positive_bottoms=False)
+    return ratio_of("ce_recovered", checks.CE_LOSS, regained[has], lost[has], sample)
+
+
+def why_nothing_beyond(losses: TextLosses) -> str | None:
+    """Why no sequence could reach beyond the training context, whatever the documents; None: it could."""
+    if losses.n_training_context_tokens is None:
+        return "the SAE's training context is unknown (no context_size in its cfg.json)"
+    if losses.n_context_tokens > losses.n_training_context_tokens:
+        return None
+    return (
+        f"there is no room beyond the training context: sequences have {losses.n_context_tokens} tokens, the SAE was "
+        f"trained on {losses.n_training_context_tokens}"
+    )
+
+
+def _first_bad_row(values: Floats) -> int | None:
+    bad = np.flatnonzero(~np.isfinite(values))
+    return int(bad[0]) if len(bad) else None
+
+
+def first_not_finite(losses: TextLosses) -> str | None:
+    """The first number of the text pass that is not finite, in words."""
+    spans = ((losses.within, "within"), (losses.beyond, "beyond"))
+    named = [
+        (f"{name} {place} the training context", values)
+        for span, place in spans
+        for name, values in (
+            ("clean CE", span.ce_clean_nats),
+            ("spliced CE", span.ce_spliced_nats),
+            ("KL", span.kl_nats),
+        )
+    ]
+    ablated = () if losses.ce_ablated_nats is None else (("ablated CE", losses.ce_ablated_nats),)
+    for name, values in (*named, *ablated):
+        if (row := _first_bad_row(values)) is not None:
+            return f"{name} is {values[row]} in {_sequence(losses, row)}"
+    return None
+
+
+def _sequence(losses: TextLosses, row: int) -> str:
+    return f"sequence {row} (document {losses.documents[row]} of the corpus)"

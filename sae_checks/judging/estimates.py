@@ -1,0 +1,201 @@
+"""
+What can be said of a measure: an estimate with its interval, or a reason why there is none.
+
+Every mean is a ratio of sums over sequences (never a mean of ratios), and its interval takes the sequence, not the
+token, as the unit that was sampled: tokens of one document are not independent. Intervals are two-sided, nominally 95 %
+(Student's t on the linearised ratio; Cochran 1977, section 6); with skewed increases and 64 sequences they were seen to
+cover 93 % at a coefficient of variation of 0.66 and 89 % at 1.3, missing mostly at the upper end. All is float64.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+import numpy as np
+from scipy.special import bdtri, stdtrit
+
+from sae_checks import checks
+from sae_checks.judging.samples import Answers, Ratio, Sample
+from sae_checks.losses import Counts, Flags, Floats
+
+ALPHA = 0.05
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StandIn:
+    """A mean, and where it has to stay for a measure that is none to be within its limit."""
+
+    measure: str
+    kind: Literal["max", "min"]
+    value: float
+    unit: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Estimate:
+    """One measured value."""
+
+    measure: str
+    value: float
+    low: float
+    high: float
+    """low <= value <= high; the interval misses the true value with probability ALPHA, nominally."""
+    unit: str
+    n: int
+    """sequences or items behind it."""
+    sample: Sample | Answers | None = field(default=None, compare=False, repr=False)
+    """what a verdict is reached on, where it is judged; None: counted, not estimated, or read from a record."""
+    stand_in: StandIn | None = field(default=None, compare=False, repr=False)
+    """what *sample* is of; None: of the measure itself."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NotMeasured:
+    """Why there is no value."""
+
+    measure: str
+    reason: str
+    is_final: bool = field(default=False, compare=False)
+    """more of the corpus would not change it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NotFinite:
+    """A NaN or an infinity among what was measured: never averaged away, never compared."""
+
+    measure: str
+    where: str
+    """which number of which sequence or item."""
+
+
+Reading = Estimate | NotMeasured | NotFinite
+
+
+def all_not_measured(check: checks.Check, reason: str, *, is_final: bool = False) -> tuple[Reading, ...]:
+    """*reason* for every measure of *check*."""
+    return tuple(NotMeasured(measure=m.name, reason=reason, is_final=is_final) for m in check.measures)
+
+
+def all_not_finite(check: checks.Check, where: str) -> tuple[Reading, ...]:
+    """No number of *check* is given where one of those behind it is not finite."""
+    return tuple(NotFinite(measure=m.name, where=where) for m in check.measures)
+
+
+def t_quantile(n: int) -> float:
+    """Student's t quantile for a two-sided interval from *n* units."""
+    return float(stdtrit(n - 1, 1 - ALPHA / 2))
+
+
+def influence_on_ratio(sums: Floats, n_tokens: Counts) -> Floats:
+    """
+    Each sequence's pull on the ratio sum(sums) / sum(n_tokens): what the linearised ratio averages.
+
+    Source: Cochran, Sampling Techniques, 3rd ed., equation 6.10 (the residuals y_i - R x_i).
+    """
+    ratio = sums.sum() / n_tokens.sum()
+    return np.asarray((sums - ratio * n_tokens) / n_tokens.mean(), dtype=np.float64)
+
+
+def estimated(measure: str, check: checks.Check, value: float, influence: Floats, sample: Sample) -> Reading:
+    n = len(influence)
+    if n < 2:
+        return NotMeasured(measure=measure, reason=f"{n} sequence: an interval needs two")
+    margin = t_quantile(n) * math.sqrt(float(influence @ influence) / (n - 1) / n)
+    unit = check.unit_of(measure)
+    assert unit is not None, measure
+    low, high = value - margin, value + margin
+    return Estimate(measure=measure, value=value, low=low, high=high, unit=unit, n=n, sample=sample)
+
+
+def counted(measure: str, check: checks.Check, value: float, n: int) -> Estimate:
+    """A number that was counted over the *n* sequences at hand, not estimated from them: its bounds are itself."""
+    unit = check.unit_of(measure)
+    assert unit is not None, measure
+    return Estimate(measure=measure, value=value, low=value, high=value, unit=unit, n=n)
+
+
+def mean_of(measure: str, check: checks.Check, sums: Floats, n_tokens: Counts, *, best: float | None = None) -> Reading:
+    """
+    Mean per token of what *sums* holds per sequence; sequences without tokens do not count.
+
+    *best* is what an exact reconstruction gives.
+    """
+    has = n_tokens > 0
+    if not has.any():
+        return NotMeasured(measure=measure, reason="no token was scored")
+    sums, n_tokens = sums[has], n_tokens[has]
+    sample = Ratio(top=sums, bottom=n_tokens.astype(np.float64), best=best, n_silent=int((~has).sum()))
+    return estimated(measure, check, float(sums.sum() / n_tokens.sum()), influence_on_ratio(sums, n_tokens), sample)
+
+
+def ratio_of(measure: str, check: checks.Check, numerator: Floats, denominator: Floats, sample: Sample) -> Reading:
+    """Ratio of means, linearised. The caller has seen to it that the denominator is positive."""
+    value = float(numerator.sum() / denominator.sum())
+    return estimated(measure, check, value, (numerator - value * denominator) / denominator.mean(), sample)
+
+
+def mean_fraction(measure: str, check: checks.Check, fractions: Floats) -> Reading:
+    """Mean over items of a number in [0, 1], which its interval does not leave either."""
+    found = mean_of(measure, check, fractions, np.ones(len(fractions), dtype=np.int64))
+    if not isinstance(found, Estimate):
+        return found
+    return replace(found, low=max(0.0, found.low), high=min(1.0, found.high))
+
+
+def _share_bounds(n_true: int, n: int, alpha: float) -> tuple[float, float]:
+    """Clopper and Pearson's exact interval of a share, two-sided at *alpha*."""
+    low = 0.0 if n_true == 0 else 1 - float(bdtri(n - n_true, n, alpha / 2))
+    high = 1.0 if n_true == n else float(bdtri(n_true, n, alpha / 2))
+    return low, high
+
+
+def share_of(measure: str, flags: Flags, n_listed: int | None) -> Reading:
+    """The share of *flags* that are true; they are the first of *n_listed* items, if that is known."""
+    n, n_true = len(flags), int(flags.sum())
+    if n == 0:
+        return NotMeasured(measure=measure, reason="no item")
+    low, high = _share_bounds(n_true, n, ALPHA)
+    sample = Answers(values=flags.astype(np.int64), n_listed=n_listed)
+    return Estimate(measure=measure, value=n_true / n, low=low, high=high, unit="fraction", n=n, sample=sample)
+
+
+def paired_drop(measure: str, clean: Flags, spliced: Flags, n_listed: int | None) -> Reading:
+    """
+    P(clean right) - P(spliced right) on the same items.
+
+    The difference of two discordant shares, each with its exact interval at half the error: never a plug-in variance,
+    which is zero when no answer flips and so would promise certainty from silence.
+    """
+    n = len(clean)
+    if n == 0:
+        return NotMeasured(measure=measure, reason="no item")
+    lost, won = int((clean & ~spliced).sum()), int((~clean & spliced).sum())
+    lost_low, lost_high = _share_bounds(lost, n, ALPHA / 2)
+    won_low, won_high = _share_bounds(won, n, ALPHA / 2)
+    return Estimate(
+        measure=measure,
+        value=(lost - won) / n,
+        low=lost_low - won_high,
+        high=lost_high - won_low,
+        unit="fraction",
+        n=n,
+        sample=Answers(values=clean.astype(np.int64) - spliced, n_listed=n_listed),
+    )
+
+
+def exp_of_mean(measure: str, check: checks.Check, nats: Floats, *, best: float | None = None) -> Reading:
+    """The mean over items, exponentiated; *best* is what the mean of an exact reconstruction is."""
+    n = len(nats)
+    if n < 2:
+        return NotMeasured(measure=measure, reason=f"{n} item: an interval needs two")
+    mean = math.fsum(nats) / n
+    margin = t_quantile(n) * float(nats.std(ddof=1)) / math.sqrt(n)
+    if mean + margin > 700:  # exp overflows float64: such a perplexity is no number anyone compares
+        return NotMeasured(measure=measure, reason=f"too large to print: exp({mean:.0f})")
+    unit = check.unit_of(measure)
+    assert unit is not None, measure
+    low, value, high = (math.exp(x) for x in (mean - margin, mean, mean + margin))
+    sample = Ratio(top=nats, bottom=np.ones(n), is_log=True, best=best)
+    return Estimate(measure=measure, value=value, low=low, high=high, unit=unit, n=n, sample=sample)

@@ -1,0 +1,129 @@
+"""Each SAE of a plan with the model that it was trained on: models are loaded when they are first needed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+from sae_checks import errors
+from sae_checks.model.interface import LanguageModel
+from sae_checks.model.loading import Models
+from sae_checks.plan.plan import Plan
+from sae_checks.release.release import Sae
+from sae_checks.saes import free_memory
+from sae_checks.saes.lazy_weights import Shelf, ShelvedSae
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Ready:
+    """An SAE, its model, and the convention that it is measured under."""
+
+    described: Sae
+    sae: ShelvedSae
+    model: LanguageModel
+    prepends_bos: bool
+
+
+class ReadySaes:
+    """The SAEs of a plan. What is wrong with one is raised again each time that it is asked for."""
+
+    def __init__(self, plan: Plan) -> None:
+        self._plan = plan
+        self._models = Models(plan)
+        self._shelves: dict[torch.device, Shelf] = {}
+        self._found: dict[str, Ready | errors.SaeChecksError] = {}
+
+    def get(self, sae_id: str) -> Ready:
+        """
+        *sae_id*, ready to be measured once its weights are loaded, which happens when they are needed.
+
+        Raises:
+            SaeError: this SAE cannot be measured, whatever its weights.
+            MeasuringError: its model cannot be loaded.
+        """
+        if sae_id not in self._found:
+            try:
+                self._found[sae_id] = self._load(sae_id)
+            except (errors.SaeError, errors.MeasuringError) as problem:
+                self._found[sae_id] = problem
+        found = self._found[sae_id]
+        if isinstance(found, errors.SaeChecksError):
+            raise found
+        return found
+
+    def known(self) -> list[Ready]:
+        """All that can be measured if their weights can be loaded, in the release's order."""
+        found = []
+        for sae_id in self._plan.release.sae_ids:
+            try:
+                found.append(self.get(sae_id))
+            except (errors.SaeError, errors.MeasuringError):
+                continue  # its own checks are errors
+        return found
+
+    def sound(self) -> list[Ready]:
+        """All that can be measured, in the release's order."""
+        return [ready for ready in self.known() if ready.sae.is_sound()]
+
+    def shelf(self, device: torch.device) -> Shelf:
+        """Where the weights of the SAEs on *device* are."""
+        if device not in self._shelves:
+            self._shelves[device] = Shelf(lambda: free_memory.for_saes(self._plan.options.memory_gib, device))
+        return self._shelves[device]
+
+    def groups(self, together: Sequence[Ready]) -> list[list[Ready]]:
+        """*together*, SAEs of one model, in groups whose weights fit into memory."""
+        of = {ready.sae: ready for ready in together}
+        shelf = self.shelf(together[0].model.device)
+        return [[of[one] for one in group] for group in shelf.groups(list(of))]
+
+    def _load(self, sae_id: str) -> Ready:
+        described = self._plan.release.sae(sae_id)
+        prepends_bos = self._prepends_bos(described)
+        model = self._models.of(described)
+        part = _part(model, described)
+        self._check_special_tokens(described, model)
+        # TransformerLens's backend has centred the weights themselves
+        center = described.center_writing_weights and model.uses_layer_norm and not model.facts.processing
+        shelved = ShelvedSae(described, self.shelf(model.device), device=model.device, center=center, part=part)
+        return Ready(described=described, sae=shelved, model=model, prepends_bos=prepends_bos)
+
+    def _prepends_bos(self, described: Sae) -> bool:
+        asked = self._plan.options.bos
+        if asked != "auto":
+            return asked == "on"
+        if described.prepend_bos is None:
+            raise errors.bos_unknown(described.sae_id)
+        return described.prepend_bos
+
+    def _check_special_tokens(self, described: Sae, model: LanguageModel) -> None:
+        special, excluded = model.tokenizer.all_special_ids, described.exclude_special_tokens
+        if excluded and self._plan.options.special_tokens == "replace":
+            raise errors.trained_without_special_tokens(described.sae_id)
+        if not isinstance(excluded, bool) and (others := sorted(set(excluded) - set(special))):
+            supported = f"special tokens of the tokenizer ({special})"
+            raise errors.not_supported(described.sae_id, "exclude_special_tokens", str(others), supported)
+
+
+def _part(model: LanguageModel, described: Sae) -> slice:
+    """
+    What *described* reads and writes of its hooks' last dimension, all of it or one head's.
+
+    Raises:
+        SaeError: its widths are not the model's, or there is no such head.
+    """
+    hooks, of_sae = (described.hook, described.hook_out), (described.d_in, described.d_out)
+    widths = [model.width(described.sae_id, hook) for hook in hooks]
+    part = slice(0, None)
+    if described.head is not None:
+        if described.head >= model.n_heads:
+            raise errors.no_such_head(described.sae_id, described.head, model.n_heads)
+        d_head = widths[0] // model.n_heads
+        part = slice(described.head * d_head, (described.head + 1) * d_head)
+        widths = [d_head, d_head]
+    for hook, width, d in zip(hooks, widths, of_sae, strict=True):
+        if d != width:
+            raise errors.wrong_width(described.sae_id, hook, d, width)
+    return part

@@ -1,0 +1,1 @@
+"""Options and a release -> what will be measured, in which model, on which text."""

@@ -1,0 +1,218 @@
+"""Every `--sae-` option as pytest offers it, and what the command line and the ini file said. Standard library only."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from sae_checks import errors
+from sae_checks.plan.options import DEVICES, DTYPES
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OptionSpec:
+    """One `--sae-` option; its ini key is the same name with underscores."""
+
+    flag: str
+    metavar: str
+    help: str
+    default: str | None = None
+    repeatable: bool = False
+    is_switch: bool = False
+
+    @property
+    def key(self) -> str:
+        """The ini key and argparse destination: `--sae-model` -> `sae_model`."""
+        return self.flag.removeprefix("--").replace("-", "_")
+
+
+SPECS: tuple[OptionSpec, ...] = (
+    OptionSpec(
+        flag="--sae-release",
+        metavar="NAME",
+        help="the release to judge: a name of SAE Lens's registry, a Hub repository org/name[@revision], a folder of "
+        "SAEs, demo, demo-broken",
+    ),
+    OptionSpec(flag="--sae-id", metavar="GLOB", help="only SAEs whose id matches (repeatable)", repeatable=True),
+    OptionSpec(
+        flag="--sae-shard",
+        metavar="I/N",
+        help="judge only the I-th of N shares of the release's SAEs; sae-checks merge makes one record of all N",
+    ),
+    OptionSpec(flag="--sae-revision", metavar="REV", help="branch, tag or commit of the release; default: main"),
+    OptionSpec(
+        flag="--sae-offline", metavar="", help="use exactly the commits that the Hub's cache holds", is_switch=True
+    ),
+    OptionSpec(
+        flag="--sae-allow-pickle",
+        metavar="",
+        help="load SAEs whose weights are pickles or .npz (tensors alone: no code of theirs runs)",
+        is_switch=True,
+    ),
+    OptionSpec(
+        flag="--sae-model",
+        metavar="NAME",
+        help="the language model: a folder in Hugging Face format, or a Hub repository org/name[@revision]; default: "
+        "the one that the release names",
+    ),
+    OptionSpec(
+        flag="--sae-backend",
+        metavar="B",
+        default="auto",
+        help="what runs the model: transformers, transformer_lens, or auto (transformers wherever it has the SAE's "
+        "hooks)",
+    ),
+    OptionSpec(
+        flag="--sae-corpus",
+        metavar="TEXT",
+        help="held-out text: .jsonl or .parquet (text, or token ids as input_ids), .txt, or a Hub dataset "
+        "org/name[@revision][:config][:split]; default for releases of the Hub: the text that the SAEs were trained on "
+        "if it can be read, else Open WebText",
+    ),
+    OptionSpec(
+        flag="--sae-lambada",
+        metavar="TEXT",
+        help="Lambada passages, the last word is the answer: .jsonl or .parquet (text) or a Hub dataset; default for "
+        "releases of the Hub: EleutherAI/lambada_openai",
+    ),
+    OptionSpec(
+        flag="--sae-cbt",
+        metavar="TEXT",
+        help="Children's Book Test: .jsonl or .parquet (sentences, question, answer, options) or a Hub dataset, or :NE "
+        "for the named entities of the default; default for releases of the Hub: cam-cst/cbt:CN, common nouns",
+    ),
+    OptionSpec(
+        flag="--sae-profile",
+        metavar="P",
+        default="release",
+        help="smoke: a quarter of the text, passages and queries, and INCONCLUSIVE warns; release: INCONCLUSIVE fails; "
+        "full: release, and measured to the end, also what is decided before, for curves and for baselines",
+    ),
+    OptionSpec(
+        flag="--sae-sequences",
+        metavar="N",
+        help="sequences of text to measure at most, fewer where they decide; default: 256, smoke 64",
+    ),
+    OptionSpec(
+        flag="--sae-max-sequences",
+        metavar="N",
+        help="while a verdict on text is inconclusive, measure more sequences, up to so many; default: no more",
+    ),
+    OptionSpec(
+        flag="--sae-context",
+        metavar="N",
+        help="tokens per sequence; default: the model's context, at most 1024 or twice the longest training context",
+    ),
+    OptionSpec(flag="--sae-items", metavar="N", help="Lambada passages to measure at most; default: 1000, smoke 250"),
+    OptionSpec(
+        flag="--sae-queries",
+        metavar="N",
+        help="Children's Book Test queries to measure at most, each once per option, ten times; default: 200, smoke 50",
+    ),
+    OptionSpec(
+        flag="--sae-study-sequences",
+        metavar="N",
+        default="32",
+        help="sequences for what takes several splices: propagation, own layer, random errors, stacks (and four times "
+        "as many Lambada passages for stacks); 0 leaves all that out, and the comparison of weights",
+    ),
+    OptionSpec(
+        flag="--sae-ablation",
+        metavar="",
+        help="measure also what zeros in place of the activation cost (ce_ablated, ce_recovered), which takes as long "
+        "again; done without it where a limit is on one of them",
+        is_switch=True,
+    ),
+    OptionSpec(flag="--sae-seed", metavar="N", default="0", help="seed of the order of documents and passages"),
+    OptionSpec(flag="--sae-device", metavar="D", default="auto", help=f"one of {', '.join(DEVICES)}"),
+    OptionSpec(
+        flag="--sae-dtype",
+        metavar="T",
+        default="float32",
+        help=f"the model's dtype, one of {', '.join(DTYPES)}; SAEs and losses are always float32",
+    ),
+    OptionSpec(flag="--sae-batch-tokens", metavar="N", default="4096", help="tokens per forward pass, at most"),
+    OptionSpec(
+        flag="--sae-memory",
+        metavar="GIB",
+        help="memory for weights of SAEs; what does not fit is measured group by group; default: half of what is free",
+    ),
+    OptionSpec(
+        flag="--sae-clean-cache",
+        metavar="DIR",
+        help="keep the model's clean passes there (gigabytes), for further runs of the same model on the same text; "
+        "default: nowhere",
+    ),
+    OptionSpec(
+        flag="--sae-special-tokens",
+        metavar="RULE",
+        default="keep",
+        help="keep: BOS and other special tokens are neither replaced nor scored; replace: they are both",
+    ),
+    OptionSpec(
+        flag="--sae-bos",
+        metavar="RULE",
+        default="auto",
+        help="one BOS before every sequence: auto (as each SAE was trained), on, off",
+    ),
+    OptionSpec(flag="--sae-thresholds", metavar="FILE", help="limits that lie over the shipped thresholds.toml"),
+    OptionSpec(flag="--sae-record", metavar="FILE", help="write the run record (JSON) there"),
+    OptionSpec(
+        flag="--sae-history",
+        metavar="URL",
+        help="keep the run record there, too, beside those of earlier runs: a folder, or any URL that fsspec opens",
+    ),
+    OptionSpec(
+        flag="--sae-report",
+        metavar="DIR",
+        help="write the report there: index.html, summary.md, and the plots as PNG (with the extra sae-checks[report])",
+    ),
+    OptionSpec(
+        flag="--sae-baseline",
+        metavar="RUN",
+        help="compare with an earlier run on the same tokens: its record, last (what --sae-record names, before this "
+        "run), or what --sae-record names at a git revision (REVISION or REVISION:PATH)",
+    ),
+    OptionSpec(
+        flag="--sae-explain",
+        metavar="GLOB",
+        help="say why the SAEs whose id matches are red: the predictions that cost most, and the positions and latents "
+        "that this comes from (repeatable)",
+        repeatable=True,
+    ),
+    OptionSpec(
+        flag="--sae-calibrate",
+        metavar="FILE",
+        help="write limits made from what is measured there, for a person to review; never over a file that exists",
+    ),
+)
+
+
+def defaults() -> dict[str, str | list[str] | None]:  # a dict: the border to pytest's string-keyed options
+    """What `options.parse` gets when nothing was asked."""
+    return {spec.key: spec.default for spec in SPECS}
+
+
+def gather(given: Callable[[str], object], ini: Callable[[str], object]) -> dict[str, str | list[str] | None]:
+    """
+    Command line over ini file over default, for every option; *given* and *ini* look one key up.
+
+    Raises:
+        UsageError: an option was given an empty value.
+    """
+    raw = defaults()
+    for spec in SPECS:
+        if given(spec.key) == "":  # an unset variable of a script: what was meant is not known
+            raise errors.bad_option(spec.flag, "", "a value")
+        for found in (ini(spec.key), given(spec.key)):
+            if spec.is_switch:
+                raw[spec.key] = "yes" if found is True else raw[spec.key]
+            elif isinstance(found, list):
+                raw[spec.key] = [str(entry) for entry in found] or raw[spec.key]
+            elif found:
+                raw[spec.key] = str(found)
+    return raw
+
+
+def _patterns(value: str | list[str] | None) -> tuple[str, ...]:
+    return tuple([value] if isinstance(value, str) else value or [])

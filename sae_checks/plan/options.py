@@ -1,0 +1,211 @@
+"""What was asked, parsed and checked once. Standard library only: the plugin reads this in every pytest run."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, TypeVar
+
+from sae_checks import errors
+from sae_checks.plan import shards
+
+SpecialTokens = Literal["keep", "replace"]
+Bos = Literal["auto", "on", "off"]
+Otherwise = TypeVar("Otherwise", int, None)
+Profile = Literal["smoke", "release", "full"]
+
+DEVICES = ("auto", "cpu", "cuda", "mps")
+DTYPES = ("float32", "bfloat16", "float16")
+BACKENDS = ("auto", "transformers", "transformer_lens")
+PROFILES: tuple[Profile, ...] = ("smoke", "release", "full")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """One run, as asked."""
+
+    release: str
+    revision: str | None = None
+    offline: bool = False
+    allow_pickle: bool = False
+    sae_ids: tuple[str, ...] = ()
+    """fnmatch patterns; empty means every SAE."""
+    shard: str | None = None
+    """I/N; None: the whole release."""
+    model: str | None = None
+    backend: str = "auto"
+    corpus: str | None = None
+    lambada: str | None = None
+    cbt: str | None = None
+    profile: Profile = "release"
+    n_sequences: int = 256
+    n_most_sequences: int | None = None
+    """to which an inconclusive verdict extends; None: *n_sequences*."""
+    n_context_tokens: int | None = None
+    """None: chosen from the model and the SAEs, see `plan.make`."""
+    n_items: int = 1000
+    n_queries: int = 200
+    n_study_sequences: int = 32
+    ablation: bool = False
+    seed: int = 0
+    device: str = "auto"
+    dtype: str = "float32"
+    """of the language model; SAEs and losses are float32."""
+    n_batch_tokens: int = 4096
+    memory_gib: float | None = None
+    """for the weights of SAEs; None: a share of what is free."""
+    clean_cache: Path | None = None
+    """the folder of clean passes; None: they are not kept."""
+    special_tokens: SpecialTokens = "keep"
+    bos: Bos = "auto"
+    thresholds: Path | None = None
+    record: Path | None = None
+    history: str | None = None
+    """a folder or URL, see `history.place`."""
+    report: Path | None = None
+    """the folder of the report."""
+    baseline: str | None = None
+    """a path, `last`, or a git revision, see `baseline.load`."""
+    calibrate: Path | None = None
+    explain: tuple[str, ...] = ()
+    """fnmatch patterns of the SAEs that are explained."""
+
+
+def parse(raw: Mapping[str, str | list[str] | None]) -> Options:
+    """
+    Options from what the command line and the ini file gave, by option key (`sae_release`, ...).
+
+    Raises:
+        UsageError: a value that is no whole number, device, dtype or rule.
+    """
+    asked = _Raw(raw)
+    record = asked.path("sae_record")
+    if record is not None and (record.is_dir() or not record.absolute().parent.is_dir()):
+        raise errors.bad_option("--sae-record", str(record), "a file in a folder that exists")
+    calibrate = asked.path("sae_calibrate")
+    if calibrate is not None and (calibrate == record or not _is_new(calibrate)):
+        expected = "a new file in a folder that exists: no file is overwritten"
+        raise errors.bad_option("--sae-calibrate", str(calibrate), expected)
+    profile: Profile = next(p for p in PROFILES if p == asked.choice("sae_profile", PROFILES))
+    n_sequences, n_items, n_queries = (64, 250, 50) if profile == "smoke" else (256, 1000, 200)
+    n_sequences = asked.count_or("sae_sequences", n_sequences)
+    return Options(
+        release=asked.text("sae_release") or "",
+        revision=asked.text("sae_revision"),
+        offline=asked.text("sae_offline") is not None,
+        allow_pickle=asked.text("sae_allow_pickle") is not None,
+        shard=_shard(asked.text("sae_shard")),
+        sae_ids=asked.patterns("sae_id"),
+        model=asked.path_or_name("sae_model"),
+        backend=asked.choice("sae_backend", BACKENDS),
+        corpus=asked.path_or_name("sae_corpus"),
+        lambada=asked.path_or_name("sae_lambada"),
+        cbt=asked.path_or_name("sae_cbt"),
+        profile=profile,
+        n_sequences=n_sequences,
+        n_most_sequences=asked.count_or("sae_max_sequences", None, least=n_sequences),
+        n_context_tokens=asked.count_or("sae_context", None, least=2),
+        n_items=asked.count_or("sae_items", n_items),
+        n_queries=asked.count_or("sae_queries", n_queries),
+        n_study_sequences=asked.count("sae_study_sequences", least=0),
+        ablation=asked.text("sae_ablation") is not None,
+        seed=asked.count("sae_seed", least=0),
+        device=asked.choice("sae_device", DEVICES),
+        dtype=asked.choice("sae_dtype", DTYPES),
+        n_batch_tokens=asked.count("sae_batch_tokens"),
+        memory_gib=_gib("--sae-memory", asked.text("sae_memory")),
+        clean_cache=_folder("--sae-clean-cache", asked.path("sae_clean_cache")),
+        special_tokens="replace" if asked.choice("sae_special_tokens", ("keep", "replace")) == "replace" else "keep",
+        bos=_bos(asked.choice("sae_bos", ("auto", "on", "off"))),
+        thresholds=asked.path("sae_thresholds"),
+        record=record,
+        history=asked.path_or_name("sae_history"),
+        report=_folder("--sae-report", asked.path("sae_report")),
+        baseline=asked.path_or_name("sae_baseline"),
+        calibrate=calibrate,
+        explain=asked.patterns("sae_explain"),
+    )
+
+
+class _Raw:
+    """What was asked, by option key, each read as what it should be."""
+
+    def __init__(self, raw: Mapping[str, str | list[str] | None]) -> None:
+        self._raw = raw
+
+    def text(self, key: str) -> str | None:
+        value = self._raw.get(key)
+        assert not isinstance(value, list), key
+        return value or None
+
+    def patterns(self, key: str) -> tuple[str, ...]:
+        found = self._raw.get(key) or []
+        return tuple([found] if isinstance(found, str) else found)
+
+    def path(self, key: str) -> Path | None:
+        value = self.text(key)
+        try:
+            return None if value is None else Path(value).expanduser()
+        except RuntimeError:  # ~name of nobody
+            raise errors.bad_option(_flag(key), str(value), "a path whose home folder exists") from None
+
+    def path_or_name(self, key: str) -> str | None:
+        value = self.text(key)
+        return str(self.path(key)) if value is not None and value.startswith("~") else value
+
+    def count(self, key: str, *, least: int = 1) -> int:
+        return _whole_number(_flag(key), self.text(key) or "", least=least)
+
+    def count_or(self, key: str, otherwise: Otherwise, *, least: int = 1) -> int | Otherwise:
+        return self.count(key, least=least) if self.text(key) else otherwise
+
+    def choice(self, key: str, choices: tuple[str, ...]) -> str:
+        value = self.text(key) or ""
+        if value not in choices:
+            raise errors.bad_option(_flag(key), value, f"one of {', '.join(choices)}")
+        return value
+
+
+def _flag(key: str) -> str:
+    return "--" + key.replace("_", "-")
+
+
+def _is_new(path: Path) -> bool:
+    return not path.exists() and not path.is_symlink() and path.absolute().parent.is_dir()
+
+
+def _folder(flag: str, path: Path | None) -> Path | None:
+    """*path*, if it is a folder or can become one."""
+    if path is not None and not path.is_dir() and not _is_new(path):
+        raise errors.bad_option(flag, str(path), "a folder, or a new one in a folder that exists")
+    return path
+
+
+def _bos(value: str) -> Bos:
+    return "on" if value == "on" else "off" if value == "off" else "auto"
+
+
+def _whole_number(flag: str, value: str, *, least: int) -> int:
+    try:
+        number = int(value)
+    except ValueError:
+        raise errors.bad_option(flag, value, f"a whole number, at least {least}") from None
+    if number < least:
+        raise errors.bad_option(flag, value, f"a whole number, at least {least}")
+    return number
+
+
+def _gib(flag: str, value: str | None) -> float | None:
+    try:
+        number = None if value is None else float(value)
+    except ValueError:
+        number = math.nan
+    if number is not None and not 0 < number < math.inf:
+        raise errors.bad_option(flag, str(value), "a number of GiB above 0")
+    return number
+
+
+def _shard(share: str | None) -> str | None:
+    return None if share is None else str(shards.parse(share))

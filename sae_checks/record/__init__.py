@@ -1,0 +1,1 @@
+"""One run as strict JSON, both ways, and the merging of shards."""

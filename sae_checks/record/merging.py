@@ -1,0 +1,171 @@
+"""
+Records of the shards of one run -> the record that the whole run would have written.
+
+Whatever could make the union say something that no run has seen is refused: other files, other options, other versions,
+a check that two shards tell differently, one that none of them tells.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Hashable, Iterator, Sequence
+from dataclasses import replace
+
+from sae_checks import checks, errors
+from sae_checks.plan import shards
+from sae_checks.provenance import CorpusFacts
+from sae_checks.record import run_verdict
+from sae_checks.record.record import Record, Result
+
+_OF_ONE_PROCESS = ("record", "calibrate", "report", "history", "memory_gib", "clean_cache")
+"""Options that say where a process writes and what memory it has: they may differ, and the union has none of them."""
+
+Cell = tuple[str, str]
+"""(id of an SAE, a stack or a comparison, name of the check)."""
+
+
+def merge(records: Sequence[tuple[str, Record]], *, to: str | None = None) -> Record:
+    """
+    One record of several, with the exit status that their verdicts come to.
+
+    Args:
+        records: (where it comes from, the record) of every shard, in any order; one at least.
+        to: what the option `record` of the union says.
+
+    Raises:
+        RecordError: they are not of one run, disagree, or are not all of it.
+    """
+    (_, first), *others = records
+    for source, other in others:
+        for what, expected, got in _facts(first, other):
+            if expected != got:
+                raise errors.not_mergeable(source, what, str(expected), str(got))
+    found: dict[Cell, Result] = {}
+    for source, one in records:
+        for cell, result in _told(one):
+            if cell in found and (differ := _disagreement(found[cell], result)) is not None:
+                raise errors.not_mergeable(source, f"{cell[1]} of {cell[0]}", *differ)
+            found.setdefault(cell, result)
+    _check_made_of(records)
+    cells = [(result.sae_id, result.check) for result in first.results]
+    if missing := [f"{check} of {subject}" for subject, check in cells if (subject, check) not in found]:
+        raise errors.shards_missing(missing)
+    merged = replace(
+        first,
+        started=min(one.started for _, one in records),
+        wall_s=round(sum(one.wall_s for _, one in records), 3),
+        options=tuple(
+            (key, to if key == "record" else None if key in ("shard", *_OF_ONE_PROCESS) else value)
+            for key, value in first.options
+        ),
+        platform=" + ".join(dict.fromkeys(one.platform for _, one in records)),
+        results=tuple(found[cell] for cell in cells),
+    )
+    return replace(merged, exit_status=0 if verdict_on(merged, [source for source, _ in records]) is None else 1)
+
+
+def verdict_on(merged: Record, sources: Sequence[str]) -> str | None:
+    """Why *merged*, of the records in *sources*, is no pass; None: it is one."""
+    options = dict(merged.options)
+    red = [r for r in merged.results if run_verdict.is_red(r.outcome, profile=str(options.get("profile")))]
+    cut_short = [r for r in merged.results if r.reason == run_verdict.NOT_REACHED]
+    if red or cut_short:
+        return errors.checks_are_red([f"{r.check} of {r.sae_id}" for r in (*red, *cut_short)])
+    cells = {(r.sae_id, r.check) for r in merged.results}
+    selected = {(r.sae_id, r.check) for r in merged.results if r.reason != run_verdict.NOT_SELECTED}
+    if not selected:
+        return errors.no_check_ran(sources)
+    baseline = options.get("baseline")
+    return run_verdict.shortcoming(
+        merged.results,
+        selected,
+        sae_ids=merged.release.sae_ids,
+        comparisons={cell for cell in cells if cell[1] == checks.NO_REGRESSION.name},
+        baseline=None if baseline is None else str(baseline),
+    )
+
+
+def _facts(first: Record, other: Record) -> Iterator[tuple[str, object, object]]:
+    """What has to be the same: (in words, in the first, in the other)."""
+    for what in ("name", "source", "revision", "sae_ids"):
+        yield f"the release's {what}", getattr(first.release, what), getattr(other.release, what)
+    mine, yours = dict(first.options), dict(other.options)
+    for key in dict.fromkeys([*mine, *yours]):
+        if key == "shard":
+            yield "the number of shards", _n_shards(mine), _n_shards(yours)
+        elif key not in _OF_ONE_PROCESS:
+            yield f"the option {key}", mine.get(key), yours.get(key)
+    versions = [{package.name: package.version for package in record.software} for record in (first, other)]
+    for name in dict.fromkeys([*versions[0], *versions[1]]):
+        yield f"the version of {name}", versions[0].get(name), versions[1].get(name)
+    one_s, two_s = ([(r.sae_id, r.check) for r in record.results] for record in (first, other))
+    yield "the list of checks", one_s, two_s
+    for one, two in zip(first.results, other.results, strict=False):
+        yield f"the limit of {one.check} of {one.sae_id}", one.limit, two.limit
+
+
+def _n_shards(options: dict[str, str | int | None]) -> int:
+    shard = options.get("shard")
+    return 1 if shard is None else shards.parse(str(shard)).n_shards
+
+
+def _told(record: Record) -> Iterator[tuple[Cell, Result]]:
+    """What *record* says itself, and does not leave to another shard."""
+    shard = dict(record.options).get("shard")
+    for result in record.results:
+        if shard is None or result.reason != run_verdict.of_other_shard(str(shard)):
+            yield (result.sae_id, result.check), result
+
+
+def _disagreement(one: Result, two: Result) -> tuple[str, str] | None:
+    """Two results of one check, in words, if they do not say the same."""
+    if one.outcome != two.outcome:
+        return one.outcome, two.outcome
+    if [e.measure for e in one.estimates] != [e.measure for e in two.estimates]:
+        return _measures(one), _measures(two)
+    for a, b in zip(one.estimates, two.estimates, strict=True):
+        if not all(
+            math.isclose(x, y, rel_tol=1e-6, abs_tol=1e-9)
+            for x, y in zip((a.value, a.low, a.high, a.n), (b.value, b.low, b.high, b.n), strict=True)
+        ):
+            return f"{a.measure} {a.value!r} (n = {a.n})", f"{b.measure} {b.value!r} (n = {b.n})"
+    return None
+
+
+def _measures(result: Result) -> str:
+    return ", ".join(e.measure for e in result.estimates) or "nothing measured"
+
+
+def _check_made_of(records: Sequence[tuple[str, Record]]) -> None:
+    """
+    Models, SAEs and corpora of one name are the same everywhere.
+
+    Raises:
+        RecordError: they are not.
+    """
+    seen: dict[Hashable, tuple[str, object]] = {}
+    for source, record in records:
+        for result in record.results:
+            if result.provenance is None:
+                continue
+            sae, model, corpus = result.provenance.sae, result.provenance.model, result.provenance.corpus
+            facts: list[tuple[str, Hashable, object]] = [(f"the model {model.source}", model.backend, model)]
+            if sae is not None:
+                facts.append((f"the SAE {sae.sae_id}", "", sae))
+            facts += _of_corpus(corpus, (result.check, model.source))
+            for what, of, value in facts:
+                _, first = seen.setdefault((what, of), (source, value))
+                if first != value:
+                    raise errors.not_mergeable(source, what, str(first), str(value))
+
+
+def _of_corpus(corpus: CorpusFacts, scored: Hashable) -> Iterator[tuple[str, Hashable, object]]:
+    """What must be one for all that was read from *corpus*; golden prompts are each SAE's own."""
+    if corpus.kind == "golden":
+        return
+    what = f"the corpus {corpus.source} ({corpus.kind})"
+    if corpus.n_listed is not None:  # all of it was read, so that its hash does not depend on how much was asked for
+        yield what, "sha256", (corpus.sha256, corpus.n_listed)
+    # equal numbers of sequences: a verdict that was extended to more has another fingerprint, and rightly so
+    key = (scored, corpus.prepend_bos, corpus.n_sequences, corpus.n_context_tokens)
+    yield what, key, corpus.fingerprint

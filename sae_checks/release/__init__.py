@@ -1,0 +1,1 @@
+"""A name, a Hub repository or a folder -> pinned SAEs, from their configurations alone."""

@@ -1,0 +1,1 @@
+"""SAE weights -> reconstructions, and how one takes the place of an activation."""

@@ -1,0 +1,143 @@
+"""Files -> an SAE of SAE Lens's, whole and with its norms folded in: by SAE Lens's own code, whatever the format."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from sae_checks import errors
+from sae_checks.release import converters
+from sae_checks.release.configuration import Format, Sae
+from sae_checks.release.sae_files import SCALER_FILE, make_local
+
+Files = dict[str, Path]
+"""What was read, by its name in the release."""
+
+
+def load(described: Sae, device: torch.device) -> tuple[Any, Files]:  # Any: sae_lens ships no types
+    """
+    The SAE in float32, and the files that it was made from.
+
+    Raises:
+        SaeError: it cannot be fetched or loaded, is not what its configuration says, or holds a number that is none.
+    """
+    make_local(described)
+    try:
+        with converters.quiet():
+            sae, files = _LOADERS[described.format](described, str(device))
+            _fold(described, sae)
+    except errors.SaeError:
+        raise
+    except errors.HubError as problem:
+        raise errors.SaeError(str(problem)) from None
+    except Exception as problem:
+        raise errors.bad_weights(described.sae_id, f"{type(problem).__name__}: {problem}") from problem
+    _check(described, sae)
+    return sae, files
+
+
+def _saved(described: Sae, device: str) -> tuple[Any, Files]:
+    """By `SAE.save_model` or `TrainingSAE.save_inference_model`."""
+    import sae_lens
+    from sae_lens.loading.pretrained_sae_loaders import sae_lens_disk_loader
+
+    assert described.weights is not None
+    converter = partial(_overridden, sae_lens_disk_loader, described)
+    sae = sae_lens.SAE.load_from_disk(described.weights.parent, device=device, dtype="float32", converter=converter)
+    return sae, _files_beside(described)
+
+
+def _checkpoint(described: Sae, device: str) -> tuple[Any, Files]:
+    """By SAE Lens's trainer: made what it would have saved at its end, as its trainer does it."""
+    import sae_lens
+
+    assert described.weights is not None
+    training = sae_lens.TrainingSAE.load_from_disk(described.weights.parent, device=device, dtype="float32")
+    _fold(described, training)
+    weights = training.state_dict()
+    training.process_state_dict_for_saving_inference(weights)
+    cfg = training.cfg.get_inference_sae_cfg_dict()
+    sae = sae_lens.SAE.load_from_disk(
+        described.weights.parent, device=device, dtype="float32", converter=lambda *_, **__: (cfg, weights)
+    )
+    return sae, _files_beside(described)
+
+
+def _sparsify(described: Sae, device: str) -> tuple[Any, Files]:
+    import sae_lens
+    from sae_lens.loading.pretrained_sae_loaders import sparsify_disk_loader
+    from safetensors.torch import load_file
+
+    assert described.weights is not None
+    weights = described.weights
+
+    def converter(path: Path, device: str, cfg_overrides: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+        cfg, tensors = _overridden(sparsify_disk_loader, described, path.resolve(), device, cfg_overrides)
+        # TRAP: SAE Lens 6.54 transposes W_dec, which sparsify saves as (d_sae, d_in)
+        return cfg, {**tensors, "W_dec": load_file(weights, device=device)["W_dec"].float().contiguous()}
+
+    sae = sae_lens.SAE.load_from_disk(weights.parent, device=device, dtype="float32", converter=converter)
+    return sae, _files_beside(described)
+
+
+def _registered(described: Sae, device: str) -> tuple[Any, Files]:
+    """By the converter that SAE Lens's registry names, confined to the pinned commit."""
+    from sae_lens import SAE
+
+    assert described.remote is not None
+    with converters.confined(described.remote.repo, allow_pickle=described.allow_pickle) as conversion:
+        sae, _, _ = SAE.from_pretrained_with_cfg_and_sparsity(
+            described.release, described.sae_id, device=device, dtype="float32"
+        )
+    return sae, dict(conversion.files)
+
+
+_LOADERS: dict[Format, Callable[[Sae, str], tuple[Any, Files]]] = {
+    "sae_lens": _saved,
+    "checkpoint": _checkpoint,
+    "sparsify": _sparsify,
+    "registered": _registered,
+}
+
+
+def _overridden(
+    read: Callable[..., Any], described: Sae, path: Path, device: str, cfg_overrides: dict[str, Any]
+) -> Any:
+    """What *read* makes of a folder, with the registry's corrections, as `from_pretrained` has them."""
+    return read(path, device, {**described.overrides, **cfg_overrides})
+
+
+def _fold(described: Sae, sae: Any) -> None:
+    """SAE Lens only warns of a norm that is left unfolded, and then runs the SAE at the wrong scale."""
+    if sae.cfg.normalize_activations != "expected_average_only_in":
+        return
+    if described.norm_scaling_factor is None:
+        supported = "none, or with a known scaling factor"
+        raise errors.not_supported(described.sae_id, "normalize_activations", "expected_average_only_in", supported)
+    sae.fold_activation_norm_scaling_factor(described.norm_scaling_factor)
+
+
+def _files_beside(described: Sae) -> Files:
+    assert described.weights is not None
+    names = [described.weights.name, *([SCALER_FILE] if described.norm_scaling_factor is not None else [])]
+    places = {name: described.weights.parent / name for name in names}
+    return {name: place for name, place in places.items() if place.is_file()}  # the factor may be the registry's
+
+
+def _check(described: Sae, sae: Any) -> None:
+    expected = {
+        "W_dec": (described.d_sae, described.d_out),
+        "W_enc": (described.d_in, described.d_sae),
+        "b_dec": (described.d_out,),
+    }
+    for name, weight in sae.state_dict().items():
+        if not torch.isfinite(weight).all():
+            n_bad = int((~torch.isfinite(weight)).sum())
+            raise errors.bad_weights(described.sae_id, f"{n_bad} of {weight.numel()} numbers in {name} are not finite")
+        if name in expected and tuple(weight.shape) != expected[name]:
+            problem = f"{name} is {tuple(weight.shape)}, its configuration asks for {expected[name]}"
+            raise errors.bad_weights(described.sae_id, problem)

@@ -1,0 +1,214 @@
+"""What is told of a line, in text and on the page."""
+
+import base64
+import hashlib
+import re
+from dataclasses import replace
+from datetime import timedelta
+from html.parser import HTMLParser
+
+import histories
+import pytest
+from strategies import HOSTILE
+
+from sae_checks.comparing.history import page, series, tables, trend
+from sae_checks.comparing.history.runs import Run
+from sae_checks.errors import shown
+from sae_checks.judging.accepted_shifts import AcceptedShift
+
+
+def shift(day, reason="looked at", sae="*"):
+    return AcceptedShift(
+        release="demo",
+        sae=sae,
+        measure="ce_increase",
+        since=histories.START + timedelta(days=day),
+        reason=reason,
+        where="own.toml line 3",
+    )
+
+
+def records(means, **changes):
+    """One run a day, whose loss increase is about *means*."""
+    sound = [histories.ce_loss(histories.values(mean, seed=day), **changes) for day, mean in enumerate(means)]
+    return [histories.run(result, day=day) for day, result in enumerate(sound)]
+
+
+def trends(of, shifts=(), release="demo"):
+    found = [Run(run_id=f"run{i}", record=record) for i, record in enumerate(of)]
+    return trend.trends(series.lines(found), release, shifts)
+
+
+def told(of, shifts=()):
+    (only,) = trends(of, shifts)
+    return [(note.kind, note.text) for note in only.notes]
+
+
+def test_a_line_at_rest_has_nothing_to_say():
+    """And expects its next run near the others."""
+    (only,) = trends(records([0.1] * 12))
+    assert only.notes == ()
+    (part,) = only.parts
+    assert part.status == "as expected"
+    assert part.next.low < 0.1 < part.next.high
+
+
+def test_a_run_that_is_not_where_it_should_be_is_a_warning():
+    """Ten runs, and one that is far off: said with what was expected; one odd run is no level."""
+    ((kind, text),) = told(records([0.1] * 10 + [0.3]))
+    assert kind == "warning"
+    assert "run10" in text
+    assert "after 10 runs" in text
+
+
+def test_seven_runs_warn_of_nothing():
+    """They foretell nothing."""
+    assert told(records([0.1] * 7 + [0.3])) == []
+
+
+def test_a_changed_level_is_a_note():
+    """No warning once the new level is where runs are expected."""
+    notes = told(records([0.1] * 6 + [0.3] * 6))
+    assert [kind for kind, _ in notes] == ["note"]
+    assert "the level changes with run6" in notes[0][1]
+
+
+def test_an_accepted_shift_explains_and_starts_anew():
+    """Its reason takes the place of the note, and only runs since then foretell."""
+    of = records([0.1] * 9 + [0.3] * 9)
+    (only,) = trends(of, [shift(9)])
+    assert [(note.kind, note.text) for note in only.notes] == [
+        ("accepted", "from run9 (2026-01-14) on: looked at (own.toml line 3)")
+    ]
+    (part,) = only.parts
+    assert part.n_at_rest == 9
+    assert 0.25 < part.next.low < 0.3 < part.next.high < 0.35
+    (without,) = trends(of)
+    assert without.parts[0].next.low < 0.15
+
+
+def test_a_shift_of_something_else_explains_nothing():
+    """Of another SAE, or before all runs, or after them."""
+    of = records([0.1] * 6 + [0.3] * 6)
+    for other in (shift(6, sae="b"), shift(-1), shift(99)):
+        assert [kind for kind, _ in told(of, [other])] == ["note"]
+
+
+def test_a_new_series_is_said():
+    """With what has changed; the runs before it foretell nothing of it."""
+    others = records([0.1] * 20, corpus={"prepend_bos": False})[10:]
+    (only,) = trends(records([0.1] * 10) + others)
+    assert len(only.parts) == 2
+    (note,) = only.notes
+    assert note.text == "a new series starts with run10 (2026-01-15): BOS before every sequence: True -> False"
+    rows = list(tables.of_trends([only]))
+    assert "ended; as expected" in rows[1]
+    assert rows[2].endswith("as expected")
+
+
+def test_the_table_is_aligned_and_names_what_it_does_not_know():
+    """One line per series, and below them every note."""
+    head, row, note = tables.of_trends(trends(records([0.1] * 6 + [0.3] * 6)))
+    assert row.index("ce_increase") == head.index("measure")
+    assert "ce_increase <= 0.3 nats/token" in row
+    assert note.startswith("note: ce_increase of a: the level changes")
+    _, few = tables.of_trends(trends(records([0.1] * 3)))
+    assert "needs 8 runs, has 3" in few
+
+
+class Parsed(HTMLParser):
+    """What a page is made of."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.tags, self.attributes, self.open, self.texts = [], [], [], []
+        self.feed(text)
+        assert self.open == [], "every tag is closed"
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.append(tag)
+        self.attributes += [(tag, *pair) for pair in attributes]
+        if tag != "meta":
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attributes):
+        self.tags.append(tag)
+        self.attributes += [(tag, *pair) for pair in attributes]
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.texts.append(data)
+
+
+def drawn(of, shifts=(), release="demo", place="/a/history", n_unreadable=0):
+    return page.html(trends(of, shifts, release), release, place, n_unreadable)
+
+
+def test_the_page_is_one_file_that_fetches_and_runs_nothing():
+    """A policy that allows its own style alone, and nothing in it that would need more."""
+    text = drawn(records([0.1] * 10 + [0.3]), [shift(4)])
+    found = Parsed(text)
+    (policy,) = re.findall(r'Content-Security-Policy" content="([^"]+)"', text)
+    (style,) = re.findall(r"<style>(.*?)</style>", text, re.DOTALL)
+    allowed = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
+    assert policy == f"default-src 'none'; style-src 'sha256-{allowed}'; base-uri 'none'; form-action 'none'"
+    assert not {"script", "link", "iframe", "img", "object", "form"} & set(found.tags)
+    assert [a for a in found.attributes if a[1] in ("style", "src") or a[1].startswith("on")] == []
+    assert all(value.startswith("#") for _, name, value in found.attributes if name == "href")
+    assert "url(" not in style
+    assert "prefers-color-scheme: dark" in style
+
+
+def test_under_every_plot_is_a_table_with_every_value():
+    """One row per run, with its id, and one per series; the plot has a title and a description."""
+    of = records([0.1] * 5 + [0.2] * 5)
+    text = drawn(of)
+    found = Parsed(text)
+    assert (found.tags.count("svg"), found.tags.count("table")) == (1, 2)
+    assert {f"run{i}" for i in range(10)} <= set(found.texts)
+    for name in ("title", "desc", "caption"):
+        assert name in found.tags
+    for record in of:
+        assert f"{record.results[0].estimates[1].value:.4g}" in found.texts
+
+
+def test_the_page_says_what_the_table_says():
+    """Warnings at the top, with a link that leads somewhere; unreadable files; marks by shape, not colour alone."""
+    text = drawn(records([0.1] * 10 + [0.3]), n_unreadable=2)
+    assert "1 warning: the last run is not where" in text
+    assert "2 files of this history could not be read" in text
+    found = Parsed(text)
+    links = [value[1:] for _, name, value in found.attributes if name == "href"]
+    ids = [value for _, name, value in found.attributes if name == "id"]
+    assert len(ids) == len(set(ids))
+    assert set(links) <= set(ids)
+    assert links
+    assert ("rect", "class", "mark outside") in found.attributes
+    assert "No warning." in drawn(records([0.1] * 3))
+
+
+@pytest.mark.parametrize(
+    "name", [*HOSTILE, "<script>alert(1)</script>", '"><img src=x onerror=alert(1)>', "{{ 7 * 7 }}", "</style>"]
+)
+def test_names_are_escaped(name):
+    """Of releases, SAEs, places, reasons and devices: they come from files that strangers wrote."""
+    result = histories.ce_loss(sae_id=name, model={"device": name})
+    of = [replace(histories.run(result, day=day, release=name), release=replace(
+        histories.run().release, name=name, revision=name)) for day in range(4)]  # fmt: skip
+    shifts = [replace(shift(2, reason=name), release="*")]
+    found = Parsed(drawn(of, shifts, release=name, place=name))
+    assert not {"script", "img"} & set(found.tags)
+    assert found.tags.count("style") == 1
+    assert shown(name) in "".join(found.texts)
+
+
+def test_a_page_of_one_run_and_of_none():
+    """Flat scales and empty lists are drawn, too."""
+    Parsed(drawn(records([0.1])))
+    Parsed(drawn([]))
+    flat = [histories.run(histories.counted(), day=day) for day in range(9)]
+    text = drawn(flat)
+    Parsed(text)
+    assert "nan" not in text

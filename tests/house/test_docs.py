@@ -1,0 +1,165 @@
+"""The documents keep up with the code: checks, measures, limits, options and rooms are in them, and links lead on."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+import test_floors
+
+import sae_checks
+from sae_checks import checks
+from sae_checks.comparing import calibration
+from sae_checks.judging import thresholds
+from sae_checks.plan import flags
+from sae_checks.record import record
+
+ROOT = Path(__file__).parents[2]
+README, ARCHITECTURE, CONTRIBUTING, CHANGELOG = (
+    ROOT / f"{name}.md" for name in ("README", "ARCHITECTURE", "CONTRIBUTING", "CHANGELOG")
+)
+DOCUMENTS = (README, ARCHITECTURE, CONTRIBUTING, CHANGELOG, *sorted((ROOT / "docs").glob("*.md")))
+PARTS = ("Question", "Definition", "Cannot see", "Source", "Verified")
+LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
+
+
+def text_of(name):
+    return (ROOT / "docs" / name).read_text(encoding="utf-8")
+
+
+def without_code(text):
+    """*text* less its fenced blocks: what looks like a heading or a link there is none."""
+    return re.sub(r"^```.*?^```$", "", text, flags=re.DOTALL | re.MULTILINE)
+
+
+def sections(text):
+    """By heading of the second level, what stands below it."""
+    _, *found = re.split(r"^## +(.+)$", text, flags=re.MULTILINE)
+    return dict(zip(found[::2], found[1::2], strict=True))
+
+
+def words(text):
+    """Everything written as code, word by word."""
+    return {
+        word
+        for code in re.findall(r"`([^`\n]+)`|^```$(.*?)^```$", text, re.DOTALL | re.MULTILINE)
+        for part in code
+        for word in re.findall(r"[\w-]+", part)
+    }
+
+
+def anchors(text):
+    """What GitHub calls the headings of *text*."""
+    headings = re.findall(r"^#+ +(.+)$", without_code(text), flags=re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def dead_links(document, text):
+    """Links of *text*, which stands where *document* does, that lead to no file or no heading of it."""
+    for target in LINK.findall(without_code(text)):
+        path, _, anchor = target.partition("#")
+        if "://" in target:
+            continue
+        place = (document.parent / path) if path else document
+        text_there = (
+            text if place == document else place.read_text(encoding="utf-8") if anchor and place.is_file() else None
+        )
+        if not place.exists() or (anchor and anchor not in anchors(text_there or "")):
+            yield target
+
+
+@pytest.mark.parametrize("check", checks.CHECKS, ids=lambda check: check.name)
+def test_every_check_has_its_page(check):
+    """Definition, blind spots, source and verification of each check, and the name of every one of its measures."""
+    of_check = sections(text_of("checks.md"))[check.name]
+    assert [part for part in PARTS if f"**{part}" not in of_check] == []
+    assert {measure.name for measure in check.measures} - words(of_check) == set()
+
+
+@pytest.mark.parametrize("check", checks.CHECKS, ids=lambda check: check.name)
+def test_every_measure_is_in_the_record_s_table(check):
+    """A row of docs/record.md names the measure, with its unit."""
+    table = sections(text_of("record.md"))["Measures"].splitlines()
+    for measure in check.measures:
+        rows = [row for row in table if f"`{measure.name}`" in row]
+        assert rows, measure.name
+        assert any(unit in row for row in rows for unit in (measure.unit, measure.unit.removesuffix("s"))), measure
+
+
+@pytest.mark.parametrize(
+    "check", [check for check in checks.CHECKS if not check.is_exact], ids=lambda check: check.name
+)
+def test_the_limits_that_ship_are_those_that_are_written_down(check):
+    """Measure, side, number and unit of each default, in the overview and in the check's own section."""
+    limit = thresholds.load().find("a release", "an SAE", check.name)
+    of_check = sections(text_of("checks.md"))[check.name]
+    (row,) = (line for line in text_of("checks.md").splitlines() if line.startswith(f"| [`{check.name}`]"))
+    if limit is None:
+        assert check.is_optional
+        assert "none: reported" in row
+        return
+    said = f"{limit.kind} {limit.value:g} {limit.unit}"
+    assert row.endswith(f"| `{limit.measure}` | {said} |")
+    assert f"**Limited:** `{limit.measure}`, {said}" in " ".join(of_check.split())
+
+
+def test_the_rule_of_calibrating_is_the_one_that_is_written_down():
+    """As the head of every calibrated file has it."""
+    assert f"```\n{calibration._RULE}\n```" in text_of("thresholds.md")
+
+
+def test_the_readme_lists_every_check_once_in_the_catalogue_s_order():
+    """One row each."""
+    rows = re.findall(r"^\| \[`(\w+)`\]\(docs/checks\.md#(\w+)\)", README.read_text(encoding="utf-8"), re.MULTILINE)
+    assert rows == [(check.name, check.name) for check in checks.CHECKS]
+
+
+def test_every_option_is_written_down():
+    """In the README or in docs/; and what looks like an option of ours is one."""
+    texts = "\n".join(document.read_text(encoding="utf-8") for document in DOCUMENTS)
+    assert set(re.findall(r"--sae-[a-z-]*[a-z]", texts)) == {spec.flag for spec in flags.SPECS}
+
+
+def test_every_field_of_the_record_is_written_down():
+    """Every key of the schema, and every outcome, as code."""
+
+    def keys(schema):
+        if isinstance(schema, list):
+            return {key for entry in schema for key in keys(entry)}
+        if not isinstance(schema, dict):
+            return set()
+        return {*schema.get("properties", {})} | {key for value in schema.values() for key in keys(value)}
+
+    schema = json.loads((Path(record.__file__).parent / "record.schema.json").read_text(encoding="utf-8"))
+    text = text_of("record.md")
+    outcomes = schema["properties"]["results"]["items"]["properties"]["outcome"]["enum"]
+    assert {*keys(schema), *outcomes} - words(text) - set(re.findall(r'"(\w+)":', text)) == set()
+
+
+def test_the_table_of_rooms_is_the_package():
+    """Every room of the package stands in ARCHITECTURE.md, in the order in which rooms may import each other."""
+    rows = re.findall(r"^\| (`[^|]+) \|", ARCHITECTURE.read_text(encoding="utf-8"), re.MULTILINE)
+    named = [room for row in rows for room in re.findall(r"`(\w+)/?`", row) if room != "studies"]
+    places = Path(sae_checks.__file__).parent.iterdir()
+    package = {p.stem for p in places if (p.suffix == ".py" or (p / "__init__.py").exists())} - {"__init__"}
+    assert named == [room for room in test_floors.ORDER if room in package]
+    assert {*named} == package
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda document: document.name)
+def test_links_lead_somewhere(document):
+    """To a file of the checkout, and to a heading that it has."""
+    assert list(dead_links(document, document.read_text(encoding="utf-8"))) == []
+
+
+@pytest.mark.parametrize("link", ["[a](docs/nowhere.md)", "[a](docs/checks.md#nowhere)", "[a](#nowhere)"])
+def test_a_dead_link_is_found(link):
+    """The test above goes red."""
+    assert len(list(dead_links(README, f"# Here\n{link}"))) == 1
+
+
+def test_what_is_in_a_code_block_is_no_link():
+    """And a heading that is there is found, however it is spelt."""
+    assert (
+        list(dead_links(README, "# Golden prompts, `and` more\n```\n[a](b)\n```\n[a](#golden-prompts-and-more)")) == []
+    )

@@ -1,0 +1,182 @@
+"""What an explanation says in words, in the record, on the page and at the command line."""
+
+import json
+from dataclasses import replace
+
+import pytest
+import report_record
+from hypothesis import given
+from strategies import HOSTILE, explanations, results
+
+from sae_checks import checks, explanation
+from sae_checks.commands import main
+from sae_checks.explanation import CostlyToken, Explanation, Source, TakenOut
+from sae_checks.record import record
+from sae_checks.report import contents, explaining, html, summary, wording
+
+LATENT = TakenOut(latent=113, activation=3.21, norm_share=0.12, recovered_nats=0.4)
+SOURCE = Source(
+    position=34,
+    token=" the",
+    recovered_nats=3.2,
+    length_ratio=0.31,
+    cosine=0.98,
+    n_active=24,
+    n_taken_out=24,
+    all_out_nats=-0.5,
+    latents=(LATENT, replace(LATENT, latent=7, recovered_nats=0.05), replace(LATENT, latent=8, recovered_nats=-2.0)),
+)
+TOKEN = CostlyToken(
+    document=12,
+    position=35,
+    before=" walked\n to the",
+    token=" door",
+    probability_clean=0.91,
+    probability_spliced=0.02,
+    increase_nats=3.82,
+    instead=" dog",
+    probability_instead=0.33,
+    n_positions=34,
+    sources=(SOURCE, replace(SOURCE, position=3, recovered_nats=0.2, n_active=None, n_taken_out=0, latents=())),
+)
+
+
+RECONSTRUCTED = "(reconstructed at 31% of its length, cosine 0.98)"
+
+
+def lines_of(**changes):
+    (told,) = explaining.told(Explanation(tokens=(replace(TOKEN, **changes),)))
+    return [told.head, *told.lines]
+
+
+def of_source(**changes):
+    return lines_of(sources=(replace(SOURCE, **changes),))[2:]
+
+
+def test_a_prediction_in_words():
+    """Where it stands, what became of it, where that comes from, and the latents one can look up."""
+    assert lines_of() == [
+        "document 12, token 35: … walked↵ to the▸ door◂",
+        "probability 0.91 clean, 0.02 spliced (3.82 nats more): instead it predicts ' dog' with probability 0.33",
+        f"clean again at token 34 ' the' (the one before): recovers 3.2 nats {RECONSTRUCTED}",
+        "  of 24 active latents the best, taken out, recovers 0.4 nats of that",
+        "  latent 113 taken out: recovers 0.4 nats; activation 3.21, 12% of the decoded norm",
+        "  latent 7 taken out: recovers 0.05 nats; activation 3.21, 12% of the decoded norm",
+        f"clean again at token 3 ' the' (32 before): recovers 0.2 nats {RECONSTRUCTED}",
+    ]
+
+
+def test_where_no_latent_is_to_blame():
+    """What the SAE leaves out, what only all latents together do, and what could not be tried, are told apart."""
+    useless = (replace(LATENT, recovered_nats=0.001),)
+    (_, line) = of_source(latents=useless)
+    assert line.strip() == (
+        "none of 24 active latents recovers 0.01 nats when it is taken out: "
+        "the damage is what the SAE leaves out, not what it adds"
+    )
+    assert of_source(latents=(), all_out_nats=None)[1].endswith("not what it adds")
+    assert "no single one is to blame; all of them taken out recover 0.7" in of_source(latents=(), all_out_nats=0.7)[1]
+    untried = of_source(latents=(), n_active=None, why_none="it has none")
+    assert untried[1:] == ["  no single latent can be taken out: it has none"]
+    assert (
+        "of 900 active latents (tried: the 256 that write most) the best" in of_source(n_active=900, n_taken_out=256)[1]
+    )
+    assert of_source(cosine=None)[0].endswith("recovers 3.2 nats (reconstructed at 31% of its length)")
+    assert of_source(cosine=None, length_ratio=None)[0].endswith("recovers 3.2 nats")
+    assert of_source(recovered_nats=0.1)[1].endswith("recovers 0.4 nats more than that")
+
+
+def test_where_no_position_is_to_blame():
+    """And where the token is still the most probable one."""
+    found = lines_of(sources=(), instead=None, probability_instead=None)
+    assert found[1].endswith("(3.82 nats more): still the most probable token")
+    assert found[2:] == ["none of 34 positions recovers 0.01 nats when it alone is clean again"]
+
+
+def run_with(explanation, *, outcome="failed"):
+    run = report_record.run(2, red=("blocks.0.hook_resid_pre",))
+    first, *rest = run.results
+    return replace(run, results=(replace(first, outcome=outcome, explanation=explanation), *rest))
+
+
+def section_of(run, sae_id="blocks.0.hook_resid_pre"):
+    return explaining.section([r for r in run.results if r.sae_id == sae_id])
+
+
+def test_a_section_begins_with_what_is_red():
+    """A line for each red check, the worst sequences, then the predictions; of a green SAE that none is red."""
+    found = section_of(run_with(Explanation(tokens=(TOKEN,))))
+    assert found[0] == "FAILED: ce_loss of blocks.0.hook_resid_pre: as told"
+    assert found[1] == "worst sequences, nats/token within the training context: 1.5 over document 3"
+    assert found[2] == lines_of()[0]
+    assert section_of(run_with(Explanation(why_none="all good"), outcome="passed")) == (
+        "no check of it is red",
+        "worst sequences, nats/token within the training context: 1.5 over document 3",
+        "nothing to explain: all good",
+    )
+
+
+def test_without_an_explanation_the_reason_is_told():
+    """What ce_loss says of itself: that it was not selected, or its error."""
+    run = run_with(None)
+    first = replace(run.results[0], outcome="not_measured", reason="not selected in this run\nmore", worst=())
+    found = explaining.section([first])
+    assert found[-1] == "nothing to explain from: an explanation is of the check ce_loss: not selected in this run"
+    assert "it was not asked for" in explaining.section([])[-1]
+
+
+@given(explanations)
+def test_an_explanation_survives_json(any_explanation):
+    """to_json and from_json are inverse, through text."""
+    assert explanation.from_json(json.loads(json.dumps(explanation.to_json(any_explanation)))) == any_explanation
+
+
+@given(results(check=checks.CE_LOSS))
+def test_any_explanation_is_lines_that_can_be_shown(result):
+    """No control character, no line end, no half of a pair, whatever the tokens are."""
+    for line in explaining.section([result]):
+        assert line.isprintable()
+        line.encode()
+
+
+@pytest.mark.parametrize("name", [*HOSTILE, "<script>x</script>", "</details>"])
+def test_the_report_shows_it(name):
+    """The page and the summary, each with tokens as text."""
+    run = run_with(Explanation(tokens=(replace(TOKEN, token=name, instead=name),)))
+    page, markdown = (of(contents.of(run)) for of in (html.page, summary.markdown))
+    assert page.count("<h3>Where the loss comes from</h3>") == 1
+    assert "latent 113 taken out: recovers 0.4 nats" in page
+    assert "<script>" not in page
+    assert "where the loss comes from, document 12, token 35" in markdown
+    assert "latent 113 taken out" in markdown
+    assert "Where the loss" not in html.page(contents.of(run_with(None)))
+    assert wording.token("a\nb") == "a↵b"
+
+
+def test_the_command_prints_what_the_run_said(tmp_path, capsys):
+    """Of all SAEs that are explained, or those that match; nothing else, and exit code 0 though they are red."""
+    run = run_with(Explanation(tokens=(TOKEN,)))
+    record.write(run, tmp_path / "run.json")
+    said = []
+    for arguments in ([], ["blocks.0*"]):
+        assert main.main(["explain", str(tmp_path / "run.json"), *arguments]) == 0
+        said.append(capsys.readouterr().out.splitlines())
+    assert said[0] == said[1]
+    assert said[0] == ["why blocks.0.hook_resid_pre", *(f"  {line}" for line in section_of(run))]
+
+
+@pytest.mark.parametrize("asked", ["blocks.1*", "nothing"])
+def test_the_command_names_what_is_not_explained(tmp_path, capsys, asked):
+    """The record, the SAE, those that are explained, and the option that makes an explanation: exit code 4."""
+    record.write(run_with(Explanation(tokens=(TOKEN,))), tmp_path / "run.json")
+    assert main.main(["explain", str(tmp_path / "run.json"), asked]) == 4
+    said = capsys.readouterr().err
+    assert f"run.json explains no SAE that {asked} matches" in said
+    assert "explained: blocks.0.hook_resid_pre; SAEs: blocks.0.hook_resid_pre, blocks.1.hook_resid_pre" in said
+    assert "--sae-explain=" in said
+    record.write(run_with(None), tmp_path / "run.json")
+    assert main.main(["explain", str(tmp_path / "run.json")]) == 4
+    assert "explained: none" in capsys.readouterr().err
+    (tmp_path / "none.json").write_text("{}")
+    assert main.main(["explain", str(tmp_path / "none.json")]) == 4
+    assert "is not a run record" in capsys.readouterr().err

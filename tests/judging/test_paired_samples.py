@@ -1,0 +1,106 @@
+"""The sample behind a limited measure, from the losses to a record and back."""
+
+import base64
+import json
+import math
+
+import builders
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from strategies import kept_samples, text_losses
+
+from sae_checks import errors
+from sae_checks.judging import corpus_readings, paired_samples
+from sae_checks.judging.paired_samples import KeptAnswers, KeptRatio
+from sae_checks.judging.samples import Ratio, Root
+
+SHA = "0" * 64
+
+
+@given(st.just("kl").flatmap(kept_samples))
+def test_a_kept_sample_survives_json(sample):
+    """to_json and from_json are inverse, to the last bit."""
+    assert paired_samples.from_json(json.loads(json.dumps(paired_samples.to_json(sample)))) == sample
+
+
+@given(text_losses(n_least=2, reaches_beyond=True))
+def test_what_is_kept_is_the_measure(losses):
+    """The two columns come to the estimate, whatever kind of sample was behind it: to float32's precision."""
+    found = {
+        ("ce_loss", "ce_increase"): corpus_readings.ce_loss(losses),
+        ("long_context", "degradation"): corpus_readings.long_context(losses),
+        ("sparsity", "explained_variance"): corpus_readings.sparsity(losses),
+    }
+    for (check, measure), readings in found.items():
+        (estimate,) = (r for r in readings if r.measure == measure)
+        sample = paired_samples.keep(readings, builders.limit(check, measure), SHA)
+        if isinstance(estimate, corpus_readings.Estimate):
+            scale = max(1.0, abs(estimate.value), *map(abs, sample.top))
+            value = math.fsum(sample.top) / math.fsum(sample.bottom)
+            assert value == pytest.approx(estimate.value, abs=1e-5 * scale)
+            assert sample.measure == measure
+        else:
+            assert sample is None
+
+
+def test_a_logarithm_is_kept_on_the_scale_of_its_measure():
+    """The root of a ratio comes back as that root, not as its logarithm."""
+    rng = np.random.default_rng(0)
+    top, bottom = rng.uniform(1, 4, 40), rng.uniform(10, 20, 40)
+    root = math.sqrt(top.sum() / bottom.sum())
+    limit = builders.limit("propagation", "own_error")
+    estimate = builders.estimate("own_error", root, n=40)
+    sampled = corpus_readings.replace(estimate, sample=Root(of=Ratio(top=top, bottom=bottom)))
+    sample = paired_samples.keep([sampled], limit, SHA)
+    assert math.fsum(sample.top) / math.fsum(sample.bottom) == pytest.approx(root, rel=1e-6)
+
+
+def test_answers_are_kept_as_they_are():
+    """The drop of each passage, and how long the list is."""
+    losses = builders.item_losses([True, True, False, False], [True, False, True, False])
+    found = paired_samples.keep(
+        corpus_readings.lambada(losses, n_listed=9), builders.limit("lambada", "accuracy_drop"), SHA
+    )
+    assert found == KeptAnswers(measure="accuracy_drop", version=1, fingerprint=SHA, top=(0, 1, -1, 0), n_listed=9)
+
+
+def test_nothing_is_kept_of_what_has_no_sample():
+    """Nothing measured, counted, not limited, or beyond float32: None."""
+    limit = builders.limit()
+    assert paired_samples.keep([], limit, SHA) is None
+    assert paired_samples.keep([builders.sampled("ce_increase", [0.1, 0.2])], None, SHA) is None
+    assert paired_samples.keep([builders.estimate("ce_increase", 0.1)], limit, SHA) is None
+    assert paired_samples.keep([builders.sampled("ce_increase", [1e300, 1.0])], limit, SHA) is None
+    assert paired_samples.keep([builders.sampled("ce_increase", [0.1, 0.2])], limit, SHA) is not None
+
+
+def _ratio(**columns):
+    row = paired_samples.to_json(KeptRatio(measure="kl", version=1, fingerprint=SHA, top=(1.0, 2.0), bottom=(1.0, 1.0)))
+    return {**row, **{name: base64.b64encode(np.array(of, dtype="<f4")).decode() for name, of in columns.items()}}
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {**_ratio(), "top": "no base64!"},
+        {**_ratio(), "top": "AAA="},
+        _ratio(top=[1.0]),
+        _ratio(top=[math.nan, 1.0]),
+        _ratio(bottom=[0.0, 0.0]),
+        {
+            "measure": "kl",
+            "version": 1,
+            "fingerprint": SHA,
+            "answers": base64.b64encode(b"\x02").decode(),
+            "n_listed": None,
+        },
+    ],
+    ids=["letters", "half a number", "lengths", "nan", "nothing below", "no answer"],
+)
+def test_a_spoilt_column_is_refused(row):
+    """A record that was edited is an error, not a number."""
+    with pytest.raises(errors.RecordError):
+        paired_samples.from_json(row)
+    assert paired_samples.from_json(_ratio()).top == (1.0, 2.0)

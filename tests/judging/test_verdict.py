@@ -1,0 +1,362 @@
+"""Readings x limit -> what follows: the rules, their order, and what the reason says."""
+
+import dataclasses
+import math
+from dataclasses import replace
+from itertools import product
+
+import pytest
+from builders import BUDGET, around, estimate, limit, sampled
+from hypothesis import assume, given
+from hypothesis import strategies as st
+from strategies import estimates, finite, moderate
+
+from sae_checks import checks
+from sae_checks.judging import verdict
+from sae_checks.judging.corpus_readings import Estimate, NotFinite, NotMeasured
+from sae_checks.judging.sequential import N_LEAST, Budget
+from sae_checks.record import record
+
+INCREASE = checks.CE_LOSS.measures[3]
+DROP = limit("lambada", "accuracy_drop", value=0.1)
+
+
+def judge(readings, of_check, budget=BUDGET):
+    return verdict.judge(readings, of_check, budget)
+
+
+def judged(value, bound, *, kind="max", n=256, width=0.01, measure="ce_increase"):
+    """The verdict on a sample whose values lie *width* on either side of *value*."""
+    return judge((sampled(measure, around(value, width, n)),), limit(measure=measure, kind=kind, value=bound))
+
+
+def counted(value, bound, *, kind="max", n=64):
+    """The verdict on a number that was counted: there is no sample behind it."""
+    return judge((estimate("l0_max", value, n=n),), limit("sparsity", "l0_max", kind, bound))
+
+
+def lambada(drop=0.02, *, clean_low=0.5, n=64):
+    """The readings of Lambada with a clean accuracy whose interval starts at *clean_low*."""
+    return (
+        estimate("accuracy_clean", clean_low + 0.05, clean_low, clean_low + 0.1, n),
+        estimate("accuracy_drop", drop, drop - 0.01, drop + 0.01, n),
+    )
+
+
+@given(moderate, st.sampled_from(["max", "min"]))
+def test_a_counted_value_on_the_limit_passes(value, kind):
+    """Exactly on the limit is within it."""
+    assert counted(value, value, kind=kind).outcome == "passed"
+
+
+@given(moderate, moderate)
+def test_a_counted_value_decides(value, bound):
+    """What is no estimate from a sample: max passes what is not above it, min what is not below it."""
+    most, least = (counted(value, bound, kind=kind) for kind in ("max", "min"))
+    assert most.outcome == ("passed" if value <= bound else "failed")
+    assert least.outcome == ("passed" if value >= bound else "failed")
+    assert most.decision is None
+
+
+@given(estimates(INCREASE), finite, finite, st.sampled_from(["max", "min"]))
+def test_a_more_generous_limit_never_turns_a_pass_into_a_failure(measured, one, other, kind):
+    """Outcomes are monotone in the limit."""
+    strict, generous = sorted((one, other), reverse=kind == "min")
+    outcomes = [judge((measured,), limit(kind=kind, value=bound)).outcome for bound in (strict, generous)]
+    assert outcomes != ["passed", "failed"]
+    assert ("inconclusive" in outcomes) == (outcomes == ["inconclusive"] * 2)
+
+
+@pytest.mark.parametrize(
+    ("value", "outcome", "missing"),
+    [
+        (0.1, "passed", ""),
+        (0.6, "failed", ""),
+        (0.29, "inconclusive", "the interval holds the limit; about "),
+        (0.31, "inconclusive", "the interval holds the limit; about "),
+        (0.3, "inconclusive", "the value is the limit"),
+    ],
+)
+def test_the_sample_decides(value, outcome, missing):
+    """Only an end of the interval on the limit's far side decides; near it more would be needed, and it is said."""
+    found = judged(value, 0.3, width=0.125)
+    assert found.outcome == found.decision.outcome == outcome, found.reason
+    assert missing in found.reason
+
+
+def test_the_reason_says_value_interval_n_worst_skewness_and_limit():
+    """One line that can be read aloud: what the look that decided saw, and what all measured came to."""
+    found = judged(0.05, 0.3)
+    assert found.decision.n_used == 32
+    low, high = found.decision.low, found.decision.high
+    assert found.reason == (
+        f"ce_increase 0.05 [{low:.4g}, {high:.4g}] nats/token (n = 32 of 256, worst 0.06, skewness 0), "
+        "limit ce_increase <= 0.3 nats/token; all 256: 0.05 [0.04, 0.06]"
+    )
+
+
+def test_a_verdict_that_later_values_speak_against_says_so():
+    """The first look that decides is final, whatever comes behind it, and nobody is left to find that out alone."""
+    values = [*around(0.1, 0.01, 64), *around(0.5, 0.01, 192)]
+    found = judge((sampled("ce_increase", values),), limit(value=0.3))
+    assert (found.outcome, found.decision.n_used) == ("passed", 32)
+    assert "on the other side of the limit: the first look that decides is final" in found.reason
+
+
+def test_what_is_kept_of_an_estimate_is_not_its_sample():
+    """Verdicts are kept for the whole session, samples are as large as what was measured."""
+    assert [e.sample for e in judged(0.05, 0.3).estimates] == [None]
+
+
+def test_the_limited_measure_decides_alone():
+    """Other measures may be bad or not measured: they carry no limit."""
+    readings = (
+        estimate("ce_clean", 1e9),
+        NotMeasured(measure="ce_recovered", reason="none"),
+        estimate("ce_increase", 0.1),
+    )
+    found = judge(readings, limit())
+    assert found.outcome == "passed"
+    assert [e.measure for e in found.estimates] == ["ce_clean", "ce_increase"]
+    assert found.limit == limit()
+
+
+def test_nothing_finite_fails_before_everything_else():
+    """A number that is not finite fails, even where another measure is limited, unmeasured, or too few."""
+    bad = NotFinite(measure="kl", where="KL is nan in sequence 3")
+    for other in (
+        NotMeasured(measure="ce_increase", reason="none"),
+        estimate("ce_increase", 0.1),
+        estimate("ce_increase", 0.1, n=2),
+    ):
+        for readings in ((bad, other), (other, bad)):
+            found = judge(readings, limit())
+            assert (found.outcome, found.reason) == ("failed", "not finite: KL is nan in sequence 3")
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize("field", ["value", "low", "high"])
+@pytest.mark.parametrize("kind", ["max", "min"])
+def test_an_estimate_that_is_not_finite_fails(bad, field, kind):
+    """Whatever the side of the limit: an infinity below a max is no pass."""
+    numbers = {"value": 0.1, "low": 0.0, "high": 0.2, field: bad}
+    found = judge((estimate("ce_increase", **numbers),), limit(kind=kind))
+    assert found.outcome == "failed"
+    assert found.reason.startswith("not finite: ce_increase is ")
+
+
+def test_a_failure_that_is_not_finite_can_be_recorded():
+    """What a verdict keeps fits into strict JSON: a failed check must not lose the whole record."""
+    readings = (estimate("kl", math.nan, math.nan, math.nan), estimate("ce_increase", 0.1))
+    found = judge(readings, limit())
+    result = record.Result(
+        sae_id="a",
+        check="ce_loss",
+        outcome=found.outcome,
+        reason=found.reason,
+        limit=found.limit,
+        estimates=found.estimates,
+    )
+    assert record.unpack(record.pack(result)) == result
+
+
+@pytest.mark.parametrize(
+    ("value", "width", "n", "outcome"),
+    [
+        (-0.05, 0.01, 64, "failed"),
+        (-0.05, 0.3, 256, "passed"),  # the interval reaches into the tolerance
+        (-0.05, 0.01, 7, "inconclusive"),
+        (-1e-5, 1e-6, 64, "passed"),  # an exact reconstruction, rounding and all
+        (-0.009, 0.0, 64, "passed"),
+        (-0.011, 0.0, 64, "failed"),
+    ],
+)
+def test_a_splice_that_helps_is_no_pass(value, width, n, outcome):
+    """In aggregate CE(spliced) >= CE(clean): an interval wholly below it, by more than a tolerance, fails."""
+    increase = sampled("ce_increase", around(value, width, n))
+    found = judge((increase,), limit(value=0.3), replace(BUDGET, n_most=n))
+    assert found.outcome == outcome, found.reason
+    assert ("predicts better with the splice" in found.reason) == (outcome == "failed")
+
+
+SPARSE = limit("sparsity", "explained_variance", "min", 0.5)
+
+
+@pytest.mark.parametrize(("value", "n", "outcome"), [(1.0, 64, "passed"), (1.01, 64, "failed"), (1.01, 1, "failed")])
+def test_more_active_latents_than_k_are_no_pass(value, n, outcome):
+    """Counted: one token is enough, however much variance is explained."""
+    explained = sampled("explained_variance", around(0.99, 0.001, n), best=1.0)
+    found = judge((estimate("l0_max_of_k", value, value, value, n), explained), SPARSE)
+    assert found.outcome == outcome, found.reason
+    assert ("l0_max_of_k" in found.reason) == (outcome == "failed")
+
+
+@pytest.mark.parametrize(
+    ("ratio", "width", "n", "outcome"),
+    [
+        (1.1, 0.1, 64, "passed"),
+        (2.1, 0.5, 64, "passed"),  # it may be 2
+        (2.5, 0.1, 64, "failed"),
+        (0.4, 0.05, 64, "failed"),
+        (2.5, 0.1, 7, "inconclusive"),
+    ],
+)
+def test_an_l0_far_from_the_recorded_one_is_no_pass(ratio, width, n, outcome):
+    """It tells an SAE that is run as something else, however much variance is explained."""
+    readings = readings_of(around(ratio, width, n), around(0.99, 0.001, n))
+    found = judge(readings, SPARSE, replace(BUDGET, n_most=n))
+    assert found.outcome == outcome, found.reason
+    assert ("l0_ratio" in found.reason) == (outcome == "failed")
+
+
+def test_what_cannot_be_right_is_asked_to_the_end():
+    """A pass waits until it is told whether the measurement can be right, so that it does not depend on its length."""
+    explained, ratio = around(0.99, 0.001, 256), [*around(2.0, 1.0, 48), *([9.0] * 208)]
+    of_look = {}
+    for n in (48, 256):
+        of_look[n] = judge(readings_of(ratio[:n], explained[:n]), SPARSE)
+    assert of_look[48].outcome == "inconclusive"
+    assert "not decided yet whether it can be right" in of_look[48].reason
+    assert of_look[256].outcome == "failed"
+    at_end = judge(readings_of(ratio[:48], explained[:48]), SPARSE, replace(BUDGET, n_most=48))
+    assert at_end.outcome == "passed"
+
+
+def readings_of(ratio, explained):
+    return (sampled("l0_ratio", ratio, best=None), sampled("explained_variance", explained, best=1.0))
+
+
+def test_what_was_not_measured_is_not_judged():
+    """The reason is that of the reading."""
+    found = judge((NotMeasured(measure="ce_increase", reason="no token was scored"),), limit())
+    assert (found.outcome, found.reason, found.estimates) == ("not_measured", "no token was scored", ())
+
+
+@pytest.mark.parametrize(
+    ("n", "n_planned", "good", "bad"),
+    [
+        (7, 256, "inconclusive", "inconclusive"),
+        (8, 64, "inconclusive", "inconclusive"),
+        (16, 64, "passed", "failed"),
+        (8, 256, "inconclusive", "inconclusive"),
+        (31, 256, "inconclusive", "failed"),
+        (32, 256, "passed", "failed"),
+    ],
+)
+def test_a_verdict_takes_so_many(n, n_planned, good, bad):
+    """A pass takes 32 sequences, 16 in a plan of 64; nothing is decided below 8."""
+    budget = Budget(n_planned=n_planned, n_most=n, n_checks=31)
+    for value, outcome in ((0.05, good), (9.0, bad)):
+        found = judge((sampled("ce_increase", around(value, 0.01, n)),), limit(value=0.3), budget)
+        assert found.outcome == outcome, found.reason
+
+
+@given(st.integers(0, 20), st.sampled_from([0.0, 0.3, 9.0]))
+def test_too_few_counted_are_inconclusive(n, value):
+    """Fewer than N_LEAST sequences decide nothing, neither a pass nor a failure."""
+    assert (counted(value, 0.3, n=n).outcome == "inconclusive") == (n < N_LEAST)
+
+
+def test_too_few_are_said():
+    """Value, n, limit and what is missing are said of an inconclusive check too."""
+    for n, missing in ((7, "fewer than 8 decide nothing"), (24, "fewer than 32 cannot pass")):
+        reason = judged(0.05, 0.3, n=n).reason
+        for word in ("ce_increase 0.0", f"n = {n}", missing, "<= 0.3"):
+            assert word in reason
+
+
+@pytest.mark.parametrize(("clean_low", "outcome"), [(0.2, "passed"), (0.1999, "not_measured"), (0.0, "not_measured")])
+def test_a_drop_is_judged_only_where_it_could_exceed_the_limit(clean_low, outcome):
+    """The clean accuracy, at its lower end, must be at least twice the limit."""
+    found = judge(lambada(clean_low=clean_low), DROP)
+    assert found.outcome == outcome
+    assert ("clean accuracy too low" in found.reason) == (outcome == "not_measured")
+
+
+@pytest.mark.parametrize(("clean_low", "outcome"), [(0.2, "passed"), (0.1, "not_measured")])
+def test_a_drop_over_some_passages_needs_room_on_those(clean_low, outcome):
+    """The clean accuracy that counts is that of the same passages."""
+    readings = (
+        estimate("accuracy_clean", 0.9),
+        estimate("accuracy_clean_beyond", clean_low + 0.05, clean_low, clean_low + 0.1),
+        estimate("accuracy_drop_beyond", 0.02),
+    )
+    assert judge(readings, limit("lambada", "accuracy_drop_beyond", value=0.1)).outcome == outcome
+
+
+@pytest.mark.parametrize(("clean_low", "outcome"), [(0.301, "passed"), (0.299, "not_measured"), (0.2, "not_measured")])
+def test_a_drop_of_choices_needs_room_above_chance(clean_low, outcome):
+    """Of ten options one is guessed rightly in ten: what guessing gets cannot be lost."""
+    readings = (
+        estimate("choice_accuracy_clean", clean_low + 0.05, clean_low, clean_low + 0.1),
+        estimate("chance", 0.1, 0.1, 0.1),
+        estimate("choice_accuracy_drop", 0.02, 0.01, 0.03),
+    )
+    for rows in (readings, readings[::-1]):
+        found = judge(rows, limit("cbt", "choice_accuracy_drop", value=0.1))
+        assert found.outcome == outcome
+        assert ("above chance, 0.1" in found.reason) == (outcome == "not_measured")
+
+
+def test_no_room_to_fail_comes_before_too_few():
+    """A model that cannot do the task is not helped by more passages."""
+    assert judge(lambada(clean_low=0.0, n=2), DROP).outcome == "not_measured"
+    assert judge(lambada(clean_low=0.5, n=2), DROP).outcome == "inconclusive"
+
+
+def test_other_limits_need_no_room():
+    """The rule is of a maximal drop alone: a floor for it, or a limit on accuracy, is judged as any other."""
+    low = lambada(clean_low=0.0)
+    assert judge(low, limit("lambada", "accuracy_drop", "min", -1)).outcome == "passed"
+    assert judge(low, limit("lambada", "accuracy_clean", "min", 0.01)).outcome == "passed"
+
+
+def test_a_drop_beyond_the_limit_fails():
+    """With room to fail, it fails."""
+    assert judge(lambada(drop=0.11), DROP).outcome == "failed"
+    assert judge(lambada(drop=0.1), DROP).outcome == "passed"
+
+
+@given(st.sampled_from(checks.CE_LOSS.measures).flatmap(estimates))
+def test_a_spoken_estimate_has_all_its_parts(measured):
+    """Measure, unit and n are in the words, and the words are one line."""
+    words = verdict.spoken(measured)
+    for part in (measured.measure, measured.unit, f"n = {measured.n}"):
+        assert part in words
+    assert "\n" not in words
+
+
+def test_only_passing_takes_a_good_value_of_enough_that_is_finite():
+    """Over a grid of all rules at once: passed means every rule was satisfied."""
+    for value, n, kl, bound in product((0.1, 0.5, math.nan), (7, 8), (0.0, math.inf), (0.3, 0.5)):
+        found = judge((estimate("ce_increase", value, n=n), estimate("kl", kl)), limit(value=bound))
+        good = value <= bound and n >= 8 and kl == 0
+        assert (found.outcome == "passed") == good
+
+
+@given(
+    st.lists(st.sampled_from(checks.LAMBADA.measures), unique=True, min_size=1).flatmap(
+        lambda measures: st.tuples(*map(estimates, measures))
+    )
+)
+def test_a_verdict_is_a_function_of_its_readings(readings):
+    """The same readings in another order give the same outcome and reason."""
+    assume(all(isinstance(r, Estimate) for r in readings))
+    measure = min(r.measure for r in readings)
+    bound = limit("lambada", measure, "min", 0.0)
+    forth, back = (judge(rows, bound) for rows in (readings, readings[::-1]))
+    assert (forth.outcome, forth.reason) == (back.outcome, back.reason)
+
+
+@pytest.mark.parametrize(
+    ("value", "outcome"),
+    [(0.5, "failed"), (1.5, "passed"), (2.5, "failed"), (1.0, "inconclusive"), (2.0, "inconclusive")],
+)
+def test_a_range_is_kept_between_both_its_ends(value, outcome):
+    """Outside of either end it fails, on one it is not decided, and the reason names the range where it is kept."""
+    readings = (sampled("kl_ratio_isotropic", around(value, 0.05, 256)),)
+    of_check = dataclasses.replace(limit("random_error", "kl_ratio_isotropic", value=2.0), floor=1.0)
+    found = judge(readings, of_check)
+    assert found.outcome == outcome
+    assert found.limit == of_check
+    assert ("1 <= kl_ratio_isotropic <= 2" in found.reason) == (outcome == "passed")

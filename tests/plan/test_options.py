@@ -1,0 +1,330 @@
+"""What was asked: defaults, the command line over the ini file, and every bad value refused by its flag."""
+
+import re
+from pathlib import Path
+
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+from strategies import hostile_names
+
+from sae_checks import errors
+from sae_checks.plan import flags, options
+
+COUNTS = {
+    "sae_sequences": ("n_sequences", 1),
+    "sae_max_sequences": ("n_most_sequences", 256),
+    "sae_context": ("n_context_tokens", 2),
+    "sae_items": ("n_items", 1),
+    "sae_queries": ("n_queries", 1),
+    "sae_study_sequences": ("n_study_sequences", 0),
+    "sae_seed": ("seed", 0),
+    "sae_batch_tokens": ("n_batch_tokens", 1),
+}
+PATHS = {
+    "sae_corpus": "corpus",
+    "sae_lambada": "lambada",
+    "sae_cbt": "cbt",
+    "sae_thresholds": "thresholds",
+    "sae_record": "record",
+    "sae_report": "report",
+    "sae_baseline": "baseline",
+    "sae_calibrate": "calibrate",
+    "sae_clean_cache": "clean_cache",
+}
+
+
+def parsed(**raw):
+    return options.parse({**flags.defaults(), **raw})
+
+
+def nothing(_key):
+    return None
+
+
+def test_nothing_asked_gives_the_defaults():
+    """What `parse` makes of the defaults is what `Options` has as defaults."""
+    assert parsed(sae_release="demo") == options.Options(release="demo")
+
+
+def test_every_option_is_parsed():
+    """Every flag that pytest offers changes the options; none does nothing."""
+    asked = {
+        "sae_release": "r",
+        "sae_revision": "v2",
+        "sae_offline": "yes",
+        "sae_allow_pickle": "yes",
+        "sae_id": ["a*", "b*"],
+        "sae_shard": "2/3",
+        "sae_model": "m",
+        "sae_corpus": "c.txt",
+        "sae_lambada": "l.jsonl",
+        "sae_cbt": ":NE",
+        "sae_profile": "smoke",
+        "sae_sequences": "3",
+        "sae_max_sequences": "4",
+        "sae_context": "5",
+        "sae_items": "7",
+        "sae_queries": "8",
+        "sae_study_sequences": "9",
+        "sae_ablation": "yes",
+        "sae_memory": "2.5",
+        "sae_seed": "11",
+        "sae_device": "cpu",
+        "sae_dtype": "bfloat16",
+        "sae_backend": "transformer_lens",
+        "sae_batch_tokens": "13",
+        "sae_clean_cache": "passes",
+        "sae_special_tokens": "replace",
+        "sae_bos": "off",
+        "sae_thresholds": "t.toml",
+        "sae_record": "record.json",
+        "sae_history": "memory://runs",
+        "sae_report": "report",
+        "sae_baseline": "last",
+        "sae_calibrate": "limits.toml",
+        "sae_explain": ["a*", "c"],
+    }
+    assert set(asked) == {spec.key for spec in flags.SPECS}
+    assert parsed(**asked) == options.Options(
+        release="r",
+        revision="v2",
+        offline=True,
+        allow_pickle=True,
+        sae_ids=("a*", "b*"),
+        shard="2/3",
+        model="m",
+        corpus="c.txt",
+        lambada="l.jsonl",
+        cbt=":NE",
+        profile="smoke",
+        n_sequences=3,
+        n_most_sequences=4,
+        n_context_tokens=5,
+        n_items=7,
+        n_queries=8,
+        n_study_sequences=9,
+        ablation=True,
+        memory_gib=2.5,
+        seed=11,
+        device="cpu",
+        dtype="bfloat16",
+        backend="transformer_lens",
+        n_batch_tokens=13,
+        clean_cache=Path("passes"),
+        special_tokens="replace",
+        bos="off",
+        thresholds=Path("t.toml"),
+        record=Path("record.json"),
+        history="memory://runs",
+        report=Path("report"),
+        baseline="last",
+        calibrate=Path("limits.toml"),
+        explain=("a*", "c"),
+    )
+
+
+def test_flags_and_ini_keys_go_together():
+    """Every flag starts with --sae-, and its ini key is the flag with underscores."""
+    for spec in flags.SPECS:
+        assert re.fullmatch(r"--sae-[a-z-]+", spec.flag)
+        assert "--" + spec.key.replace("_", "-") == spec.flag
+
+
+def test_a_switch_is_on_where_either_says_so():
+    """A switch of the command line or of the ini file (a bool there) is on, and off where neither has it."""
+    on, off = {"sae_offline": True}.get, {"sae_offline": False}.get
+    for given_, ini, expected in ((nothing, off, False), (on, off, True), (nothing, on, True)):
+        raw = flags.gather(given_, ini)
+        assert options.parse({**raw, "sae_release": "r"}).offline is expected
+
+
+@pytest.mark.parametrize("spec", [s for s in flags.SPECS if not s.is_switch], ids=lambda spec: spec.key)
+def test_command_line_over_ini_over_default(spec):
+    """The command line wins over the ini file, the ini file over the default."""
+    listed = (lambda value: [value]) if spec.repeatable else (lambda value: value)
+
+    def ini(key):
+        return listed("2") if key == spec.key else None
+
+    def given_(key):
+        return listed("3") if key == spec.key else None
+
+    assert flags.gather(nothing, nothing)[spec.key] == spec.default
+    assert flags.gather(nothing, ini)[spec.key] == listed("2")
+    assert flags.gather(given_, nothing)[spec.key] == listed("3")
+    assert flags.gather(given_, ini)[spec.key] == listed("3")
+
+
+def test_a_seed_of_zero_on_the_command_line_is_not_nothing():
+    """`--sae-seed 0` wins over the ini file's seed although zero is falsy."""
+    raw = flags.gather({"sae_seed": "0"}.get, {"sae_seed": "5"}.get)
+    assert options.parse(raw).seed == 0
+
+
+def test_an_empty_ini_file_leaves_the_defaults():
+    """pytest gives '' and [] for ini keys that are not set: they are not values."""
+    empty = {spec.key: [] if spec.repeatable else "" for spec in flags.SPECS}
+    assert flags.gather(nothing, empty.get) == flags.defaults()
+
+
+def test_one_pattern_as_text_is_a_list_of_one():
+    """A single --sae-id may come as text."""
+    assert parsed(sae_id="blocks.*").sae_ids == ("blocks.*",)
+    assert parsed(sae_explain="blocks.*").explain == ("blocks.*",)
+
+
+@pytest.mark.parametrize("key", COUNTS)
+@given(number=st.integers(-(10**20), 10**20))
+def test_whole_numbers_from_the_least_upwards(key, number):
+    """A whole number is taken as it is from the least allowed upwards, and refused by its flag below."""
+    field, least = COUNTS[key]
+    if number >= least:
+        assert getattr(parsed(**{key: str(number)}), field) == number
+    else:
+        with pytest.raises(errors.UsageError, match=f"--{key.replace('_', '-')} .*"):
+            parsed(**{key: str(number)})
+
+
+@pytest.mark.parametrize("key", COUNTS)
+@given(text=st.text(min_size=1) | hostile_names)
+def test_what_is_no_whole_number_is_refused(key, text):
+    """Any other text is refused by its flag, never guessed at."""
+    assume(not re.fullmatch(r"\s*[+-]?\d[\d_]*\s*", text))
+    with pytest.raises(errors.UsageError, match=f"--{key.replace('_', '-')} "):
+        parsed(**{key: text or " "})
+
+
+@pytest.mark.parametrize("text", ["1e3", "2.0", " ", "0x10", "ten", "nan", "1,000", "9" * 5000])
+def test_numbers_in_other_forms_are_refused(text):
+    """Only plain whole numbers: no exponent, no point, no prefix, nothing too long to be meant."""
+    with pytest.raises(errors.UsageError, match="--sae-sequences "):
+        parsed(sae_sequences=text)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("sae_device", "gpu"),
+        ("sae_device", "CPU"),
+        ("sae_device", ""),
+        ("sae_dtype", "float64"),
+        ("sae_dtype", "int8"),
+        ("sae_backend", "nnsight"),
+        ("sae_special_tokens", "drop"),
+        ("sae_bos", "yes"),
+        ("sae_bos", "True"),
+    ],
+)
+def test_a_value_outside_its_choices_is_refused(key, value):
+    """The message names the flag, and lists the choices."""
+    with pytest.raises(errors.UsageError, match=f"--{key.replace('_', '-')} ") as caught:
+        parsed(**{key: value})
+    assert "one of " in str(caught.value)
+
+
+@pytest.mark.parametrize("device", options.DEVICES)
+@pytest.mark.parametrize("dtype", options.DTYPES)
+@pytest.mark.parametrize("backend", options.BACKENDS)
+def test_every_choice_is_taken(device, dtype, backend):
+    """Every device goes with every dtype and backend as far as options are concerned."""
+    asked = parsed(sae_device=device, sae_dtype=dtype, sae_backend=backend)
+    assert (asked.device, asked.dtype, asked.backend) == (device, dtype, backend)
+
+
+@pytest.mark.parametrize("bos", ["auto", "on", "off"])
+@pytest.mark.parametrize("special_tokens", ["keep", "replace"])
+def test_every_rule_is_taken(bos, special_tokens):
+    """Every BOS rule goes with every rule for special tokens."""
+    asked = parsed(sae_bos=bos, sae_special_tokens=special_tokens)
+    assert (asked.bos, asked.special_tokens) == (bos, special_tokens)
+
+
+def test_a_record_that_could_not_be_written_is_refused_before_measuring(tmp_path):
+    """A folder, or a file in a folder that does not exist, is refused at once."""
+    assert parsed(sae_record=str(tmp_path / "record.json")).record == tmp_path / "record.json"
+    for path in (tmp_path, tmp_path / "none" / "record.json"):
+        with pytest.raises(errors.UsageError, match="--sae-record "):
+            parsed(sae_record=str(path))
+
+
+def test_a_cache_that_could_not_be_written_is_refused_before_measuring(tmp_path):
+    """A file, or a folder in one that does not exist; off by default."""
+    (tmp_path / "file").touch()
+    assert parsed().clean_cache is None
+    for path in (tmp_path, tmp_path / "new"):
+        assert parsed(sae_clean_cache=str(path)).clean_cache == path
+    for path in (tmp_path / "file", tmp_path / "none" / "passes"):
+        with pytest.raises(errors.UsageError, match="--sae-clean-cache "):
+            parsed(sae_clean_cache=str(path))
+
+
+def test_a_report_that_could_not_be_written_is_refused_before_measuring(tmp_path):
+    """A file, or a folder in one that does not exist; a folder that exists is written to."""
+    (tmp_path / "file").touch()
+    for path in (tmp_path, tmp_path / "new"):
+        assert parsed(sae_report=str(path)).report == path
+    for path in (tmp_path / "file", tmp_path / "none" / "report"):
+        with pytest.raises(errors.UsageError, match="--sae-report "):
+            parsed(sae_report=str(path))
+
+
+def test_a_calibration_never_overwrites(tmp_path):
+    """Limits go to a new file in a folder that exists, and not to the record's; anything else is refused at once."""
+    new, old, link = tmp_path / "new.toml", tmp_path / "old.toml", tmp_path / "link.toml"
+    old.touch()
+    link.symlink_to(tmp_path / "nowhere")
+    assert parsed(sae_calibrate=str(new), sae_record=str(old)).calibrate == new
+    for path in (old, link, tmp_path, tmp_path / "none" / "new.toml"):
+        with pytest.raises(errors.UsageError, match="--sae-calibrate "):
+            parsed(sae_calibrate=str(path))
+    with pytest.raises(errors.UsageError, match="--sae-calibrate "):
+        parsed(sae_calibrate=str(new), sae_record=str(new))
+
+
+@pytest.mark.parametrize(("key", "field"), PATHS.items())
+def test_the_home_folder_is_expanded(key, field, tmp_path, monkeypatch):
+    """`~` means the home folder in every path, as an ini file writes it."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert str(getattr(parsed(**{key: "~/file"}), field)) == str(tmp_path / "file")
+
+
+@pytest.mark.parametrize("key", PATHS)
+def test_the_home_folder_of_nobody_is_refused(key):
+    """A home folder that cannot be found is a value that cannot be used, said by its flag."""
+    with pytest.raises(errors.UsageError, match=f"--{key.replace('_', '-')} "):
+        parsed(**{key: "~no-such-user-here/file"})
+
+
+@pytest.mark.parametrize(
+    ("asked", "sizes"),
+    [
+        ({}, (256, 1000, 200)),
+        ({"sae_profile": "smoke"}, (64, 250, 50)),
+        ({"sae_profile": "smoke", "sae_sequences": "16", "sae_items": "9", "sae_queries": "8"}, (16, 9, 8)),
+    ],
+)
+def test_a_profile_sets_what_was_not_asked_for(asked, sizes):
+    """Smoke takes a quarter of everything; a size that was asked for stands."""
+    found = parsed(**asked)
+    assert (found.n_sequences, found.n_items, found.n_queries) == sizes
+    assert found.profile == asked.get("sae_profile", "release")
+
+
+def test_an_extension_extends():
+    """No more sequences than planned is no extension, and fewer is a mistake."""
+    assert parsed(sae_max_sequences="256").n_most_sequences == 256
+    assert parsed(sae_profile="smoke", sae_max_sequences="64").n_most_sequences == 64
+    for asked in ({"sae_max_sequences": "255"}, {"sae_sequences": "512", "sae_max_sequences": "256"}):
+        with pytest.raises(errors.UsageError, match="--sae-max-sequences "):
+            parsed(**asked)
+    with pytest.raises(errors.UsageError, match="--sae-profile "):
+        parsed(sae_profile="quick")
+
+
+@pytest.mark.parametrize("value", ["0", "-1", "nan", "inf", "much", "4G"])
+def test_memory_is_a_number_of_gib(value):
+    """With a point if need be, above zero."""
+    with pytest.raises(errors.UsageError, match="--sae-memory"):
+        parsed(sae_release="r", sae_memory=value)
+    assert parsed(sae_release="r", sae_memory=" 0.25 ").memory_gib == 0.25

@@ -1,0 +1,190 @@
+"""Records for the tests of the report: a release of a few SAEs with all that a report shows."""
+
+from dataclasses import replace
+
+from builders import estimate, limit
+
+from sae_checks.judging.changed_answers import ChoiceFlip, Flip
+from sae_checks.judging.position_readings import Curve
+from sae_checks.judging.study_readings import Downstream, Step
+from sae_checks.judging.worst_sequences import WorstSequence
+from sae_checks.provenance import CorpusFacts, FileHash, ModelFacts, Package, Provenance, SaeFacts
+from sae_checks.record.record import Record, ReleaseFacts, Result
+
+SHA = "ab" * 32
+N_POSITIONS, N_TRAINING = 256, 64
+
+
+def provenance(sae_id):
+    return Provenance(
+        sae=SaeFacts(
+            sae_id=sae_id,
+            hook=sae_id,
+            hook_out=sae_id,
+            head=None,
+            architecture="standard",
+            d_in=64,
+            d_sae=512,
+            n_training_context_tokens=N_TRAINING,
+            weights=(FileHash(name="sae_weights.safetensors", sha256=SHA),),
+        ),
+        model=ModelFacts(
+            source="a model",
+            architecture="GPT2LMHeadModel",
+            backend="transformers",
+            processing=(),
+            dtype="float32",
+            device="cpu",
+            n_layers=4,
+            d_model=64,
+            n_context_tokens=N_POSITIONS,
+            weights=(FileHash(name="model.safetensors", sha256=SHA),),
+        ),
+        corpus=CorpusFacts(
+            kind="text",
+            source="text.jsonl",
+            sha256=SHA,
+            fingerprint=SHA,
+            prepend_bos=True,
+            n_sequences=256,
+            n_scored_tokens=65024,
+            n_context_tokens=N_POSITIONS,
+            n_cut=0,
+        ),
+    )
+
+
+def curve(measure, unit, at):
+    """A curve whose value at a position is *at* of it."""
+    value = tuple(at(position) for position in range(N_POSITIONS))
+    return Curve(
+        measure=measure,
+        unit=unit,
+        position=tuple(range(N_POSITIONS)),
+        value=value,
+        low=tuple(x - 0.01 for x in value),
+        high=tuple(x + 0.01 for x in value),
+        n=(256,) * N_POSITIONS,
+    )
+
+
+def worst_sequence(document=3):
+    return WorstSequence(
+        document=document,
+        mean_increase=1.5,
+        position=10,
+        tokens=(" the", " fox", "\n", " <jumps>", "|"),
+        increase_nats=(0.05, 4.5, None, 0.7, -0.2),
+    )
+
+
+def choice_flip(way="lost", instead="cow"):
+    return ChoiceFlip(
+        query=4,
+        way=way,
+        passage_end="They all sat down.",
+        question="The XXXXX slept.",
+        answer="hen",
+        instead=instead,
+        probability_clean=0.7,
+        probability_spliced=0.3,
+    )
+
+
+def of_sae(sae_id, *, later=(), outcome="passed", value=0.05):
+    """What a run says of one SAE that is *outcome* in the cross-entropy and passes the rest."""
+    made_of = provenance(sae_id)
+    bare = Result(sae_id=sae_id, check="ce_loss", outcome=outcome, reason="as told", limit=limit(), provenance=made_of)
+    flip = Flip(
+        item=1, way="lost", passage_end="he went to", answer="Rome", probability_clean=0.9, probability_spliced=0.1
+    )
+    cells = tuple(
+        Downstream(
+            sae_id=each,
+            hook=each,
+            relative_error=0.2,
+            residual_error=0.2,
+            error_growth=1.0,
+            cosine=0.9,
+            explained_variance_clean=0.95,
+            explained_variance=0.9,
+            l0_clean=10.0,
+            l0=11.0,
+        )
+        for each in later
+    )
+    return (
+        replace(bare, estimates=(estimate("ce_increase", value), estimate("kl", value)), worst=(worst_sequence(),)),
+        replace(
+            bare,
+            check="lambada",
+            outcome="passed",
+            limit=limit("lambada", "accuracy_drop", value=0.06),
+            estimates=(estimate("accuracy_drop", 0.01),),
+            flips=(flip, replace(flip, way="won", item=2)),
+        ),
+        replace(
+            bare,
+            check="long_context",
+            outcome="passed",
+            limit=limit("long_context", "degradation", value=9.0),
+            estimates=(estimate("degradation", 0.4),),
+            curves=(
+                curve("ce_increase", "nats/token", lambda p: value + (5.0 if p >= N_TRAINING else 0.0)),
+                curve("explained_variance", "fraction", lambda p: 0.97 - p / 1000),
+            ),
+        ),
+        replace(
+            bare,
+            check="sparsity",
+            outcome="passed",
+            limit=limit("sparsity", "explained_variance", "min", 0.9),
+            estimates=(estimate("l0", 12.0), estimate("explained_variance", 0.95)),
+        ),
+        replace(
+            bare,
+            check="propagation",
+            outcome="passed",
+            limit=limit("propagation", "amplification_last", value=0.7),
+            estimates=(estimate("own_error", 0.4), estimate("amplification_last", 0.5)),
+            downstream=cells,
+        ),
+        replace(bare, check="cbt", outcome="not_measured", reason="no queries", limit=None, provenance=None),
+    )
+
+
+def run(n_saes=3, *, red=("blocks.1.hook_resid_pre",), release="a-release"):
+    """A record of *n_saes* SAEs, those of *red* failing by their cross-entropy; and of their stack, which passes."""
+    ids = [f"blocks.{i}.hook_resid_pre" for i in range(n_saes)]
+    results = [
+        result
+        for i, sae_id in enumerate(ids)
+        for result in of_sae(
+            sae_id,
+            later=ids[i + 1 :],
+            outcome="failed" if sae_id in red else "passed",
+            value=2.0 if sae_id in red else 0.05,
+        )
+    ]
+    steps = tuple(
+        Step(sae_id=each, readings=(estimate("stack_ce_increase", 0.1 * 4**i),)) for i, each in enumerate(ids)
+    )
+    stacked = Result(
+        sae_id="all of resid",
+        check="stacked",
+        outcome="passed",
+        reason="good",
+        limit=limit("stacked", "stack_ce_increase", value=1e6),
+        estimates=(estimate("stack_ce_increase", 0.1 * 4 ** (n_saes - 1)),),
+        steps=steps,
+        provenance=replace(provenance(ids[0]), sae=None),
+    )
+    return Record(
+        started="2025-01-01T00:00:00+00:00",
+        wall_s=80.3,
+        release=ReleaseFacts(name=release, source="a folder", revision=None, sae_ids=tuple(ids)),
+        options=(("release", release), ("profile", "release"), ("seed", 0), ("model", None)),
+        software=(Package(name="torch", version="2.0"),),
+        platform="Linux",
+        results=(*results, stacked),
+    )
