@@ -74,10 +74,10 @@ def outputs(settled: Plan, *, n_shards: int) -> list[str]:
     if not name.isprintable():
         raise errors.bad_option("--sae-release", name, "a name on one line")
     n = min(n_shards, len(release.saes))
-    places = (settled.corpus, settled.lambada, settled.cbt)
+    sources = (settled.corpus, settled.lambada, settled.cbt)
     fetched = [f"{release.source}@{release.revision}"] if release.revision is not None else []
-    fetched += [model.place.source for model in settled.models if model.place.repo is not None]
-    fetched += [place.source for place in places if place is not None and place.dataset is not None]
+    fetched += [model.source.name for model in settled.models if model.source.repo is not None]
+    fetched += [source.name for source in sources if source is not None and source.dataset is not None]
     key = hashlib.sha256("\n".join(sorted(fetched)).encode()).hexdigest()[:20] if fetched else ""
     found = {
         "shards": json.dumps(list(range(1, n + 1))),

@@ -11,8 +11,9 @@ from typing import Any
 from sae_checks import errors
 from sae_checks.corpora import cbt, datasets, files, lambada, pretokenised, rows, text, token_cache
 from sae_checks.corpora.sequences import Convention, Sequences, Tokenizer
-from sae_checks.plan.corpus_source import CorpusPlace
-from sae_checks.plan.plan import ModelPlace, Plan
+from sae_checks.plan.corpus_source import CorpusSource
+from sae_checks.plan.model_source import ModelSource
+from sae_checks.plan.plan import Plan
 from sae_checks.provenance import CorpusFacts
 from sae_checks.release.release import sha256_of
 
@@ -33,7 +34,7 @@ class Corpus:
 class _Source:
     """Where a corpus comes from and how much of it is taken. Any: rows of one kind, which the three agree on."""
 
-    place: CorpusPlace
+    place: CorpusSource
     flag: str
     read_file: Callable[[Path], tuple[Any, ...]]
     read_row: Callable[[object], Any]
@@ -45,7 +46,7 @@ class _Source:
     n_context_tokens: int
 
 
-def make(plan: Plan, model: ModelPlace, kind: str, tokenizer: Tokenizer, *, prepends_bos: bool) -> Corpus:
+def make(plan: Plan, model: ModelSource, kind: str, tokenizer: Tokenizer, *, prepends_bos: bool) -> Corpus:
     """
     The corpus *kind* of *plan* in tokens of *tokenizer*, that of *model*.
 
@@ -54,7 +55,7 @@ def make(plan: Plan, model: ModelPlace, kind: str, tokenizer: Tokenizer, *, prep
         UsageError: its file has changed since the plan was made.
     """
     source = _source(plan, kind)
-    bos = bos_of(tokenizer, model.source) if prepends_bos else None
+    bos = bos_of(tokenizer, model.name) if prepends_bos else None
     convention = Convention(
         prepend_bos=prepends_bos,
         special_tokens_kept=plan.options.special_tokens == "keep",
@@ -82,10 +83,10 @@ def make(plan: Plan, model: ModelPlace, kind: str, tokenizer: Tokenizer, *, prep
         ),
     )
     if not sequences.scored.any():
-        raise errors.nothing_to_score(source.flag, source.place.source)
+        raise errors.nothing_to_score(source.flag, source.place.name)
     facts = CorpusFacts(
         kind=kind,
-        source=source.place.source,
+        source=source.place.name,
         sha256=content_sha256,
         fingerprint=sequences.fingerprint,
         prepend_bos=prepends_bos,
@@ -130,7 +131,7 @@ def bos_of(tokenizer: Tokenizer, model: str) -> int:
     return bos
 
 
-def _rows(plan: Plan, model: ModelPlace, source: _Source, tokenizer: Tokenizer) -> tuple[Any, ...]:
+def _rows(plan: Plan, model: ModelSource, source: _Source, tokenizer: Tokenizer) -> tuple[Any, ...]:
     place = source.place
     if place.path is not None:
         found = source.read_file(place.path)
@@ -144,7 +145,7 @@ def _rows(plan: Plan, model: ModelPlace, source: _Source, tokenizer: Tokenizer) 
     except errors.HubError as problem:
         raise errors.MeasuringError(str(problem)) from None
     name = model.tokenizer_repo_id
-    pretokenised.check(found, tokenizer, making, flag=source.flag, source=place.source, model=name)
+    pretokenised.check(found, tokenizer, making, flag=source.flag, source=place.name, model=name)
     return pretokenised.unpacked(found, tokenizer)
 
 
@@ -186,7 +187,7 @@ def _source(plan: Plan, kind: str) -> _Source:
     )
 
 
-def _hash_of(place: CorpusPlace, content: tuple[Any, ...]) -> str:
+def _hash_of(place: CorpusSource, content: tuple[Any, ...]) -> str:
     """Of the file; of a dataset, of the rows that were read from it."""
     if place.path is not None:
         return sha256_of(place.path)

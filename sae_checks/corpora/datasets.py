@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 from sae_checks import errors
 from sae_checks.corpora.rows import Pretokenised, RowError
-from sae_checks.plan.corpus_source import CorpusPlace
+from sae_checks.plan.corpus_source import CorpusSource
 from sae_checks.release import retries
 
 _N_SHUFFLED = 1000
@@ -23,7 +23,7 @@ Row = TypeVar("Row")
 
 
 def read_rows(
-    place: CorpusPlace, kind: Callable[[object], Row], *, n_most: int, seed: int, flag: str
+    place: CorpusSource, kind: Callable[[object], Row], *, n_most: int, seed: int, flag: str
 ) -> tuple[Row, ...]:
     """
     At most *n_most* rows as *kind* reads them, in the stream's order, shuffled by *seed*.
@@ -52,16 +52,16 @@ def read_rows(
         try:
             return retries.in_time(read, _READ_WITHIN_S)
         except RowError as problem:
-            raise errors.dataset_not_read(flag, place.source, f"a row {problem}") from None
+            raise errors.dataset_not_read(flag, place.name, f"a row {problem}") from None
         except Exception as problem:  # datasets raises whatever a bad repository makes of it
-            raise errors.dataset_not_read(flag, place.source, f"{type(problem).__name__}: {problem}") from problem
+            raise errors.dataset_not_read(flag, place.name, f"{type(problem).__name__}: {problem}") from problem
 
 
 def _first(stream: Any, kind: Callable[[object], Row]) -> Row | None:  # Any: datasets has no types
     return next((kind(row) for row in stream), None)
 
 
-def _arguments(place: CorpusPlace) -> dict[str, Any]:  # a dict: keyword arguments of load_dataset
+def _arguments(place: CorpusSource) -> dict[str, Any]:  # a dict: keyword arguments of load_dataset
     """How `datasets` names *place*."""
     repo = place.dataset
     assert repo is not None

@@ -15,7 +15,7 @@ from pathlib import Path
 from sae_checks import errors
 from sae_checks.corpora.rows import Document, Pretokenised
 from sae_checks.corpora.sequences import Tokenizer, encode
-from sae_checks.plan.corpus_source import CorpusPlace
+from sae_checks.plan.corpus_source import CorpusSource
 from sae_checks.release import hub, registry
 
 SAE_LENS_FILE = "sae_lens.json"
@@ -38,7 +38,7 @@ class Making:
     """documents follow each other within a row with neither BOS nor EOS between them."""
 
 
-def making_of(place: CorpusPlace) -> Making:
+def making_of(place: CorpusSource) -> Making:
     """
     What `sae_lens.json` beside the data says (SAE Lens's PretokenizeRunner writes it), or a parquet file's metadata.
 

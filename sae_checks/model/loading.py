@@ -12,7 +12,8 @@ from sae_checks.model import hugging_face, transformer_lens, transformer_lens_fi
 from sae_checks.model.clean_cache import CachedModel
 from sae_checks.model.interface import LanguageModel
 from sae_checks.model.numerics import Computed
-from sae_checks.plan.plan import ModelPlace, Plan
+from sae_checks.plan.model_source import ModelSource
+from sae_checks.plan.plan import Plan
 from sae_checks.release import hooks
 from sae_checks.release.release import Sae
 
@@ -45,7 +46,7 @@ class Models:
         asked = self._plan.options.backend
         if asked != "auto":
             return self._with_hooks(described, asked)
-        if _needs_transformer_lens(described) or self._plan.model_of(described).own_format is not None:
+        if _needs_transformer_lens(described) or self._plan.model_of(described).transformer_lens is not None:
             return self._with_hooks(described, "transformer_lens")
         try:
             return self._with_hooks(described, "transformers")
@@ -64,13 +65,13 @@ class Models:
         return model
 
     def _load(self, described: Sae, backend: str) -> LanguageModel:
-        place = self._plan.model_of(described)
+        source = self._plan.model_of(described)
         # transformers' weights are never processed: what centring changes is changed where an activation is read
         processing = tuple(key for key, _ in described.model_kwargs) if backend == "transformer_lens" else ()
-        key = _Key(source=place.source, backend=backend, processing=processing)
+        key = _Key(source=source.name, backend=backend, processing=processing)
         if key not in self._loaded:
             try:
-                self._loaded[key] = self._kept(self._read(place, key))
+                self._loaded[key] = self._kept(self._read(source, key))
             except errors.MeasuringError as problem:
                 self._loaded[key] = problem
         found = self._loaded[key]
@@ -83,16 +84,16 @@ class Models:
         folder = self._plan.options.clean_cache
         return model if folder is None else CachedModel(model, folder)
 
-    def _read(self, place: ModelPlace, key: _Key) -> Computed:
+    def _read(self, source: ModelSource, key: _Key) -> Computed:
         options = self._plan.options
         device: torch.device = hugging_face.pick_device(options.device)
         try:
-            if place.own_format is not None:
-                files, processing = place.own_format.fetched(), key.processing
+            if source.transformer_lens is not None:
+                files, processing = source.transformer_lens.fetch(), key.processing
                 return transformer_lens_files.load(
                     files, source=key.source, dtype=options.dtype, device=device, processing=processing
                 )
-            folder = place.fetched()
+            folder = source.fetch()
         except errors.HubError as problem:
             raise errors.MeasuringError(str(problem)) from None
         if key.backend == "transformers":

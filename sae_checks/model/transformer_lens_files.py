@@ -16,7 +16,7 @@ import torch
 from sae_checks import errors
 from sae_checks.model import hugging_face
 from sae_checks.model.transformer_lens import HookedModel, built
-from sae_checks.plan.plan import OwnFiles
+from sae_checks.plan.model_source import TransformerLensFiles
 from sae_checks.provenance import FileHash
 from sae_checks.release.release import sha256_of
 
@@ -24,7 +24,7 @@ _ALL_BLOCKS = "blocks.0.hook_resid_pre"
 
 
 def load(
-    files: OwnFiles, *, source: str, dtype: str, device: torch.device, processing: Sequence[str] = ()
+    files: TransformerLensFiles, *, source: str, dtype: str, device: torch.device, processing: Sequence[str] = ()
 ) -> HookedModel:
     """
     The model in *files* as TransformerLens makes it, its weights processed as *processing* names it; no network.
@@ -55,7 +55,7 @@ def load(
     return found
 
 
-def _hooked(files: OwnFiles, dtype: torch.dtype, device: torch.device, processing: Sequence[str]) -> Any:
+def _hooked(files: TransformerLensFiles, dtype: torch.dtype, device: torch.device, processing: Sequence[str]) -> Any:
     """Any: TransformerLens is not typed."""
     with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
         warnings.simplefilter("ignore")  # HookedTransformer's deprecation, and the caller's `-W error` is the caller's
@@ -74,7 +74,7 @@ def _hooked(files: OwnFiles, dtype: torch.dtype, device: torch.device, processin
         return built(config, weights, processing).to(device)
 
 
-def _reader(files: OwnFiles) -> Callable[[str, str], Any]:
+def _reader(files: TransformerLensFiles) -> Callable[[str, str], Any]:
     """In place of TransformerLens's download, which reads a pickle by running it. Any: JSON, or tensors by name."""
 
     def read(_: str, file: str) -> Any:

@@ -1,4 +1,4 @@
-"""Where a corpus lies: a file, or a dataset on the Hub at one commit. Standard library only."""
+"""Where a corpus lies: a file, or a Hub dataset at one commit."""
 
 from __future__ import annotations
 
@@ -9,36 +9,37 @@ from sae_checks import errors
 from sae_checks.release import hub
 
 FILE_SUFFIXES = (".jsonl", ".parquet", ".txt")
-_CONVERTED = "refs/convert/parquet"
+_PARQUET_REVISION = "refs/convert/parquet"
+"""branch on which the Hub keeps its own conversion of a dataset to parquet."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Default:
-    """What is measured where nothing is asked for."""
+class DefaultDataset:
+    """The dataset of a corpus for which no option names another."""
 
     name: str
     split: str
-    """taken of every dataset of this kind that names none."""
+    """default split, also of other datasets for the same corpus."""
 
 
-TEXT = Default(name="Skylion007/openwebtext@refs/convert/parquet:plain_text", split="train")
-"""Open WebText as the Hub converts it to parquet: the repository itself needs a loading script, which nothing runs."""
-LAMBADA = Default(name="EleutherAI/lambada_openai", split="test")
-CBT = Default(name="cam-cst/cbt:CN", split="test")
+# WHY refs/convert/parquet: Open WebText's own repository needs its loading script, and scripts are never run.
+TEXT = DefaultDataset(name=f"Skylion007/openwebtext@{_PARQUET_REVISION}:plain_text", split="train")
+LAMBADA = DefaultDataset(name="EleutherAI/lambada_openai", split="test")
+CBT = DefaultDataset(name="cam-cst/cbt:CN", split="test")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class CorpusPlace:
-    """A file, or a dataset; one of the two."""
+class CorpusSource:
+    """Where one corpus lies: either *path* or *dataset* is given."""
 
     path: Path | None = None
     dataset: hub.HubRepo | None = None
     config: str | None = None
-    """of the dataset; None: its default."""
+    """configuration of the dataset; None: its default."""
     split: str = ""
 
     @property
-    def source(self) -> str:
+    def name(self) -> str:
         """The path, or `org/name@commit:config:split`."""
         if self.dataset is None:
             return str(self.path)
@@ -46,60 +47,69 @@ class CorpusPlace:
 
     def parquet_files(self) -> tuple[str, ...]:
         """
-        The dataset's parquet files of this config and split, by the places where they usually lie.
+        Paths of the dataset's parquet files of this configuration and split, found by the usual folder names.
 
-        CONFIG/SPLIT/ is how the Hub converts datasets (partial-SPLIT/ if one is large), CONFIG/SPLIT-*.parquet how
-        they are pushed.
+        The Hub's own conversion uses CONFIG/SPLIT/, or CONFIG/partial-SPLIT/ for a large split; pushed datasets use
+        CONFIG/SPLIT-*.parquet.
         """
         assert self.dataset is not None
-        begins = tuple(
+        prefixes = tuple(
             f"{self.config}/{part}" for part in (f"{self.split}/", f"partial-{self.split}/", f"{self.split}-")
         )
         paths = (file.path for file in self.dataset.files)
-        return tuple(sorted(path for path in paths if path.startswith(begins) and path.endswith(".parquet")))
+        return tuple(sorted(path for path in paths if path.startswith(prefixes) and path.endswith(".parquet")))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Unavailable:
-    """Why a dataset that was not asked for by name is not used."""
+    """A training text that cannot be used."""
 
     reason: str
 
 
-def find(asked: str, *, split: str, offline: bool) -> CorpusPlace:
+def find(name: str, *, split: str, offline: bool) -> CorpusSource:
     """
-    The file *asked*, or the Hub dataset `org/name[@revision][:config][:split]`; *split* where none is named.
+    The file *name*, or the Hub dataset `org/name[@revision][:config][:split]`.
 
-    A name that is neither a file nor can be a dataset is taken for a file, whose reader says that it is missing.
+    A *name* that is no file and cannot be a dataset counts as a file: reading it reports that it is missing.
+
+    Args:
+        name: path or dataset.
+        split: the dataset's split if *name* gives none.
+        offline: take the dataset's commit from the cache.
 
     Raises:
-        HubError: the Hub does not tell the dataset's commit.
+        HubError: the dataset cannot be pinned to a commit.
     """
-    path = Path(asked)
-    repo_id, _, rest = asked.partition("@")
+    path = Path(name)
+    repo_id, _, rest = name.partition("@")
     revision, _, parts = rest.partition(":")
     if not rest:
-        repo_id, _, parts = asked.partition(":")
+        repo_id, _, parts = name.partition(":")
     if path.exists() or path.suffix in FILE_SUFFIXES or not hub.is_repo_id(repo_id):
-        return CorpusPlace(path=path)
+        return CorpusSource(path=path)
     config, _, named_split = parts.partition(":")
     repo = hub.pin(repo_id, kind="dataset", revision=revision or None, offline=offline)
-    return CorpusPlace(dataset=repo, config=config or None, split=named_split or split)
+    return CorpusSource(dataset=repo, config=config or None, split=named_split or split)
 
 
-def training_text(dataset_path: str, *, offline: bool) -> CorpusPlace | Unavailable:
+def training_text(dataset_path: str, *, offline: bool) -> CorpusSource | Unavailable:
     """
-    The dataset that an SAE's configuration says it was trained on, where it can be read without running its script.
+    The dataset that an SAE was trained on, if it can be read without running its loading script.
 
-    The Hub's parquet conversion is asked first: it shows configurations and splits by its folders.
+    The Hub's parquet conversion is tried first, since its folders name the configurations and splits.
+
+    Args:
+        dataset_path: `dataset_path` of the SAE's configuration.
+        offline: take the dataset's commit from the cache.
 
     Raises:
-        HubBusyError: the Hub does not answer; what is measured must not depend on that.
+        HubBusyError: the Hub does not answer. TRAP: another text must not be used then, or results would depend on it.
     """
     if not hub.is_repo_id(dataset_path):
         return Unavailable(reason=f"{errors.shown(dataset_path)!r} is no dataset of the Hub")
     reasons = []
-    for revision in (_CONVERTED, None):
+    for revision in (_PARQUET_REVISION, None):
         try:
             repo = hub.pin(dataset_path, kind="dataset", revision=revision, offline=offline)
         except errors.HubBusyError:
@@ -107,14 +117,14 @@ def training_text(dataset_path: str, *, offline: bool) -> CorpusPlace | Unavaila
         except errors.HubError as problem:
             reasons.append(str(problem).partition("\n")[0])
             continue
-        found = _converted(repo) if revision == _CONVERTED else _as_it_is(repo)
-        if isinstance(found, CorpusPlace):
+        found = _converted_by_hub(repo) if revision == _PARQUET_REVISION else _as_pushed(repo)
+        if isinstance(found, CorpusSource):
             return found
         reasons.append(found.reason)
     return Unavailable(reason="; ".join(dict.fromkeys(reasons)))
 
 
-def _converted(repo: hub.HubRepo) -> CorpusPlace | Unavailable:
+def _converted_by_hub(repo: hub.HubRepo) -> CorpusSource | Unavailable:
     folders = {tuple(file.path.split("/")[:2]) for file in repo.files if file.path.endswith(".parquet")}
     configs = sorted({config for config, *split in folders if split in (["train"], ["partial-train"])})
     chosen = [config for config in configs if config == "default" or len(configs) == 1]
@@ -122,11 +132,11 @@ def _converted(repo: hub.HubRepo) -> CorpusPlace | Unavailable:
         return Unavailable(
             reason=f"{repo.repo_id} has {len(configs)} configurations with a split train, none the default"
         )
-    return CorpusPlace(dataset=repo, config=chosen[0], split=TEXT.split)
+    return CorpusSource(dataset=repo, config=chosen[0], split=TEXT.split)
 
 
-def _as_it_is(repo: hub.HubRepo) -> CorpusPlace | Unavailable:
+def _as_pushed(repo: hub.HubRepo) -> CorpusSource | Unavailable:
     has_script = repo.file(f"{repo.repo_id.rpartition('/')[2]}.py") is not None
     if has_script or not any(file.path.endswith((".parquet", ".jsonl")) for file in repo.files):
         return Unavailable(reason=f"{repo.repo_id} has no parquet or .jsonl files that can be read without its script")
-    return CorpusPlace(dataset=repo, split=TEXT.split)
+    return CorpusSource(dataset=repo, split=TEXT.split)

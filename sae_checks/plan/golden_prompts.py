@@ -1,4 +1,4 @@
-"""Prompts whose answers are known: what they are. Ground: the limits hold them, the measuring wing runs them."""
+"""Golden prompts: prompts whose answers have known probabilities."""
 
 from __future__ import annotations
 
@@ -9,26 +9,26 @@ from sae_checks.plan.options import SpecialTokens
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GoldenPrompt:
-    """One prompt and how probable its answer is known to be."""
+    """One prompt with its answer and the expected probabilities of that answer."""
 
     prompt: str
     answer: str
-    """what follows the prompt, with its leading space where it has one."""
+    """continuation of the prompt, with its leading space if it has one."""
     probability_clean: float
-    """of the whole answer, all its tokens, by the untouched model."""
+    """expected probability of all tokens of the answer in the clean model."""
     probability_spliced: float
-    """the same with the SAE's reconstruction in place."""
+    """the same with the SAE spliced in."""
     tolerance: float
-    """how far either may be off, absolute."""
+    """largest allowed difference of either probability, absolute."""
     source: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Golden:
-    """The golden prompts of one SAE, all tokenised and masked by one rule."""
+    """The golden prompts of one SAE, all tokenised and masked in the same way."""
 
     prompts: tuple[GoldenPrompt, ...]
     prepend_bos: bool
     special_tokens: SpecialTokens
     where: str
-    """file and table in which they are written."""
+    """file and table that contain the prompts."""

@@ -1,4 +1,4 @@
-"""Which part of a release one of several runs judges. Ground."""
+"""Shards: which part of a release each of several runs judges."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from sae_checks import errors
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shard:
-    """One of so many runs that together judge a release."""
+    """One of *n_shards* runs that judge a release together."""
 
     number: int
-    """from 1 on."""
+    """1 to *n_shards*."""
     n_shards: int
 
     def __str__(self) -> str:
@@ -22,11 +22,10 @@ class Shard:
 
     def members(self, sae_ids: Sequence[str], stack_ids: Sequence[str]) -> tuple[str, ...]:
         """
-        The SAEs and stacks of this shard, in their order; each is in exactly one of the shards.
+        Ids of this shard's SAEs and stacks, in their order. Every SAE and stack is in exactly one shard.
 
-        SAEs are dealt like cards in the order of the release, which is by depth and then by name: neighbours go to
-        different shards, since early layers take longer. Stacks are dealt from the last shard backwards, which has the
-        fewest SAEs.
+        SAEs are dealt like cards, in order of depth, so that every shard gets early layers, which take longer. Stacks
+        are dealt from the last shard backwards, since the last shard has the fewest SAEs.
         """
         saes = sae_ids[self.number - 1 :: self.n_shards]
         return (*saes, *stack_ids[self.n_shards - self.number :: self.n_shards])
@@ -34,12 +33,12 @@ class Shard:
 
 def parse(text: str) -> Shard:
     """
-    *text*, `I/N` with 1 <= I <= N.
+    Parse `I/N` with 1 <= I <= N, at most 9999.
 
     Raises:
-        UsageError: it is not.
+        UsageError: *text* has another form.
     """
-    found = re.fullmatch(r"([1-9][0-9]{0,3})/([1-9][0-9]{0,3})", text)
-    if found is None or int(found[1]) > int(found[2]):
+    match = re.fullmatch(r"([1-9][0-9]{0,3})/([1-9][0-9]{0,3})", text)
+    if match is None or int(match[1]) > int(match[2]):
         raise errors.bad_option("--sae-shard", text, "I/N with 1 <= I <= N, as 1/4")
-    return Shard(number=int(found[1]), n_shards=int(found[2]))
+    return Shard(number=int(match[1]), n_shards=int(match[2]))

@@ -70,7 +70,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if asked is None:
         raise pytest.Collector.CollectError(str(errors.release_not_given([metafunc.definition.nodeid])))
     check = metafunc.definition.get_closest_marker("sae_check")
-    own, of_shard = asked.own, set(asked.plan.own_subjects)
+    own, of_shard = asked.own, set(asked.plan.subjects_of_shard)
     subjects = [sae_id for sae_id in asked.plan.release.sae_ids if sae_id in of_shard]
     if check is not None:
         subjects = [cell[0] for cell in asked.limits if cell in own and cell[1] == check.args[0]]

@@ -78,14 +78,14 @@ def pytest_report_header(config: pytest.Config) -> list[str]:
         return []
     settled = asked.plan
     size = f"{settled.options.n_sequences} sequences of at most {settled.n_context_tokens} tokens"
-    lambada = f"Lambada {settled.lambada.source}" if settled.lambada is not None else "no Lambada"
-    models = ", ".join(model.place.source for model in settled.models)
-    cbt = f"Children's Book Test {settled.cbt.source}" if settled.cbt is not None else "no Children's Book Test"
+    lambada = f"Lambada {settled.lambada.name}" if settled.lambada is not None else "no Lambada"
+    models = ", ".join(model.source.name for model in settled.models)
+    cbt = f"Children's Book Test {settled.cbt.name}" if settled.cbt is not None else "no Children's Book Test"
     return [
         f"sae-checks: {settled.release.name}, {len(settled.release.saes)} SAE(s), {size}",
         *_pinned(settled.release, offline=settled.options.offline),
         f"sae-checks: model {models}, {lambada}, {cbt}",
-        f"sae-checks: text {settled.corpus.source} ({settled.corpus_reason})",
+        f"sae-checks: text {settled.corpus.name} ({settled.corpus_reason})",
         *_compared_with(asked),
     ]
 

@@ -44,7 +44,7 @@ class Asked:
     @property
     def own(self) -> frozenset[Cell]:
         """The cells that this run judges: all, or those of its shard."""
-        subjects = set(self.plan.own_subjects)
+        subjects = set(self.plan.subjects_of_shard)
         return frozenset(cell for cell in self.limits if compared(cell)[0] in subjects)
 
 

@@ -54,7 +54,7 @@ def pytest_xdist_node_collection_finished(node: Any, ids: list[str]) -> None:
 
 def _own_saes(asked: Asked) -> tuple[str, ...]:
     """The SAEs of this run's shard, which its workers share."""
-    of_shard = set(asked.plan.own_subjects)
+    of_shard = set(asked.plan.subjects_of_shard)
     return tuple(sae_id for sae_id in asked.plan.release.sae_ids if sae_id in of_shard)
 
 

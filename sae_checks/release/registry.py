@@ -20,7 +20,7 @@ _PICKLE_SUFFIX_OF = {
     "qwen_scope": ".pt",
 }
 """What SAE Lens 6.54's converters read; one that is not listed is refused when it asks for such a file."""
-_OWN_FORMAT = ("NeelNanda/", "ArthurConmy/", "Baidicoot/")
+_TRANSFORMER_LENS_OWNERS = ("NeelNanda/", "ArthurConmy/", "Baidicoot/")
 """Whose models TransformerLens 3.9 reads from its own files instead of transformers'."""
 
 
@@ -93,9 +93,9 @@ def hub_model_name(model: str) -> str | None:
     return official if "/" in official or official in table.OFFICIAL_MODEL_NAMES else None
 
 
-def is_in_own_format(repo_id: str) -> bool:
-    """Whether TransformerLens reads the model *repo_id* from its own files."""
-    return repo_id.startswith(_OWN_FORMAT) and repo_id in _aliases().OFFICIAL_MODEL_NAMES
+def has_transformer_lens_files(repo_id: str) -> bool:
+    """Whether the model *repo_id* is in TransformerLens's own file format."""
+    return repo_id.startswith(_TRANSFORMER_LENS_OWNERS) and repo_id in _aliases().OFFICIAL_MODEL_NAMES
 
 
 @cache

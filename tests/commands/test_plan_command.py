@@ -12,7 +12,7 @@ from hub_server import LoopbackHub, environment
 from sae_checks import errors
 from sae_checks.commands import main
 from sae_checks.commands.plan import outputs
-from sae_checks.plan import options, plan
+from sae_checks.plan import model_source, options, plan
 from sae_checks.release import hub as of_hub
 from sae_checks.release import release
 
@@ -91,8 +91,10 @@ def test_a_model_of_the_hub_is_in_the_key():
     keys = set()
     for commit in ("0" * 40, "1" * 40):
         repo = of_hub.HubRepo(repo_id="org/model", kind="model", commit=commit, files=(), offline=False)
-        place = plan.ModelPlace(folder=None, repo=repo)
-        lines = outputs(replace(settled, models=(plan.ModelOfSaes(place=place, sae_ids=("a",)),)), n_shards=1)
+        source = model_source.ModelSource(folder=None, repo=repo)
+        lines = outputs(
+            replace(settled, models=(model_source.ModelWithSaes(source=source, sae_ids=("a",)),)), n_shards=1
+        )
         keys |= {line for line in lines if line.startswith("cache-key=")}
     assert len(keys) == 2
     assert "cache-key=" not in keys

@@ -2,6 +2,7 @@
 
 import json
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -300,5 +301,6 @@ def test_where_the_queries_come_from(monkeypatch, asked, on_hub, offline, source
 
     monkeypatch.setattr(hub, "pin", pin)
     options = Options(release="r", cbt=asked, offline=offline)
-    found = plan._corpus_place(asked, None, corpus_source.CBT, options, on_hub=on_hub)
-    assert (None if found is None else found.source) == source
+    release = SimpleNamespace(revision="c" if on_hub else None)
+    found = plan._find_corpus(asked, None, corpus_source.CBT, options, release)
+    assert (None if found is None else found.name) == source

@@ -75,8 +75,8 @@ with mock.patch("time.sleep"):
         except errors.HubBusyError as problem:
             answers.append("busy")
             continue
-        is_place = isinstance(found, corpus_source.CorpusPlace)
-        answers.append([found.source, *found.parquet_files()] if is_place else found.reason)
+        is_source = isinstance(found, corpus_source.CorpusSource)
+        answers.append([found.name, *found.parquet_files()] if is_source else found.reason)
 print(json.dumps(answers))
 """)
     script, two, three, files, unread, none, busy, no_id = found

@@ -12,7 +12,7 @@ from sae_checks.corpora import files, pretokenised, text
 from sae_checks.corpora.pretokenised import Making
 from sae_checks.corpora.rows import Pretokenised, identity
 from sae_checks.corpora.sequences import Convention
-from sae_checks.plan.corpus_source import CorpusPlace
+from sae_checks.plan.corpus_source import CorpusSource
 
 BOS, EOS = 0, 1
 UNTOLD = Making(tokenizer_name=None, is_packed_unmarked=False)
@@ -231,21 +231,21 @@ def test_the_stated_tokenizer_must_be_the_models():
 
 def test_what_a_dataset_says_is_read(tmp_path):
     """From SAE Lens's own file beside the data, or from the metadata of a parquet file; nonsense says nothing."""
-    place = CorpusPlace(path=parquet(tmp_path / "c.parquet", {"tokenizer_name": "gpt2"}, input_ids=[[2]]))
+    place = CorpusSource(path=parquet(tmp_path / "c.parquet", {"tokenizer_name": "gpt2"}, input_ids=[[2]]))
     assert pretokenised.making_of(place) == Making(tokenizer_name="gpt2", is_packed_unmarked=False)
     beside = tmp_path / "sae_lens.json"
     for written in ("no json", "[]", '{"tokenizer_name": 3}'):
         beside.write_text(written)
-        assert pretokenised.making_of(CorpusPlace(path=tmp_path / "c.jsonl")) == UNTOLD
+        assert pretokenised.making_of(CorpusSource(path=tmp_path / "c.jsonl")) == UNTOLD
     told = {"tokenizer_name": "org/m", "disable_concat_sequences": False, "sequence_separator_token": None}
     beside.write_text(json.dumps(told))
-    making = pretokenised.making_of(CorpusPlace(path=tmp_path / "c.jsonl"))
+    making = pretokenised.making_of(CorpusSource(path=tmp_path / "c.jsonl"))
     assert making == Making(tokenizer_name="org/m", is_packed_unmarked=True)
     with pytest.raises(errors.MeasuringError, match="hold several documents each"):
         check([row(2, 3)], Letters(), making=making)
     for key in ("sequence_separator_token", "begin_sequence_token"):
         beside.write_text(json.dumps(told | {key: "bos"}))
-        assert not pretokenised.making_of(CorpusPlace(path=tmp_path / "c.jsonl")).is_packed_unmarked
+        assert not pretokenised.making_of(CorpusSource(path=tmp_path / "c.jsonl")).is_packed_unmarked
 
 
 def test_documents_are_told_apart_by_their_ids():

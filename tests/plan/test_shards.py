@@ -86,7 +86,7 @@ def test_the_plan_of_the_demo_is_dealt():
         plan.make(options.parse({**flags.defaults(), "sae_release": "demo", "sae_shard": shard}), found)
         for shard in (None, "1/2", "2/2")
     ]
-    whole, first, second = (each.own_subjects for each in settled)
+    whole, first, second = (each.subjects_of_shard for each in settled)
     assert first == tuple(f"blocks.{i}" for i in ("0.hook_resid_pre", "2.hook_resid_pre", "3.hook_resid_post"))
     assert second == ("blocks.1.hook_resid_pre", "blocks.3.hook_resid_pre", "all of resid")
     assert sorted(first + second) == sorted(whole)

@@ -9,7 +9,7 @@ from huggingface_hub.errors import HfHubHTTPError
 
 from sae_checks import errors
 from sae_checks.corpora import datasets as corpora
-from sae_checks.plan.corpus_source import CorpusPlace
+from sae_checks.plan.corpus_source import CorpusSource
 from sae_checks.release import retries
 from sae_checks.release.hub import HubRepo
 
@@ -38,7 +38,7 @@ def test_a_dataset_that_does_not_come_is_an_error(monkeypatch):
     monkeypatch.setattr(datasets, "load_dataset", lambda **_: released.wait(60))
     repo = HubRepo(repo_id="org/text", kind="dataset", commit="0" * 40, files=(), offline=False)
     with pytest.raises(errors.MeasuringError, match=r"--sae-corpus: the dataset org/text.*\n.*\n.*TimeoutError"):
-        corpora.read_rows(CorpusPlace(dataset=repo, split="train"), str, n_most=1, seed=0, flag="--sae-corpus")
+        corpora.read_rows(CorpusSource(dataset=repo, split="train"), str, n_most=1, seed=0, flag="--sae-corpus")
     released.set()
 
 
