@@ -41,7 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     explain.add(explains)
     explains.set_defaults(run=explain.run)
     of_history.add(commands)
-    completion.offers_releases(lists, "release")
+    completion.offer_releases(lists, "release")
     completion.complete(parser)
     asked = parser.parse_args(arguments)
     return int(asked.run(asked))

@@ -14,7 +14,7 @@ from sae_checks.release import retries
 
 _N_SHUFFLED = 1000
 """Rows among which the stream is shuffled: a longer buffer fetches more before the first row comes out."""
-_READ_WITHIN_S = 300.0
+_READ_TIMEOUT_S = 300.0
 """datasets by itself was seen to retry a Hub that is busy (429) for more than eight minutes."""
 _N_PACKED_PER_DOCUMENT = 16
 """Rows of token ids that are read for one document: packed, a document goes over several, and one of them is used."""
@@ -50,7 +50,7 @@ def read_rows(
             return tuple(kind(row) for row in islice(stream, n))
 
         try:
-            return retries.in_time(read, _READ_WITHIN_S)
+            return retries.within(read, _READ_TIMEOUT_S)
         except RowError as problem:
             raise errors.dataset_not_read(flag, place.name, f"a row {problem}") from None
         except Exception as problem:  # datasets raises whatever a bad repository makes of it

@@ -36,7 +36,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
             group.addoption(spec.flag, dest=spec.key, metavar=spec.metavar, help=text)
             parser.addini(spec.key, help=f"{spec.flag}: {text}", type="string")
     if "_ARGCOMPLETE" in os.environ and hasattr(parser, "optparser"):  # a shell asks what could stand behind an option
-        completion.offers_releases(parser.optparser, "sae_release")
+        completion.offer_releases(parser.optparser, "sae_release")
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -1,4 +1,4 @@
-"""An SAE's configuration -> what is known of it, or why it cannot be used."""
+"""An SAE's configuration -> `Sae`, or an error that says why it cannot be used."""
 
 from __future__ import annotations
 
@@ -14,31 +14,31 @@ from sae_checks import errors
 from sae_checks.release import hooks, hub
 
 Format = Literal["sae_lens", "checkpoint", "sparsify", "registered"]
-"""How its files are read: as SAE Lens, its trainer or sparsify saved it, or by the converter registered for it."""
+"""What wrote its files: SAE Lens, SAE Lens's trainer or sparsify; "registered": SAE Lens's converter reads them."""
 
-N_CFG_BYTES_MOST = 1_000_000
-_TO_BE_FOLDED = "expected_average_only_in"
-_NORMS = ("none", "layer_norm", "constant_norm_rescale", "constant_scalar_rescale")  # those it applies while it runs
+MAX_CFG_BYTES = 1_000_000
+_FOLDABLE_NORM = "expected_average_only_in"
+_RUNTIME_NORMS = ("none", "layer_norm", "constant_norm_rescale", "constant_scalar_rescale")
 _WEIGHT_PROCESSING = ("center_writing_weights", "fold_ln", "fold_value_biases", "refactor_factored_attn_matrices")
 _MODEL_KWARGS_WITHOUT_EFFECT = ("center_unembed", "dtype", "torch_dtype", "device", "n_devices", "device_map")
 
-_REVISION = re.compile(r"\w[\w./-]{0,200}")  # it becomes part of a path in the Hub's cache
+_REVISION = re.compile(r"\w[\w./-]{0,200}")  # WHY so strict: it becomes part of a path in the Hub's cache
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HubFolder:
-    """Where an SAE lies on the Hub."""
+    """A folder of a Hub repository, which holds one SAE."""
 
     repo: hub.HubRepo
     path: str
 
     def file(self, name: str) -> str:
-        """The path of the file *name* in this folder."""
+        """Path in the repository of the file *name* in this folder."""
         return (PurePosixPath(self.path) / name).as_posix()
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The files in this folder."""
+        """Names of the files in this folder."""
         paths = (PurePosixPath(file.path) for file in self.repo.files)
         return tuple(path.name for path in paths if path.parent == PurePosixPath(self.path))
 
@@ -49,57 +49,57 @@ class Sae:
 
     sae_id: str
     weights: Path | None
-    """where its weights lie, or will lie once they are fetched; None: only the registered converter knows."""
+    """path of its weights, which may not be fetched yet; None: only the registered converter knows it."""
     remote: HubFolder | None
-    """where they are fetched from; None for what lies on disk."""
+    """where the files are fetched from; None: they are on disk."""
     overrides: Mapping[str, Any]
-    """entries of cfg.json that the registry corrects."""
+    """the registry's corrections of entries in cfg.json."""
     format: Format = "sae_lens"
     release: str | None = None
-    """the registry's name of its release, where the converter registered for that reads it."""
+    """the registry's name of the release, for format "registered"."""
     allow_pickle: bool = False
     """its converter may read pickles and .npz."""
     norm_scaling_factor: float | None = None
-    """what its input was multiplied by while it was trained, not yet folded into the weights; None: nothing."""
+    """factor on its input during training that is yet to be folded into the weights; None: nothing to fold."""
     hook: str
-    """the place it reads, TransformerLens's name."""
+    """TransformerLens's name of the hook that it reads."""
     hook_out: str
-    """the place it writes; *hook* but for transcoders."""
+    """the hook that it writes; differs from *hook* for transcoders."""
     head: int | None
-    """the one attention head it reads and writes, of `hook_z`; None: all of them."""
+    """index of the one attention head that it reads and writes at `hook_z`; None: all heads."""
     depth: float
-    """blocks before the place it reads, see `hooks.Hook.depth`."""
+    """position of *hook* in the model, in blocks, see `hooks.Hook.depth`."""
     architecture: str
     d_in: int
     d_out: int
     d_sae: int
     n_training_context_tokens: int | None
-    """None: the configuration does not say."""
+    """None: not stated."""
     k: int | None
-    """latents that a TopK or AbsTopK SAE keeps of each token; None for other architectures."""
+    """active latents per token of a TopK or AbsTopK SAE; None for other architectures."""
     recorded_l0: float | None = None
-    """active latents per token, as the registry has it; None: it does not say."""
+    """active latents per token that the registry states; None: not stated."""
     prepend_bos: bool | None
-    """None: the configuration does not say."""
+    """None: not stated."""
     model_name: str
     model_revision: str | None
-    """of the model's repository; None: main."""
+    """revision of the model's repository; None: main."""
     model_kwargs: tuple[tuple[str, bool], ...]
-    """how TransformerLens processed the model's weights for it, where that changes an activation; sorted."""
+    """TransformerLens's weight processing during training, the kinds that change an activation; sorted by name."""
     exclude_special_tokens: bool | tuple[int, ...]
-    """it was trained without these: never replaced."""
+    """special tokens on which it was not trained, and which are never replaced: ids, True for all of them."""
     dataset_path: str | None
-    """the dataset that it was trained on; None: the configuration does not say."""
+    """dataset that it was trained on; None: not stated."""
 
     @property
     def center_writing_weights(self) -> bool:
-        """Trained on activations whose mean over d_model had been taken away."""
+        """Whether it was trained on activations less their mean over d_model."""
         return ("center_writing_weights", True) in self.model_kwargs
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BrokenSae:
-    """An SAE that cannot be measured: its checks are errors with *problem*, the others are judged."""
+    """An SAE that cannot be measured; each of its checks is an error with the text *problem*."""
 
     sae_id: str
     problem: str
@@ -115,71 +115,76 @@ def describe(
     norm_scaling_factor: float | None = None,
 ) -> Sae:
     """
-    What *cfg*, as SAE Lens writes it, says.
+    Describe an SAE by its configuration *cfg*, in any version of SAE Lens's format.
 
     Args:
-        sae_id: its name in the release.
-        cfg: the configuration, of any version.
+        sae_id: its id in the release.
+        cfg: the configuration.
         weights: see `Sae.weights`.
         remote: see `Sae.remote`.
         overrides: see `Sae.overrides`.
-        norm_scaling_factor: the one that is known to belong to it, if the configuration should ask for one.
+        norm_scaling_factor: its factor, if one is known; used only if the configuration needs one.
 
     Raises:
-        SaeError: an entry that cannot be used, or one that would have to be ignored.
+        SaeError: an entry cannot be used, or would have to be ignored.
     """
     metadata = cfg.get("metadata", {})
     if not isinstance(metadata, dict):
         raise errors.bad_cfg(sae_id, "metadata is no object")
-    described = {**metadata, **cfg}  # cfg wins: its d_in and d_sae are the ones that SAE Lens allocates by
-    if "metadata" not in cfg:  # SAE Lens < 6: all on one level, older names, BOS unless said otherwise
-        described.setdefault("hook_name", cfg.get("hook_point"))
-        described.setdefault("hook_head_index", cfg.get("hook_point_head_index"))
-        described.setdefault("prepend_bos", True)
-        if isinstance(norm := cfg.get("normalize_activations"), bool):
-            described["normalize_activations"] = _TO_BE_FOLDED if norm else "none"
-    described.update(overrides or {})
-    hook = _hook(sae_id, described, "")
-    hook_out = _hook(sae_id, described, "_out") if described.get("hook_name_out") else hook
-    d_in, d_sae = (_count(sae_id, described, key) for key in ("d_in", "d_sae"))
-    d_out = _count(sae_id, described, "d_out") if "d_out" in cfg else d_in
-    to_be_folded = described.get("normalize_activations") == _TO_BE_FOLDED and norm_scaling_factor is not None
-    _refuse_what_would_be_ignored(sae_id, described, hook, () if norm_scaling_factor is None else (_TO_BE_FOLDED,))
-    context = described.get("context_size")
+    entries = {**_flatten(metadata, cfg), **(overrides or {})}
+    hook = _hook(sae_id, entries, "")
+    hook_out = _hook(sae_id, entries, "_out") if entries.get("hook_name_out") else hook
+    d_in, d_sae = (_count(sae_id, entries, key) for key in ("d_in", "d_sae"))
+    d_out = _count(sae_id, entries, "d_out") if "d_out" in cfg else d_in
+    is_foldable = entries.get("normalize_activations") == _FOLDABLE_NORM and norm_scaling_factor is not None
+    _check_supported(sae_id, entries, hook, () if norm_scaling_factor is None else (_FOLDABLE_NORM,))
+    context = entries.get("context_size")
     return Sae(
         sae_id=sae_id,
         weights=weights,
         remote=remote,
         overrides=overrides or {},
-        norm_scaling_factor=_factor(sae_id, norm_scaling_factor) if to_be_folded else None,
+        norm_scaling_factor=_factor(sae_id, norm_scaling_factor) if is_foldable else None,
         hook=hook.name,
         hook_out=hook_out.name,
-        head=_head(sae_id, described, hook),
+        head=_head(sae_id, entries, hook),
         depth=hook.depth,
-        architecture=errors.shown(described.get("architecture", "standard")),
+        architecture=errors.shown(entries.get("architecture", "standard")),
         d_in=d_in,
         d_out=d_out,
         d_sae=d_sae,
         n_training_context_tokens=context if type(context) is int and context > 0 else None,
-        k=_k(sae_id, described),
-        prepend_bos=bos if isinstance(bos := described.get("prepend_bos"), bool) else None,
-        model_name=errors.shown(described.get("model_name", "")),
-        model_revision=_model_revision(sae_id, described),
-        model_kwargs=_weight_processing(sae_id, described),
-        exclude_special_tokens=_excluded(sae_id, described),
-        dataset_path=path if isinstance(path := described.get("dataset_path"), str) else None,
+        k=_k(sae_id, entries),
+        prepend_bos=bos if isinstance(bos := entries.get("prepend_bos"), bool) else None,
+        model_name=errors.shown(entries.get("model_name", "")),
+        model_revision=_model_revision(sae_id, entries),
+        model_kwargs=_weight_processing(sae_id, entries),
+        exclude_special_tokens=_excluded(sae_id, entries),
+        dataset_path=path if isinstance(path := entries.get("dataset_path"), str) else None,
     )
+
+
+def _flatten(metadata: Mapping[str, object], cfg: Mapping[str, object]) -> dict[str, object]:  # a dict: JSON's own keys
+    """The entries of *cfg* and of its *metadata* on one level, with the names and defaults of SAE Lens 6."""
+    entries = {**metadata, **cfg}  # cfg wins: SAE Lens allocates memory by its d_in and d_sae
+    if "metadata" not in cfg:  # SAE Lens < 6: one level, older names, BOS unless stated otherwise
+        entries.setdefault("hook_name", cfg.get("hook_point"))
+        entries.setdefault("hook_head_index", cfg.get("hook_point_head_index"))
+        entries.setdefault("prepend_bos", True)
+        if isinstance(norm := cfg.get("normalize_activations"), bool):
+            entries["normalize_activations"] = _FOLDABLE_NORM if norm else "none"
+    return entries
 
 
 def read_cfg(sae_id: str, path: Path) -> dict[str, object]:  # a dict: JSON's own keys
     """
-    The JSON object in *path*.
+    Read the JSON object in *path*.
 
     Raises:
-        SaeError: it is none, or too long to be a configuration.
+        SaeError: the file holds no JSON object, or is too large for a configuration.
     """
-    if path.stat().st_size > N_CFG_BYTES_MOST:
-        raise errors.bad_cfg(sae_id, f"more than {N_CFG_BYTES_MOST} bytes")
+    if path.stat().st_size > MAX_CFG_BYTES:
+        raise errors.bad_cfg(sae_id, f"more than {MAX_CFG_BYTES} bytes")
     try:
         cfg = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, OSError, RecursionError) as problem:
@@ -204,7 +209,7 @@ def _count(sae_id: str, cfg: Mapping[str, object], key: str) -> int:
 
 
 def _k(sae_id: str, cfg: Mapping[str, object]) -> int | None:
-    """Before SAE Lens 6 a TopK SAE was a standard one with another activation function, whose arguments held k."""
+    """Active latents per token. Before SAE Lens 6, TopK was an activation function, and k one of its arguments."""
     activation = cfg.get("activation_fn_str", cfg.get("activation_fn"))
     if cfg.get("architecture") not in ("topk", "abstopk") and activation != "topk":
         return None
@@ -214,17 +219,17 @@ def _k(sae_id: str, cfg: Mapping[str, object]) -> int | None:
 
 def _hook(sae_id: str, cfg: Mapping[str, object], suffix: str) -> hooks.Hook:
     """
-    The hook that is read (*suffix* "") or written ("_out").
+    The hook that is read (*suffix* "") or written (*suffix* "_out").
 
-    Where SAE Lens also gives transformers' own name for the place, that one counts: it calls the input of Gemma 3's
-    MLP `hook_mlp_in`, which to TransformerLens is the residual stream before the norm.
+    TRAP: transformers' name of the place wins over TransformerLens's if both are given. SAE Lens calls the input of
+    Gemma 3's MLP `hook_mlp_in`, which in TransformerLens is the residual stream before the norm.
     """
     name = _text(sae_id, cfg, f"hook_name{suffix}")
-    of_module = cfg.get(f"hf_hook_name{suffix}")
-    if not of_module and cfg.get("model_class_name") == "AutoModelForCausalLM":
-        of_module = name
-    if isinstance(of_module, str):
-        name = hooks.of_module(of_module) or name
+    module_name = cfg.get(f"hf_hook_name{suffix}")
+    if not module_name and cfg.get("model_class_name") == "AutoModelForCausalLM":
+        module_name = name
+    if isinstance(module_name, str):
+        name = hooks.from_module_name(module_name) or name
     hook = hooks.parse(name)
     if hook is None:
         raise errors.unknown_hook(sae_id, name, hooks.KNOWN)
@@ -282,14 +287,14 @@ def _factor(sae_id: str, value: object) -> float:
     return float(value)
 
 
-def _refuse_what_would_be_ignored(
-    sae_id: str, cfg: Mapping[str, object], hook: hooks.Hook, foldable: tuple[str, ...]
-) -> None:
+def _check_supported(sae_id: str, cfg: Mapping[str, object], hook: hooks.Hook, foldable: tuple[str, ...]) -> None:
+    """Raise SaeError for a setting that splicing would have to ignore."""
+
     def allow(key: str, values: tuple[object, ...], supported: str) -> None:
         if cfg.get(key) not in values:
             raise errors.not_supported(sae_id, key, json.dumps(cfg[key]), supported)
 
-    norms = (None, False, *_NORMS, *foldable)
+    norms = (None, False, *_RUNTIME_NORMS, *foldable)
     allow("normalize_activations", norms, "none, folded into the weights, or with a known scaling factor")
     allow("seqpos_slice", (None, [None], [None, None], [None, None, None]), "none (every position)")
     allow("hook_head_index_out", (None, cfg.get("hook_head_index")), "the head it reads")

@@ -1,4 +1,4 @@
-"""SAE Lens's registry of pretrained releases, read without importing SAE Lens (10 s)."""
+"""SAE Lens's registry of pretrained releases, read without importing SAE Lens, which takes 10 s."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ _PICKLE_SUFFIX_OF = {
     "goodfire": ".pt",
     "qwen_scope": ".pt",
 }
-"""What SAE Lens 6.54's converters read; one that is not listed is refused when it asks for such a file."""
+"""File types that SAE Lens 6.54's converters read. An unlisted converter is refused when it asks for such a file."""
 _TRANSFORMER_LENS_OWNERS = ("NeelNanda/", "ArthurConmy/", "Baidicoot/")
-"""Whose models TransformerLens 3.9 reads from its own files instead of transformers'."""
+"""Owners of the models that TransformerLens 3.9 reads from its own file format."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,11 +30,11 @@ class RegisteredSae:
 
     sae_id: str
     path: str
-    """its folder in the repository; for some converters a file, or a layer."""
+    """folder in the repository; for some converters a file or a layer."""
     norm_scaling_factor: float | None
-    """folded into its weights where its configuration asks for one."""
+    """factor to fold into the weights if the configuration asks for one."""
     l0: float | None = None
-    """active latents per token, as its release says; None: it does not say."""
+    """active latents per token that the release states; None: not stated."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,26 +44,26 @@ class RegisteredRelease:
     name: str
     repo_id: str
     model: str
-    """as TransformerLens calls it."""
+    """TransformerLens's name of the language model."""
     conversion: str | None
-    """how SAE Lens converts its files; None: they are in SAE Lens's own format."""
+    """name of SAE Lens's converter; None: the files are in SAE Lens's own format."""
     saes: tuple[RegisteredSae, ...]
     overrides: Mapping[str, Any]
-    """entries of every SAE's configuration that the registry corrects."""
+    """corrections of entries in every SAE's configuration."""
 
     @property
     def pickle_suffix(self) -> str | None:
-        """Of its weights, where they are known to be pickles or .npz."""
+        """Suffix of its weights if they are known to be pickles or .npz, else None."""
         return _PICKLE_SUFFIX_OF.get(self.conversion or "")
 
 
 def names() -> tuple[str, ...]:
-    """Every registered release."""
+    """Names of all registered releases."""
     return tuple(_registry())
 
 
 def lookup(name: str) -> RegisteredRelease | None:
-    """The registered release called *name*."""
+    """The registered release called *name*, or None."""
     entry = _registry().get(name)
     if entry is None:
         return None
@@ -77,7 +77,7 @@ def lookup(name: str) -> RegisteredRelease | None:
                 sae_id=str(sae["id"]),
                 path=str(sae["path"]),
                 norm_scaling_factor=sae.get("norm_scaling_factor"),
-                l0=sae.get("l0") or None,  # 0 stands for unknown, too
+                l0=sae.get("l0") or None,  # 0 means unknown, too
             )
             for sae in entry["saes"]
         ),
@@ -87,7 +87,7 @@ def lookup(name: str) -> RegisteredRelease | None:
 
 @cache
 def hub_model_name(model: str) -> str | None:
-    """The Hub's name of a model that TransformerLens may call otherwise, "gpt2" of "gpt2-small"; None: no Hub name."""
+    """The Hub's name of *model*, which may be an alias of TransformerLens ("gpt2" for "gpt2-small"); None: unknown."""
     table = _aliases()
     official = next((name for name, aliases in table.MODEL_ALIASES.items() if model in aliases), model)
     return official if "/" in official or official in table.OFFICIAL_MODEL_NAMES else None
@@ -100,7 +100,7 @@ def has_transformer_lens_files(repo_id: str) -> bool:
 
 @cache
 def _aliases() -> ModuleType:
-    """TransformerLens's table of names is a file of plain data; it is run by itself, without the package around it."""
+    """TransformerLens's table of model names: a file of plain data, run without importing the package."""
     folder = _package("transformer_lens")
     spec = importlib.util.spec_from_file_location("sae_checks._aliases", folder / "supported_models.py")
     assert spec is not None
@@ -112,7 +112,7 @@ def _aliases() -> ModuleType:
 
 @cache
 def _registry() -> dict[str, Any]:  # a dict: YAML's own keys, read by `lookup` alone
-    import yaml  # here: the plugin is imported in every pytest run, and reads no registry in most
+    import yaml  # here: every pytest run imports the plugin, and few read the registry
 
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the C loader reads 1.5 MB in 0.8 s instead of 10
     text = (_package("sae_lens") / "pretrained_saes.yaml").read_text(encoding="utf-8")

@@ -1,4 +1,4 @@
-"""A release name, Hub repository or folder -> pinned SAEs, from their configurations alone: no torch, no weights."""
+"""Release name, Hub repository or folder -> pinned SAEs, read from their configurations without torch or weights."""
 
 from __future__ import annotations
 
@@ -24,38 +24,38 @@ EMBEDDED_RELEASES = ("demo", "demo-broken")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Release:
-    """Everything one run judges."""
+    """The SAEs that one run judges, and the model and corpora that come with them."""
 
     name: str
     source: str
-    """the folder, the Hub repository, or 'embedded'."""
+    """the folder, the Hub repository's id, or 'embedded'."""
     revision: str | None
-    """the commit it was fetched at; None for what lies on disk."""
+    """commit of the Hub repository; None: the release is on disk."""
     saes: tuple[Sae | BrokenSae, ...]
     model: Path | str | None
-    """a folder: its own, for all SAEs; a name: the registry's, for SAEs that name none that the Hub knows."""
+    """folder of the model for all SAEs, or the registry's name of a model for SAEs that name none on the Hub."""
     corpus: Path | None
     lambada: Path | None
     cbt: Path | None = None
-    n_saes_in_all: int | None = None
-    """with those that --sae-id left out; None: these are all."""
+    n_saes_before_selection: int | None = None
+    """number of SAEs before --sae-id selected some; None: nothing was left out."""
 
     @property
     def n_saes(self) -> int:
-        """Of the whole release."""
-        return len(self.saes) if self.n_saes_in_all is None else self.n_saes_in_all
+        """Number of SAEs in the whole release, whatever --sae-id selects."""
+        return len(self.saes) if self.n_saes_before_selection is None else self.n_saes_before_selection
 
     @property
     def sae_ids(self) -> tuple[str, ...]:
-        """In the release's order: by depth, then by name."""
+        """Ids of the selected SAEs, by depth and then by name."""
         return tuple(sae.sae_id for sae in self.saes)
 
     def sae(self, sae_id: str) -> Sae:
         """
-        The one called *sae_id*.
+        The SAE called *sae_id*.
 
         Raises:
-            SaeError: it cannot be measured.
+            SaeError: the SAE is broken.
         """
         found = next(sae for sae in self.saes if sae.sae_id == sae_id)
         if isinstance(found, BrokenSae):
@@ -72,36 +72,44 @@ def resolve(
     allow_pickle: bool = False,
 ) -> Release:
     """
-    The release called *name*, narrowed to SAEs whose id matches one of *patterns* (fnmatch; none: all).
+    Find the release called *name*.
 
-    In this order: an embedded release, a folder, a name of SAE Lens's registry, a Hub repository `org/name[@revision]`.
+    *name* is looked up as an embedded release, a folder, a release of SAE Lens's registry and a Hub repository
+    `org/name[@revision]`, in this order.
+
+    Args:
+        name: the release.
+        patterns: fnmatch patterns of SAE ids to select; none: all SAEs.
+        revision: branch, tag or commit of a Hub repository; None: main.
+        offline: use the cache alone.
+        allow_pickle: accept releases whose weights are pickles.
 
     Raises:
-        UsageError: no such release, no SAE in it, none that matches, or pickles that were not allowed.
-        HubError: the Hub does not tell what a repository holds.
+        UsageError: there is no such release, no SAE in it or none that matches, or pickles are needed and not allowed.
+        HubError: the repository cannot be pinned.
     """
     repo_id, _, at = name.partition("@")
     if name in EMBEDDED_RELEASES:
         release = _embedded(name)
     elif (folder := _folder(name)) is not None:
-        release = _of_folder(name, folder)
+        release = _from_folder(name, folder)
     elif (entry := registry.lookup(name)) is not None:
-        release = _registered(entry, patterns, revision, offline=offline, allow_pickle=allow_pickle)
+        release = _from_registry(entry, patterns, revision, offline=offline, allow_pickle=allow_pickle)
     elif hub.is_repo_id(repo_id):
-        release = _of_repo(hub.pin(repo_id, revision=at or revision, offline=offline), patterns)
+        release = _from_repo(hub.pin(repo_id, revision=at or revision, offline=offline), patterns)
     else:
         known = (*EMBEDDED_RELEASES, *registry.names(), *_folders_beside(Path(name)))
         raise errors.unknown_release(name, difflib.get_close_matches(name, known, n=3, cutoff=0.6), EMBEDDED_RELEASES)
     if not patterns:
         return release
-    kept = tuple(sae for sae in release.saes if _matches(sae.sae_id, patterns))
-    if not kept:
+    selected = tuple(sae for sae in release.saes if _matches(sae.sae_id, patterns))
+    if not selected:
         raise errors.no_sae_matches(patterns, release.sae_ids)
-    return replace(release, saes=kept, n_saes_in_all=release.n_saes)
+    return replace(release, saes=selected, n_saes_before_selection=release.n_saes)
 
 
 def matching(sae_ids: Sequence[str], patterns: Sequence[str]) -> tuple[str, ...]:
-    """Those of *sae_ids* that match one of *patterns* (fnmatch); no pattern: none."""
+    """The *sae_ids* that match one of *patterns* (fnmatch); without patterns, none."""
     return tuple(sae_id for sae_id in sae_ids if patterns and _matches(sae_id, patterns))
 
 
@@ -109,7 +117,7 @@ def _matches(sae_id: str, patterns: Sequence[str]) -> bool:
     return not patterns or any(fnmatch.fnmatchcase(sae_id, pattern) for pattern in patterns)
 
 
-def _of_folder(name: str, folder: Path) -> Release:
+def _from_folder(name: str, folder: Path) -> Release:
     saes = _in_folder(folder)
     if not saes:
         raise errors.empty_release(name)
@@ -124,7 +132,7 @@ def _of_folder(name: str, folder: Path) -> Release:
     )
 
 
-def _registered(
+def _from_registry(
     entry: registry.RegisteredRelease,
     patterns: Sequence[str],
     revision: str | None,
@@ -132,37 +140,37 @@ def _registered(
     offline: bool,
     allow_pickle: bool,
 ) -> Release:
-    wanted = [sae for sae in entry.saes if _matches(sae.sae_id, patterns)]
-    if not wanted:
+    selected = [sae for sae in entry.saes if _matches(sae.sae_id, patterns)]
+    if not selected:
         raise errors.no_sae_matches(patterns, [sae.sae_id for sae in entry.saes])
     if entry.pickle_suffix is not None and not allow_pickle:
         raise errors.pickles_needed(entry.name, entry.pickle_suffix)
     repo = hub.pin(entry.repo_id, revision=revision, offline=offline)
     if entry.conversion is None:
-        factors = {sae.sae_id: sae.norm_scaling_factor for sae in wanted}
-        saes = _remote({sae.sae_id: sae.path for sae in wanted}, repo, entry.overrides, factors)
+        factors = {sae.sae_id: sae.norm_scaling_factor for sae in selected}
+        saes = _read_remote({sae.sae_id: sae.path for sae in selected}, repo, entry.overrides, factors)
     else:
-        described = converters.describe(entry, wanted, repo, allow_pickle=allow_pickle)
-        saes = tuple(sorted(described, key=_place_in_release))
-    l0 = {sae.sae_id: sae.l0 for sae in wanted}
+        described = converters.describe(entry, selected, repo, allow_pickle=allow_pickle)
+        saes = tuple(sorted(described, key=_by_depth))
+    l0 = {sae.sae_id: sae.l0 for sae in selected}
     saes = tuple(replace(sae, recorded_l0=l0[sae.sae_id]) if isinstance(sae, Sae) else sae for sae in saes)
-    return _of_hub(entry.name, repo, saes, model=entry.model, n_saes=len(entry.saes))
+    return _on_hub(entry.name, repo, saes, model=entry.model, n_saes=len(entry.saes))
 
 
-def _of_repo(repo: hub.HubRepo, patterns: Sequence[str]) -> Release:
-    """Every cfg.json of the repository beside which an SAE can lie; in its top folder, too."""
+def _from_repo(repo: hub.HubRepo, patterns: Sequence[str]) -> Release:
+    """One SAE for every cfg.json of the repository; its id is its folder, or the repository's id for the top folder."""
     folders = [PurePosixPath(file.path).parent for file in repo.files if PurePosixPath(file.path).name == CFG_FILE]
-    ids = {_id(repo.repo_id if str(folder) == "." else str(folder)): str(folder) for folder in folders}
-    if not ids:
+    paths = {_id(repo.repo_id if str(folder) == "." else str(folder)): str(folder) for folder in folders}
+    if not paths:
         raise errors.empty_release(repo.source)
-    wanted = {sae_id: path for sae_id, path in ids.items() if _matches(sae_id, patterns)}
-    if not wanted:
-        raise errors.no_sae_matches(patterns, list(ids))
-    saes = _remote(wanted, repo, {}, {})
-    return _of_hub(repo.repo_id, repo, saes, model=None, n_saes=len(ids))
+    selected = {sae_id: path for sae_id, path in paths.items() if _matches(sae_id, patterns)}
+    if not selected:
+        raise errors.no_sae_matches(patterns, list(paths))
+    saes = _read_remote(selected, repo, {}, {})
+    return _on_hub(repo.repo_id, repo, saes, model=None, n_saes=len(paths))
 
 
-def _of_hub(
+def _on_hub(
     name: str, repo: hub.HubRepo, saes: tuple[Sae | BrokenSae, ...], *, model: str | None, n_saes: int
 ) -> Release:
     return Release(
@@ -173,14 +181,14 @@ def _of_hub(
         model=model,
         corpus=None,
         lambada=None,
-        n_saes_in_all=n_saes,
+        n_saes_before_selection=n_saes,
     )
 
 
-def _remote(
+def _read_remote(
     paths: Mapping[str, str], repo: hub.HubRepo, overrides: Mapping[str, Any], factors: Mapping[str, float | None]
 ) -> tuple[Sae | BrokenSae, ...]:
-    """The SAEs at *paths* (by id, as *factors*) of *repo*; configurations are fetched side by side."""
+    """Read the SAEs of *repo*, their configurations in parallel; *paths* and norm scaling *factors* are by SAE id."""
 
     def read(sae_id: str) -> Sae | BrokenSae:
         try:
@@ -189,20 +197,20 @@ def _remote(
             return BrokenSae(sae_id=sae_id, problem=str(problem))
 
     with ThreadPoolExecutor(8) as pool:
-        return tuple(sorted(pool.map(read, paths), key=_place_in_release))
+        return tuple(sorted(pool.map(read, paths), key=_by_depth))
 
 
 def _folder(name: str) -> Path | None:
-    """The folder that *name* may be the path of."""
+    """*name* as a folder; None if there is no such folder."""
     try:
         folder = Path(name).expanduser()
         return folder if folder.is_dir() else None
-    except (OSError, RuntimeError):  # too long a name, no access, the home of nobody
+    except (OSError, RuntimeError):  # the name is too long, access is denied, or ~user is unknown
         return None
 
 
 def sha256_of(path: Path) -> str:
-    """Hex digest of the file's bytes."""
+    """sha256 of the file's bytes, as hex."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
@@ -225,7 +233,7 @@ def _embedded(name: str) -> Release:
 
 
 def _folders_beside(path: Path) -> tuple[str, ...]:
-    """Folders that a mistyped path may have meant."""
+    """Folders in the parent of *path*, to suggest for a mistyped path."""
     try:
         return tuple(str(path.parent / folder.name) for folder in path.parent.iterdir() if folder.is_dir())
     except OSError:
@@ -233,22 +241,23 @@ def _folders_beside(path: Path) -> tuple[str, ...]:
 
 
 def _in_folder(folder: Path) -> tuple[Sae | BrokenSae, ...]:
-    """Every cfg.json in or below *folder* is one SAE; its id is its path from there."""
-    found: list[Sae | BrokenSae] = []
+    """One SAE for every cfg.json in or below *folder*; its id is its path relative to *folder*."""
+    saes: list[Sae | BrokenSae] = []
     for cfg_path in sorted(folder.rglob(CFG_FILE)):
-        place = cfg_path.parent
-        sae_id = place.resolve().name if place == folder else place.relative_to(folder).as_posix()
+        sae_folder = cfg_path.parent
+        path = sae_folder.resolve().name if sae_folder == folder else sae_folder.relative_to(folder).as_posix()
+        sae_id = _id(path)
         try:
-            found.append(read_sae(_id(sae_id), place))
+            saes.append(read_sae(sae_id, sae_folder))
         except errors.SaeError as problem:
-            found.append(BrokenSae(sae_id=_id(sae_id), problem=str(problem)))
-    return tuple(sorted(found, key=_place_in_release))
+            saes.append(BrokenSae(sae_id=sae_id, problem=str(problem)))
+    return tuple(sorted(saes, key=_by_depth))
 
 
 def _id(path: str) -> str:
-    """Printable, and two different paths stay different."""
+    """A printable SAE id; different paths give different ids."""
     return errors.shown(path.replace("\\", "\\\\"), n_most=100_000)
 
 
-def _place_in_release(sae: Sae | BrokenSae) -> tuple[float, str]:
+def _by_depth(sae: Sae | BrokenSae) -> tuple[float, str]:
     return (sae.depth if isinstance(sae, Sae) else 1_000_000, sae.sae_id)

@@ -1,4 +1,4 @@
-"""How long the Hub is waited for, and what its answers mean in this package's words."""
+"""Time-outs and retries of requests to the Hub, and translation of its errors into this package's errors."""
 
 from __future__ import annotations
 
@@ -10,27 +10,28 @@ from typing import Any, TypeVar
 
 from sae_checks import errors
 
-BETWEEN_TRIES_S = (1.0, 2.0)
-ANSWER_WITHIN_S = 10.0
-ASK_WITHIN_S = 40.0
-"""All tries together: where the Hub asks to wait longer (Retry-After), that is the error."""
+PAUSES_S = (1.0, 2.0)
+"""pauses between tries."""
+ANSWER_TIMEOUT_S = 10.0
+RETRY_BUDGET_S = 40.0
+"""for all tries together; if the Hub asks for a longer wait (Retry-After), the request fails."""
 
 T = TypeVar("T")
 
 
-def in_time(call: Callable[[], T], limit_s: float) -> T:
+def within(call: Callable[[], T], limit_s: float) -> T:
     """
-    *call*, in a thread that is left to itself after *limit_s*.
+    Run *call* in a thread of its own, and abandon the thread after *limit_s* seconds.
 
     Raises:
-        TimeoutError: it takes longer.
+        TimeoutError: *call* takes longer.
     """
     outcome: list[T | BaseException] = []
 
     def run() -> None:
         try:
             outcome.append(call())
-        except BaseException as problem:  # noqa: BLE001 -- carried to the caller's thread as it is
+        except BaseException as problem:  # noqa: BLE001 -- raised again in the caller's thread
             outcome.append(problem)
 
     thread = threading.Thread(target=run, daemon=True)
@@ -38,19 +39,19 @@ def in_time(call: Callable[[], T], limit_s: float) -> T:
     thread.join(limit_s)
     if not outcome:
         raise TimeoutError(f"it took longer than {limit_s:.0f} s")
-    (found,) = outcome
-    if isinstance(found, BaseException):
-        raise found
-    return found
+    (result,) = outcome
+    if isinstance(result, BaseException):
+        raise result
+    return result
 
 
-def patiently(ask: Callable[[], T], repo_id: str, revision: str, path: str = "") -> T:
-    """*ask*, again after a pause where the Hub says that it is busy or does not answer."""
-    ends_s = time.monotonic() + ASK_WITHIN_S
-    for pause_s in (*BETWEEN_TRIES_S, None):
+def with_retries(request: Callable[[], T], repo_id: str, revision: str, path: str = "") -> T:
+    """Make *request*, and repeat it after a pause while the Hub is busy or does not answer; raises HubError."""
+    ends_s = time.monotonic() + RETRY_BUDGET_S
+    for pause_s in (*PAUSES_S, None):
         left_s = max(0.0, ends_s - time.monotonic())
-        try:  # in_time: an answer that trickles in keeps within every time-out of its connection
-            return translated(lambda: in_time(ask, left_s), repo_id, revision, path)  # noqa: B023 -- called at once
+        try:  # within: a slow answer that keeps sending bytes never meets the connection's own time-out
+            return with_our_errors(lambda: within(request, left_s), repo_id, revision, path)  # noqa: B023 -- called at once
         except errors.HubBusyError as problem:
             if pause_s is None or time.monotonic() + max(pause_s, problem.wait_s) > ends_s:
                 raise
@@ -58,8 +59,8 @@ def patiently(ask: Callable[[], T], repo_id: str, revision: str, path: str = "")
     raise AssertionError  # the last pause is None
 
 
-def translated(call: Callable[[], T], repo_id: str, revision: str, path: str) -> T:
-    """*call*, its exceptions told in this package's words."""
+def with_our_errors(call: Callable[[], T], repo_id: str, revision: str, path: str) -> T:
+    """Run *call*, and raise its errors as HubError."""
     import httpx2
     from huggingface_hub import errors as hub
 
@@ -76,7 +77,7 @@ def translated(call: Callable[[], T], repo_id: str, revision: str, path: str) ->
     except hub.HfHubHTTPError as problem:
         raise _busy(repo_id, problem) from None
     except (hub.LocalEntryNotFoundError, httpx2.HTTPError, OSError) as problem:
-        # a refused connection, a time-out, a body cut short; LocalEntryNotFoundError hides which of them
+        # a refused connection, a time-out or a truncated body; LocalEntryNotFoundError hides which of these it is
         cause = problem.__cause__ if isinstance(problem, hub.LocalEntryNotFoundError) else None
         if isinstance(cause, hub.HfHubHTTPError):
             raise _busy(repo_id, cause) from None
@@ -84,9 +85,9 @@ def translated(call: Callable[[], T], repo_id: str, revision: str, path: str) ->
 
 
 def _busy(repo_id: str, problem: Any) -> errors.HubBusyError:  # an HfHubHTTPError: its module is not imported here
-    """What the Hub's status says, and how long it asks to wait."""
+    """The error for an HTTP status, with the wait that the Hub asks for."""
     response = problem.response
-    asked = re.fullmatch(r"(\d{1,9})", response.headers.get("Retry-After", ""), re.ASCII)
-    asked = asked or re.search(r";r=0;t=(\d{1,9})", response.headers.get("RateLimit", ""), re.ASCII)
-    said, wait_s = f"HTTP {response.status_code} {response.reason_phrase}", int(asked[1]) if asked else 0
-    return errors.hub_busy(repo_id, f"{said}, wait {wait_s} s" if wait_s else said, wait_s=wait_s)
+    wait = re.fullmatch(r"(\d{1,9})", response.headers.get("Retry-After", ""), re.ASCII)
+    wait = wait or re.search(r";r=0;t=(\d{1,9})", response.headers.get("RateLimit", ""), re.ASCII)
+    status, wait_s = f"HTTP {response.status_code} {response.reason_phrase}", int(wait[1]) if wait else 0
+    return errors.hub_busy(repo_id, f"{status}, wait {wait_s} s" if wait_s else status, wait_s=wait_s)

@@ -1,4 +1,4 @@
-"""The files of one SAE, in a folder or on the Hub: in which format, which there must be, fetched and checked."""
+"""The files of one SAE, in a folder or on the Hub: detects their format, fetches and checks them."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ CFG_FILE = "cfg.json"
 WEIGHTS_FILE = "sae_weights.safetensors"
 SPARSIFY_WEIGHTS_FILE = "sae.safetensors"
 SCALER_FILE = "activation_scaler.json"
-"""Beside a checkpoint: what SAE Lens's trainer multiplies activations by, until it folds that at the end."""
+"""Beside a checkpoint: the factor by which SAE Lens's trainer scales activations until it folds the factor in."""
 
 
 def read_sae(sae_id: str, folder: Path) -> Sae:
     """
-    The SAE that was saved in *folder*, from its cfg.json and the header of its weights.
+    Read the SAE in *folder*, from its cfg.json and the header of its weights.
 
     Raises:
-        SaeError: a configuration or weight file that cannot be used, or a setting that would have to be ignored.
+        SaeError: the configuration or the weights cannot be used, or a setting would have to be ignored.
     """
     cfg = configuration.read_cfg(sae_id, folder / CFG_FILE)
     if converters.is_sparsify(cfg):
         sae = converters.describe_sparsify(sae_id, cfg, folder, weights=folder / SPARSIFY_WEIGHTS_FILE, remote=None)
     else:
-        sae = _described(sae_id, cfg, folder, remote=None, overrides={}, registered_factor=None)
+        sae = _describe_sae_lens(sae_id, cfg, folder, remote=None, overrides={}, registered_factor=None)
     check_weights(sae)
     return sae
 
@@ -39,13 +39,19 @@ def read_remote_sae(
     sae_id: str, remote: HubFolder, overrides: Mapping[str, Any], norm_scaling_factor: float | None = None
 ) -> Sae:
     """
-    The SAE in a folder of the Hub, from its cfg.json alone, with what the registry corrects in it.
+    Read the SAE in a folder of the Hub, from its cfg.json alone.
+
+    Args:
+        sae_id: its id in the release.
+        remote: its folder.
+        overrides: the registry's corrections of cfg.json.
+        norm_scaling_factor: the registry's factor.
 
     Raises:
-        SaeError: as `read_sae`, or the Hub does not give the file.
+        SaeError: as `read_sae`, or a file cannot be fetched.
     """
     try:
-        folder = _fetched(remote, CFG_FILE, n_bytes_most=configuration.N_CFG_BYTES_MOST).parent
+        folder = _fetch(remote, CFG_FILE, max_bytes=configuration.MAX_CFG_BYTES).parent
         cfg = configuration.read_cfg(sae_id, folder / CFG_FILE)
         weights = SPARSIFY_WEIGHTS_FILE if converters.is_sparsify(cfg) else WEIGHTS_FILE
         if weights not in remote.names:
@@ -53,37 +59,39 @@ def read_remote_sae(
         if converters.is_sparsify(cfg):
             above = HubFolder(repo=remote.repo, path=PurePosixPath(remote.path).parent.as_posix())
             if converters.SPARSIFY_RUN_FILE in above.names:
-                _fetched(above, converters.SPARSIFY_RUN_FILE)
+                _fetch(above, converters.SPARSIFY_RUN_FILE)
             return converters.describe_sparsify(sae_id, cfg, folder, weights=folder / weights, remote=remote)
         if norm_scaling_factor is None and SCALER_FILE in remote.names:
-            _fetched(remote, SCALER_FILE)
+            _fetch(remote, SCALER_FILE)
     except errors.HubError as problem:
         raise errors.SaeError(str(problem)) from None
-    # SAE Lens keeps what concerns the model in metadata, where its own overrides do not reach (FIELD.md, trap 11)
-    return _described(sae_id, cfg, folder, remote=remote, overrides=overrides, registered_factor=norm_scaling_factor)
+    # TRAP: SAE Lens applies overrides to the top level only; entries about the model are in `metadata`
+    return _describe_sae_lens(
+        sae_id, cfg, folder, remote=remote, overrides=overrides, registered_factor=norm_scaling_factor
+    )
 
 
-def make_local(sae: Sae) -> None:
+def fetch_weights(sae: Sae) -> None:
     """
-    Fetch the weights of *sae* if they are not on disk, and check them before anything is allocated.
+    Fetch the weights of *sae* if they are not on disk, and check their shapes.
 
     Raises:
-        SaeError: the Hub does not give them, or they do not agree with cfg.json.
+        SaeError: the weights cannot be fetched, or they do not agree with cfg.json.
     """
     if sae.remote is None or sae.weights is None:
         return
     try:
-        _fetched(sae.remote, sae.weights.name)
+        _fetch(sae.remote, sae.weights.name)
     except errors.HubError as problem:
         raise errors.SaeError(str(problem)) from None
     check_weights(sae)
 
 
-def _fetched(remote: HubFolder, name: str, *, n_bytes_most: int | None = None) -> Path:
-    return hub.fetch(remote.repo, remote.file(name), n_bytes_most=n_bytes_most)
+def _fetch(remote: HubFolder, name: str, *, max_bytes: int | None = None) -> Path:
+    return hub.fetch(remote.repo, remote.file(name), max_bytes=max_bytes)
 
 
-def _described(
+def _describe_sae_lens(
     sae_id: str,
     cfg: Mapping[str, object],
     folder: Path,
@@ -92,7 +100,7 @@ def _described(
     overrides: Mapping[str, Any],
     registered_factor: float | None,
 ) -> Sae:
-    """In SAE Lens's own format, as its users save an SAE or as its trainer saves a checkpoint."""
+    """Describe an SAE in SAE Lens's own format: a saved SAE or a checkpoint of its trainer."""
     scaler = folder / SCALER_FILE
     read_factor = registered_factor is None and scaler.is_file()
     factor: Any = configuration.read_cfg(sae_id, scaler).get("scaling_factor") if read_factor else registered_factor
@@ -101,16 +109,16 @@ def _described(
     )
     if read_factor and factor is not None and sae.norm_scaling_factor is None:
         raise errors.bad_cfg(sae_id, f"it asks for no scaling of activations, and {SCALER_FILE} holds a factor")
-    is_checkpoint = "metadata" in cfg and "decoder_init_norm" in cfg  # training alone has use for that entry
+    is_checkpoint = "metadata" in cfg and "decoder_init_norm" in cfg  # only training uses this entry
     return replace(sae, format="checkpoint") if is_checkpoint else sae
 
 
 def check_weights(sae: Sae) -> None:
     """
-    cfg.json and weights must agree before SAE Lens allocates what cfg.json asks for.
+    Check that the weights have the shapes that cfg.json states, before SAE Lens allocates memory for them.
 
     Raises:
-        SaeError: no weights, only a pickle, or tensors of other shapes.
+        SaeError: there are no weights, only a pickle, or tensors of other shapes.
     """
     expected = {"W_dec": (sae.d_sae, sae.d_out), "W_enc": (sae.d_in, sae.d_sae), "b_dec": (sae.d_out,)}
     if sae.format == "sparsify":

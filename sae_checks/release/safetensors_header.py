@@ -1,8 +1,10 @@
 """
-What a .safetensors file says of itself, read from its header alone: shapes and whether the file is whole.
+Header of a .safetensors file: the shapes of its tensors, and whether the file is complete.
 
-Reading eight bytes and a little JSON lets a broken SAE be refused before torch is imported, and before a hostile
-configuration can ask for memory. Source: https://github.com/huggingface/safetensors, "Format".
+Reading the header alone lets a broken SAE be refused before torch is imported, and before a hostile configuration can
+ask for memory.
+
+Source: https://github.com/huggingface/safetensors, "Format".
 """
 
 from __future__ import annotations
@@ -22,12 +24,12 @@ _N_BYTES_OF_DTYPE = {
 
 
 class HeaderError(ValueError):
-    """The file is not a whole .safetensors file; the text says why, for `errors.bad_weights` to frame."""
+    """The file is not a complete .safetensors file; the text says why."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TensorShape:
-    """One tensor of the file."""
+    """Name and shape of one tensor."""
 
     name: str
     shape: tuple[int, ...]
@@ -35,10 +37,10 @@ class TensorShape:
 
 def read_shapes(path: Path) -> tuple[TensorShape, ...]:
     """
-    The tensors in *path*, without reading them.
+    Read the shapes of the tensors in *path* from its header.
 
     Raises:
-        HeaderError: not a .safetensors file, or shorter or longer than its header says.
+        HeaderError: the file is no .safetensors file, or shorter or longer than its header says.
     """
     n_file_bytes = path.stat().st_size
     with path.open("rb") as file:

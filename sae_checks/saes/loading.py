@@ -12,7 +12,7 @@ import torch
 from sae_checks import errors
 from sae_checks.release import converters
 from sae_checks.release.configuration import Format, Sae
-from sae_checks.release.sae_files import SCALER_FILE, make_local
+from sae_checks.release.sae_files import SCALER_FILE, fetch_weights
 
 Files = dict[str, Path]
 """What was read, by its name in the release."""
@@ -25,7 +25,7 @@ def load(described: Sae, device: torch.device) -> tuple[Any, Files]:  # Any: sae
     Raises:
         SaeError: it cannot be fetched or loaded, is not what its configuration says, or holds a number that is none.
     """
-    make_local(described)
+    fetch_weights(described)
     try:
         with converters.quiet():
             sae, files = _LOADERS[described.format](described, str(device))

@@ -15,7 +15,7 @@ from stand_in_converted import write_sparsify
 from sae_checks import errors
 from sae_checks.commands import main
 from sae_checks.release import converters, release
-from sae_checks.release.hub import place_of
+from sae_checks.release.hub import cached_path
 from sae_checks.release.release import BrokenSae, Sae, resolve
 from sae_checks.saes import loading
 
@@ -176,7 +176,7 @@ def test_describing_a_gemma_3_release_fetches_headers_alone(hub):
     of_weights = [path for method, path in hub.requests if method == "GET" and path.endswith("params.safetensors")]
     assert of_weights
     assert all(sae.remote.repo.commit in path for path in of_weights)
-    assert not place_of(sae.remote.repo, "resid_post/layer_17_width_16k_l0_big/params.safetensors").exists()
+    assert not cached_path(sae.remote.repo, "resid_post/layer_17_width_16k_l0_big/params.safetensors").exists()
 
 
 @pytest.mark.parametrize("entry", [float("nan"), float("inf")])

@@ -62,4 +62,4 @@ def test_other_names_are_no_hooks(name):
 )
 def test_module_names_that_mean_the_same_in_every_family(module, hook):
     """The names that SAE Lens gives Gemma Scope 2 and Qwen Scope; a family's own meaning is not guessed at."""
-    assert hooks.of_module(module) == hook
+    assert hooks.from_module_name(module) == hook

@@ -16,16 +16,16 @@ from sae_checks.release.hub import HubRepo
 
 def test_in_time_is_the_call_itself():
     """What comes back or is raised within the time is the call's own."""
-    assert retries.in_time(lambda: 7, 60) == 7
+    assert retries.within(lambda: 7, 60) == 7
     with pytest.raises(ZeroDivisionError):
-        retries.in_time(lambda: 1 // 0, 60)
+        retries.within(lambda: 1 // 0, 60)
 
 
 def test_what_takes_too_long_is_left_to_itself():
     """A call that does not come back is no hang, but an error."""
     released = threading.Event()
     with pytest.raises(TimeoutError, match="longer than 0 s"):
-        retries.in_time(lambda: released.wait(60), 0.01)
+        retries.within(lambda: released.wait(60), 0.01)
     released.set()
 
 
@@ -34,7 +34,7 @@ def test_a_dataset_that_does_not_come_is_an_error(monkeypatch):
     import datasets
 
     released = threading.Event()
-    monkeypatch.setattr(corpora, "_READ_WITHIN_S", 0.01)
+    monkeypatch.setattr(corpora, "_READ_TIMEOUT_S", 0.01)
     monkeypatch.setattr(datasets, "load_dataset", lambda **_: released.wait(60))
     repo = HubRepo(repo_id="org/text", kind="dataset", commit="0" * 40, files=(), offline=False)
     with pytest.raises(errors.MeasuringError, match=r"--sae-corpus: the dataset org/text.*\n.*\n.*TimeoutError"):
@@ -75,7 +75,7 @@ def test_the_hub_is_given_the_time_that_it_asks_for(monkeypatch, problem, waits)
         raise problem
 
     with pytest.raises(errors.HubBusyError):
-        retries.patiently(ask, "org/name", "main")
+        retries.with_retries(ask, "org/name", "main")
     assert waited == waits
 
 
@@ -89,4 +89,4 @@ def test_a_hub_that_recovers_is_asked_again():
             raise problem
         return "here"
 
-    assert retries.patiently(ask, "org/name", "main") == "here"
+    assert retries.with_retries(ask, "org/name", "main") == "here"

@@ -18,7 +18,7 @@ def beside(sae: Reconstructs, n_layers: int) -> tuple[tuple[str, str], ...]:
     parsed = [hooks.parse(hook) for hook in (sae.hook, sae.hook_out)]
     found = []
     for step in (-1, 1):
-        moved = [hook.beside(step, n_layers) for hook in parsed if hook is not None]
+        moved = [hook.neighbour(step, n_layers) for hook in parsed if hook is not None]
         if None not in moved:
             found.append((str(moved[0]), str(moved[1])))
     return tuple(found)
