@@ -31,6 +31,6 @@ def run(asked: argparse.Namespace) -> int:
         sys.stderr.write(f"{problem}\n")
         return 4
     for sae_id in chosen:
-        lines = explaining.section([r for r in found.results if r.sae_id == sae_id])
+        lines = explaining.explain_sae([r for r in found.results if r.sae_id == sae_id])
         sys.stdout.write("\n".join([f"why {wording.text(sae_id)}", *(f"  {line}" for line in lines)]) + "\n")
     return 0

@@ -46,14 +46,18 @@ def _lines(merged: Record, complaint: str | None, out: Path) -> Sequence[str]:
     selected = [r for r in merged.results if r.reason != run_verdict.NOT_SELECTED]
     profile = str(dict(merged.options).get("profile"))
     red = [r for r in selected if run_verdict.is_red(r.outcome, profile=profile)]
-    tables = (*terminal.table(selected, n_columns=120), *terminal.by_position(selected), *terminal.compared(selected))
+    tables = (
+        *terminal.check_table(selected, n_columns=120),
+        *terminal.octave_table(selected),
+        *terminal.baseline_table(selected),
+    )
     return [
         f"sae-checks: {merged.release.name}",
         *("".join(piece.text for piece in line).rstrip() for line in tables),
-        terminal.tally(selected),
-        *filter(None, [terminal.early(selected)]),
-        *(text for result in red for text in terminal.complaint(result)),
+        terminal.outcome_counts(selected),
+        *filter(None, [terminal.early_stops(selected)]),
+        *(text for result in red for text in terminal.message_lines(result)),
         *([] if complaint is None else [complaint]),
-        terminal.overall(merged.release.name, selected, is_green=complaint is None),
+        terminal.closing_line(merged.release.name, selected, is_green=complaint is None),
         f"run record: {out}",
     ]

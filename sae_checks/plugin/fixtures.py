@@ -34,11 +34,11 @@ class Judgement:
 
     def enforce(self) -> None:
         """Fail unless passed; skip what was not measured; what is inconclusive is a warning in the smoke profile."""
-        from sae_checks.report.terminal import complaint
+        from sae_checks.report.terminal import message_lines
 
         if self.result.outcome in ("not_measured", "reported"):
             pytest.skip(self.result.reason)
-        told = "\n".join(complaint(self.result))
+        told = "\n".join(message_lines(self.result))
         if self.result.outcome == "inconclusive" and self.profile == "smoke":
             warnings.warn(InconclusiveWarning(told), stacklevel=2)
         elif self.result.outcome != "passed":

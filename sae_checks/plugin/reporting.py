@@ -100,25 +100,25 @@ class Reporter:
         terminalreporter.section(f"sae-checks: {self._asked.plan.release.name}")
         n_columns = max(120, self._config.get_terminal_writer().fullwidth)
         for line in (
-            *terminal.table(results, n_columns=n_columns),
-            *terminal.by_position(results),
-            *terminal.compared(results),
+            *terminal.check_table(results, n_columns=n_columns),
+            *terminal.octave_table(results),
+            *terminal.baseline_table(results),
         ):
             for piece in line:
                 terminalreporter.write(piece.text, **_MARKUP[piece.tone])
             terminalreporter.line("")
-        terminalreporter.line(terminal.tally(results))
-        if early := terminal.early(results):
+        terminalreporter.line(terminal.outcome_counts(results))
+        if early := terminal.early_stops(results):
             terminalreporter.line(early)
         for result in results if self._config.option.tbstyle == "no" else ():  # else pytest's own sections tell
             if result.outcome in ("failed", "inconclusive", "error"):
-                for text in terminal.complaint(result):
+                for text in terminal.message_lines(result):
                     terminalreporter.line(text, red=True)
         for text in self._complaints:
             terminalreporter.line(text, red=True, bold=True)
         is_green = self._exit_status == pytest.ExitCode.OK  # of the verdicts: a report may have failed since
         name = self._asked.plan.release.name
-        terminalreporter.line(terminal.overall(name, results, is_green=is_green), bold=True, green=is_green)
+        terminalreporter.line(terminal.closing_line(name, results, is_green=is_green), bold=True, green=is_green)
         for text in self._written:
             terminalreporter.line(text)
 
@@ -132,7 +132,7 @@ class Reporter:
         for sae_id in release.matching(self._asked.plan.release.sae_ids, patterns):
             if sae_id in own:
                 terminalreporter.section(f"why {wording.text(sae_id)}")
-                for line in explaining.section([result for result in results if result.sae_id == sae_id]):
+                for line in explaining.explain_sae([result for result in results if result.sae_id == sae_id]):
                     terminalreporter.line(line)
 
     def _kept(self, run: Record, url: str) -> bool:

@@ -1,4 +1,4 @@
-"""A record -> what a report says, in the order in which it says it: the verdict, why, each SAE, made of what."""
+"""A record -> the contents of a report: the verdict, the reasons for it, each SAE, and the provenance."""
 
 from __future__ import annotations
 
@@ -13,26 +13,25 @@ from sae_checks.judging.worst_sequences import WorstSequence
 from sae_checks.provenance import CorpusFacts, FileHash, ModelFacts, SaeFacts
 from sae_checks.record.record import Record, Result
 from sae_checks.report import figures, wording
-from sae_checks.report.plots import Dots, Lines, Matrix
+from sae_checks.report.plots import DotPlot, LinePlot, MatrixPlot
 
 RED = ("error", "failed", "inconclusive")
 """Outcomes that stop a release, the gravest first."""
 
-
-Word = Literal["passed", "failed", "undecided", "partial"]
-"""Of the whole run; partial: green, as far as it went."""
+VerdictWord = Literal["passed", "failed", "undecided", "partial"]
+"""partial: everything that was selected passed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Subject:
-    """An SAE, a stack, or what was compared with the baseline, and all that was asked of it."""
+    """An SAE, a stack or a comparison with the baseline, with the results of all its checks."""
 
     anchor: str
-    """unique in the report, of plain letters: names are strangers'."""
+    """HTML id, unique in the report. WHY not the name: the release chooses it."""
     name: str
     results: tuple[Result, ...]
     facts: SaeFacts | None
-    plots: tuple[Lines, ...] = ()
+    plots: tuple[LinePlot, ...] = ()
     flips: tuple[Flip, ...] = ()
     choice_flips: tuple[ChoiceFlip, ...] = ()
     worst: tuple[WorstSequence, ...] = ()
@@ -40,25 +39,25 @@ class Subject:
 
     @property
     def n_training(self) -> int | None:
-        """Tokens of its training context; None: unknown, or it is no single SAE."""
+        """Tokens of its training context; None: unknown, or not an SAE."""
         return None if self.facts is None else self.facts.n_training_context_tokens
 
     @property
     def red(self) -> tuple[Result, ...]:
-        """What is not green, the gravest first."""
+        """The results that are not green, the gravest first."""
         return tuple(sorted((r for r in self.results if r.outcome in RED), key=lambda r: RED.index(r.outcome)))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
-    """The whole run in a word and a sentence."""
+    """The verdict on a run."""
 
-    word: Word
+    word: VerdictWord
     sentence: str
     reasons: tuple[Subject, ...]
-    """what is red, the one with most red checks first."""
+    """subjects with red checks, those with most first."""
     notes: tuple[str, ...]
-    """what a green run did not look at."""
+    """what the run did not check."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,29 +67,29 @@ class Contents:
     run: Record
     verdict: Verdict
     checks: tuple[checks.Check, ...]
-    """that were asked of single SAEs."""
+    """of single SAEs, as far as the run has results of them."""
     saes: tuple[Subject, ...]
     stacks: tuple[Subject, ...]
     comparisons: tuple[Subject, ...]
-    profiles: tuple[Dots, ...]
-    matrices: tuple[Matrix, ...]
-    stacked: tuple[Dots, ...]
+    profiles: tuple[DotPlot, ...]
+    matrices: tuple[MatrixPlot, ...]
+    stacked: tuple[DotPlot, ...]
     models: tuple[ModelFacts, ...]
     corpora: tuple[CorpusFacts, ...]
     files: tuple[tuple[str, FileHash], ...]
-    """whose, and which file."""
+    """(model or SAE, one file of its weights)."""
 
 
-def of(run: Record) -> Contents:
+def build(run: Record) -> Contents:
     """
-    What there is to say of *run*.
+    Build the contents of the report on *run*.
 
     Raises:
-        RecordError: it has a check that this version does not know.
+        RecordError: the record has a check that this version does not know.
     """
     known = {check.name for check in (*checks.CHECKS, checks.NO_REGRESSION)}
     if unknown := sorted({result.check for result in run.results} - known):
-        raise errors.bad_record("record", f"the check {unknown[0]} is unknown to this version")
+        raise errors.bad_record("record", f"this version does not know the check {unknown[0]}")
     saes, stacks, comparisons = (_subjects(run, kind) for kind in ("sae", "stack", "comparison"))
     provenances = [result.provenance for result in run.results if result.provenance is not None]
     models = tuple(dict.fromkeys(provenance.model for provenance in provenances))
@@ -101,9 +100,9 @@ def of(run: Record) -> Contents:
         saes=saes,
         stacks=stacks,
         comparisons=comparisons,
-        profiles=figures.profiles(run),
-        matrices=figures.matrices(run),
-        stacked=tuple(figures.stacks(run)),
+        profiles=figures.profile_plots(run),
+        matrices=figures.propagation_plots(run),
+        stacked=tuple(figures.stack_plots(run)),
         models=models,
         corpora=tuple(dict.fromkeys(provenance.corpus for provenance in provenances)),
         files=tuple(_files(models, saes)),
@@ -129,7 +128,7 @@ def _subject(anchor: str, name: str, results: Sequence[Result]) -> Subject:
         name=name,
         results=tuple(results),
         facts=next((r.provenance.sae for r in results if r.provenance is not None and r.provenance.sae), None),
-        plots=figures.by_position(results, anchor),
+        plots=figures.position_plots(results, anchor),
         flips=tuple(flip for result in results for flip in result.flips),
         choice_flips=tuple(flip for result in results for flip in result.choice_flips),
         worst=tuple(each for result in results for each in result.worst),
@@ -139,24 +138,24 @@ def _subject(anchor: str, name: str, results: Sequence[Result]) -> Subject:
 
 def _verdict(run: Record, subjects: Sequence[Subject]) -> Verdict:
     """
-    Red for anything that failed or erred, or is inconclusive; green only if every SAE has a verdict.
+    The verdict on *run*: failed if a check is red, passed only if every SAE has a verdict.
 
-    In the smoke profile what is inconclusive stops nothing, and is no verdict either. As the run itself has it: that
-    an SAE is no copy of another decides nothing of it, and a baseline with which nothing was compared is no green.
+    Like the run's exit status: in the smoke profile an inconclusive check is neither red nor a verdict, `distinct`
+    is no verdict on an SAE, and a run with a baseline passes only if a comparison was decided.
     """
     is_smoke = dict(run.options).get("profile") == "smoke"
     stops = RED[:2] if is_smoke else RED
     stopping = [subject for subject in subjects if any(r.outcome in stops for r in subject.results)]
     decided = [r for r in run.results if r.outcome in ("passed", *stops) and r.check != checks.DISTINCT.name]
-    without = [sae_id for sae_id in run.release.sae_ids if sae_id not in {r.sae_id for r in decided}]
+    open_saes = [sae_id for sae_id in run.release.sae_ids if sae_id not in {r.sae_id for r in decided}]
     n_left_out = sum(map(_is_left_out, run.results))
-    n_saes, counts = len(run.release.sae_ids), _counts(run.results)
-    word: Word = "passed"
+    n_saes, counts = len(run.release.sae_ids), _outcome_counts(run.results)
+    word: VerdictWord = "passed"
     sentence = f"All {n_saes} SAEs within limits: {counts}."
     if stopping:
-        word, sentence = "failed", f"{_of_them(stopping, 'SAE', n_saes)} not within limits: {counts}."
-    elif without or not decided:
-        word, sentence = "undecided", f"No verdict on {len(without)} of {n_saes} SAEs: {counts}."
+        word, sentence = "failed", f"{_subject_counts(stopping, n_saes)} not within limits: {counts}."
+    elif open_saes or not decided:
+        word, sentence = "undecided", f"No verdict on {len(open_saes)} of {n_saes} SAEs: {counts}."
     elif not _is_compared(run, decided):
         word, sentence = "undecided", f"Nothing was compared with the baseline: {counts}."
     elif n_left_out:
@@ -165,17 +164,17 @@ def _verdict(run: Record, subjects: Sequence[Subject]) -> Verdict:
         word=word,
         sentence=sentence,
         reasons=tuple(sorted((s for s in subjects if s.red), key=lambda s: -len(s.red))),
-        notes=tuple(_notes(is_smoke=is_smoke, without=without, n_left_out=n_left_out)),
+        notes=tuple(_notes(is_smoke=is_smoke, open_saes=open_saes, n_left_out=n_left_out)),
     )
 
 
 def _is_left_out(result: Result) -> bool:
-    """By `-k` and the like, or because the run ended before it."""
+    """Whether the check was deselected, by `-k` or the like, or the run ended before it."""
     return result.outcome == "not_measured" and result.reason.startswith(("not selected", "not reached"))
 
 
 def _is_compared(run: Record, decided: Sequence[Result]) -> bool:
-    """Whether there is a verdict on at least one difference, if differences were asked for."""
+    """Whether the run has no baseline, or has a verdict on at least one comparison with it."""
     if dict(run.options).get("baseline") is None:
         return True
     comparisons = [r for r in run.results if r.check == checks.NO_REGRESSION.name]
@@ -183,26 +182,29 @@ def _is_compared(run: Record, decided: Sequence[Result]) -> bool:
     return are_left_out or any(r.check == checks.NO_REGRESSION.name for r in decided)
 
 
-def _of_them(reasons: Sequence[Subject], noun: str, n_all: int) -> str:
+def _subject_counts(subjects: Sequence[Subject], n_saes: int) -> str:
     """`2 of 5 SAEs and 1 stack`."""
-    n_saes = sum(subject.anchor.startswith("sae-") for subject in reasons)
-    parts = [f"{n_saes} of {n_all} {noun}s"] if n_saes else []
-    for kind, word in (("stack-", "stack"), ("comparison-", "comparison")):
-        n = sum(subject.anchor.startswith(kind) for subject in reasons)
-        parts += [f"{n} {word}{'s' if n > 1 else ''}"] if n else []
+    n_of_saes = sum(subject.anchor.startswith("sae-") for subject in subjects)
+    parts = [f"{n_of_saes} of {n_saes} SAEs"] if n_of_saes else []
+    for kind in ("stack", "comparison"):
+        n = sum(subject.anchor.startswith(f"{kind}-") for subject in subjects)
+        parts += [f"{n} {kind}{'s' if n > 1 else ''}"] if n else []
     return " and ".join(parts)
 
 
-def _counts(results: Sequence[Result]) -> str:
+def _outcome_counts(results: Sequence[Result]) -> str:
     in_order = (*RED, *(outcome for outcome in wording.OUTCOMES if outcome not in RED))
     counts = {outcome: sum(r.outcome == outcome for r in results) for outcome in in_order}
     return ", ".join(f"{n} {wording.OUTCOMES[outcome][1]}" for outcome, n in counts.items() if n) or "no checks"
 
 
-def _notes(*, is_smoke: bool, without: Sequence[str], n_left_out: int) -> Iterable[str]:
-    if without:
-        yield f"Without a verdict: {', '.join(wording.text(sae_id) for sae_id in without)}."
+def _notes(*, is_smoke: bool, open_saes: Sequence[str], n_left_out: int) -> Iterable[str]:
+    if open_saes:
+        yield f"Without a verdict: {', '.join(wording.text(sae_id) for sae_id in open_saes)}."
     if n_left_out:
-        yield f"Checks not selected, or not reached, in this run: {n_left_out}."
+        yield f"Checks that were not selected or not reached: {n_left_out}."
     if is_smoke:
-        yield "The smoke profile: a quarter of the text, and what is inconclusive only warns: no basis for a release."
+        yield (
+            "Smoke profile: it reads a quarter of the text, and inconclusive checks only warn. It is no basis for a "
+            "release."
+        )

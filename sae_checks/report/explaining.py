@@ -1,4 +1,4 @@
-"""Why an SAE is red, in lines of text: for the end of a run, the page, the summary, and `sae-checks explain`."""
+"""Explanations as lines of text, for the end of a run, the page, the summary, and `sae-checks explain`."""
 
 from __future__ import annotations
 
@@ -11,48 +11,49 @@ from sae_checks.record.record import Result
 from sae_checks.report import terminal, wording
 
 RED = ("failed", "inconclusive", "error")
-LEFT_OUT = "the damage is what the SAE leaves out, not what it adds"
 N_LATENTS = 3
-"""of each position that are shown."""
+"""shown of each position."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Told:
-    """One prediction, and under it what its loss comes from."""
+class TokenExplanation:
+    """One costly prediction in words: what was predicted, and where its loss comes from."""
 
-    head: str
+    title: str
     lines: tuple[str, ...]
+    """indented by two spaces: about the latents of the position in the line above."""
 
 
-def section(results: Sequence[Result]) -> tuple[str, ...]:
-    """Everything there is to say of one SAE: a line for every red check, then its costliest predictions."""
+def explain_sae(results: Sequence[Result]) -> tuple[str, ...]:
+    """The explanation of one SAE, from all its *results*: its red checks, then its costliest predictions."""
     ce_loss = next((r for r in results if r.check == checks.CE_LOSS.name), None)
-    red = [wording.text(terminal.complaint(r)[0]) for r in results if r.outcome in RED] or ["no check of it is red"]
-    return (*red, *_lines(ce_loss))
+    red = [wording.text(terminal.message_lines(r)[0]) for r in results if r.outcome in RED]
+    return (*(red or ["none of its checks is red"]), *_explain_loss(ce_loss))
 
 
-def told(explanation: Explanation) -> tuple[Told, ...]:
-    """Each prediction in words."""
-    return tuple(Told(head=_head(token), lines=tuple(_of_token(token))) for token in explanation.tokens)
+def explain_tokens(explanation: Explanation) -> tuple[TokenExplanation, ...]:
+    """*explanation* in words, one item per costly prediction."""
+    return tuple(TokenExplanation(title=_title(token), lines=tuple(_of_token(token))) for token in explanation.tokens)
 
 
-def _lines(ce_loss: Result | None) -> Iterator[str]:
+def _explain_loss(ce_loss: Result | None) -> Iterator[str]:
     if ce_loss is None or ce_loss.explanation is None:
-        why = "it was not asked for" if ce_loss is None else wording.text(ce_loss.reason.partition("\n")[0])
-        yield f"nothing to explain from: an explanation is of the check ce_loss: {why}"
+        why = "it was not selected" if ce_loss is None else wording.text(ce_loss.reason.partition("\n")[0])
+        yield f"no explanation: it needs the check ce_loss: {why}"
         return
     if ce_loss.worst:
-        places = (f"{wording.number(each.mean_increase)} over document {each.document}" for each in ce_loss.worst)
-        yield f"worst sequences, nats/token within the training context: {', '.join(places)}"
+        sequences = (f"{wording.number(each.mean_increase)} over document {each.document}" for each in ce_loss.worst)
+        yield f"worst sequences, nats/token within the training context: {', '.join(sequences)}"
     if ce_loss.explanation.why_none is not None:
         yield f"nothing to explain: {wording.text(ce_loss.explanation.why_none)}"
-    for each in told(ce_loss.explanation):
-        yield each.head
+    for each in explain_tokens(ce_loss.explanation):
+        yield each.title
         yield from (f"  {line}" for line in each.lines)
 
 
-def _head(token: CostlyToken) -> str:
-    return f"document {token.document}, token {token.position}: …{_shown(token.before)}▸{_shown(token.token)}◂"
+def _title(token: CostlyToken) -> str:
+    before, itself = wording.token(token.before), wording.token(token.token)
+    return f"document {token.document}, token {token.position}: …{before}▸{itself}◂"
 
 
 def _of_token(token: CostlyToken) -> Iterator[str]:
@@ -66,35 +67,35 @@ def _of_token(token: CostlyToken) -> Iterator[str]:
     if not token.sources:
         yield f"none of {token.n_positions} positions recovers {LEAST_NATS:g} nats when it alone is clean again"
     for source in token.sources:
-        place = (
-            "the one before" if source.position == token.position - 1 else f"{token.position - source.position} before"
-        )
+        distance = token.position - source.position
+        where = "the one before" if distance == 1 else f"{distance} before"
         recovers = f"recovers {wording.number(source.recovered_nats)} nats{_reconstructed(source)}"
-        yield f"clean again at token {source.position} {_quoted(source.token)} ({place}): {recovers}"
+        yield f"clean again at token {source.position} {_quoted(source.token)} ({where}): {recovers}"
         yield from (f"  {line}" for line in _of_latents(source))
 
 
 def _reconstructed(source: Source) -> str:
     if source.length_ratio is None:
         return ""
-    alike = "" if source.cosine is None else f", cosine {wording.number(source.cosine)}"
-    return f" (reconstructed at {source.length_ratio:.0%} of its length{alike})"
+    cosine = "" if source.cosine is None else f", cosine {wording.number(source.cosine)}"
+    return f" (reconstructed at {source.length_ratio:.0%} of its length{cosine})"
 
 
 def _of_latents(source: Source) -> Iterator[str]:
     if source.why_none is not None:
-        yield f"no single latent can be taken out: {wording.text(source.why_none)}"
+        yield f"latents cannot be taken out one by one: {wording.text(source.why_none)}"
     if source.n_active is None:
         return
     helpful = [latent for latent in source.latents if latent.recovered_nats >= LEAST_NATS]
-    most = "" if source.n_taken_out == source.n_active else f" (tried: the {source.n_taken_out} that write most)"
+    tried = "" if source.n_taken_out == source.n_active else f" (tried: the {source.n_taken_out} that write most)"
     if not helpful:
-        of = f"none of {source.n_active} active latents{most} recovers {LEAST_NATS:g} nats when it is taken out"
-        yield f"{of}: {_together(source)}"
+        none = f"none of {source.n_active} active latents{tried} recovers {LEAST_NATS:g} nats when it is taken out"
+        yield f"{none}: {_all_taken_out(source)}"
         return
     best = helpful[0].recovered_nats
-    of_it = "more than that" if best > source.recovered_nats else "of that"
-    yield f"of {source.n_active} active latents{most} the best, taken out, recovers {wording.number(best)} nats {of_it}"
+    how_much = "more than that" if best > source.recovered_nats else "of that"
+    recovers = f"recovers {wording.number(best)} nats {how_much}"
+    yield f"of {source.n_active} active latents{tried} the best, taken out, {recovers}"
     for latent in helpful[:N_LATENTS]:
         yield (
             f"latent {latent.latent} taken out: recovers {wording.number(latent.recovered_nats)} nats; activation "
@@ -102,16 +103,12 @@ def _of_latents(source: Source) -> Iterator[str]:
         )
 
 
-def _together(source: Source) -> str:
-    """What it means that no single latent is to blame."""
+def _all_taken_out(source: Source) -> str:
+    """What follows when no single latent is to blame."""
     if source.all_out_nats is None or source.all_out_nats < LEAST_NATS:
-        return LEFT_OUT
+        return "the damage is what the SAE leaves out, not what it adds"
     return f"no single one is to blame; all of them taken out recover {wording.number(source.all_out_nats)}"
 
 
-def _shown(text: str) -> str:
-    return wording.token(text)
-
-
 def _quoted(text: str) -> str:
-    return f"'{_shown(text)}'"
+    return f"'{wording.token(text)}'"

@@ -1,4 +1,4 @@
-"""A record -> a folder that people open: index.html, summary.md, and the plots as PNG."""
+"""A record -> a folder with the report: index.html, summary.md, and the plots as PNG."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ PLOTS = "plots"
 
 def write(run: Record, folder: Path) -> tuple[str, ...]:
     """
-    The report of *run* into *folder*, which is made; what an earlier report left in its `plots` goes.
+    Write the report of *run* into *folder*. Creates the folder; removes the PNGs of an earlier report.
 
     Returns:
-        What was written, and what was not and why, a line each.
+        Lines for the user: what was written, and what was not and why.
 
     Raises:
         RecordError: the record has a check that this version does not know.
         UsageError: the folder cannot be written.
     """
-    found = contents.of(run)
+    found = contents.build(run)
     page, text = html.page(found), summary.markdown(found)
     try:
         (folder / PLOTS).mkdir(parents=True, exist_ok=True)
@@ -45,7 +45,7 @@ def write(run: Record, folder: Path) -> tuple[str, ...]:
 
 
 def _pictures(found: Contents) -> Iterator[tuple[str, str, Sequence[Plot]]]:
-    """Name of the file, title and plots: one picture of each SAE, one of each kind of what the release shows."""
+    """(file name, title, plots) of each picture: one per SAE with curves, one per kind of plot across the release."""
     release = found.run.release.name
     for name, drawn in (("profiles", found.profiles), ("propagation", found.matrices), ("stacked", found.stacked)):
         if drawn:

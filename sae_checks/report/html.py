@@ -1,10 +1,9 @@
-"""Contents -> one page that stands alone: no script, nothing fetched, every name escaped."""
+"""Contents -> one HTML page without scripts and without anything to fetch; every name in it is escaped."""
 
 from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
@@ -21,27 +20,27 @@ from sae_checks.report.contents import Contents, Subject
 N_LEVELS = 8
 """shades of a matrix."""
 LEVELS_NATS = (0.1, 0.5, 1.0, 2.0, 4.0)
-"""where one shade of a token ends and the next begins."""
+"""increase at which each shade of a token begins."""
 _N_COSTLIEST = 6
 _N_REASONS = 4
-"""of a red release that are unfolded: what is red everywhere is not better understood by a longer list."""
+"""red SAEs that are unfolded under "Why"; the others are folded."""
 N_BYTES_MOST = 1_000_000
-"""of a page: mails and viewers take no more, and a reader neither."""
+"""of a page. WHY: many mail systems and viewers take no more."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Detail:
-    """How much of each SAE is shown."""
+    """How much a page shows of each SAE."""
 
     n_worst: int = 5
-    """sequences of an SAE that is red."""
+    """worst sequences of a red SAE."""
     n_worst_of_green: int = 5
     n_flips: int = 10
-    """each way."""
+    """changed answers, each way."""
     has_measures: bool = True
-    """those that nothing limits."""
+    """shows the measures without a limit."""
     has_positions: bool = True
-    """the curves as numbers."""
+    """shows the curves as numbers."""
 
     @property
     def is_short(self) -> bool:
@@ -49,7 +48,7 @@ class Detail:
         return self != Detail()
 
 
-_DETAILS = (
+_DETAILS = (  # from most to least
     Detail(),
     Detail(n_worst=3, n_worst_of_green=1, n_flips=4),
     Detail(n_worst=1, n_worst_of_green=0, n_flips=3, has_measures=False),
@@ -59,25 +58,26 @@ _DETAILS = (
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Piece:
-    """A run of text in one shade; 0: none."""
+class ShadedText:
+    """Text in one shade, 0 for none up to the number of LEVELS_NATS."""
 
     text: str
     level: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Costly:
-    """One of the tokens that cost most, with what stands before it."""
+class RankedToken:
+    """A row of the table of a sequence's costliest tokens."""
 
     before: str
+    """the tokens before it."""
     token: str
     position: int
-    increase: float
+    increase_nats: float
 
 
 def page(contents: Contents) -> str:
-    """The whole page, with as much detail as fits into N_BYTES_MOST."""
+    """The page of *contents*, with as much detail as fits into N_BYTES_MOST."""
     written = ""
     for detail in _DETAILS:
         written = _rendered(contents, detail)
@@ -93,7 +93,7 @@ def _rendered(contents: Contents, detail: Detail) -> str:
         c=contents,
         detail=detail,
         version=__version__,
-        style=Markup(style),  # noqa: S704 -- ours, from the package
+        style=Markup(style),  # noqa: S704 -- from the package
         csp=f"default-src 'none'; style-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'",
         smoothing=figures.SMOOTHING,
         levels=LEVELS_NATS,
@@ -101,35 +101,35 @@ def _rendered(contents: Contents, detail: Detail) -> str:
     )
 
 
-def pieces(sequence: WorstSequence) -> tuple[Piece, ...]:
-    """The text of *sequence*, neighbouring tokens of no shade in one piece; the spaces before a token have no shade."""
-    found: list[Piece] = []
+def shaded_texts(sequence: WorstSequence) -> tuple[ShadedText, ...]:
+    """The text of *sequence* by shade: unshaded neighbours are joined, the spaces before a token are unshaded."""
+    found: list[ShadedText] = []
     for token, increase in zip(sequence.tokens, sequence.increase_nats, strict=True):
         level = 0 if increase is None else sum(increase >= limit for limit in LEVELS_NATS)
         shown = wording.token(token)
         word = shown.lstrip(" ") if level else ""
         plain = shown.removesuffix(word)
         if plain and found and found[-1].level == 0:
-            found[-1] = Piece(text=found[-1].text + plain, level=0)
+            found[-1] = ShadedText(text=found[-1].text + plain, level=0)
         elif plain:
-            found.append(Piece(text=plain, level=0))
+            found.append(ShadedText(text=plain, level=0))
         if word:
-            found.append(Piece(text=word, level=level))
+            found.append(ShadedText(text=word, level=level))
     return tuple(found)
 
 
-def costliest(sequence: WorstSequence) -> tuple[Costly, ...]:
-    """The tokens of *sequence* that cost most, the worst first."""
+def costliest_tokens(sequence: WorstSequence) -> tuple[RankedToken, ...]:
+    """The tokens of *sequence* with the highest increase, the worst first."""
     ranked = sorted(
         ((x, i) for i, x in enumerate(sequence.increase_nats) if x is not None and x > 0),
         key=lambda pair: (-pair[0], pair[1]),
     )
     return tuple(
-        Costly(
+        RankedToken(
             before="".join(map(wording.token, sequence.tokens[max(0, i - 4) : i])),
             token=wording.token(sequence.tokens[i]),
             position=sequence.position + i,
-            increase=x,
+            increase_nats=x,
         )
         for x, i in ranked[:_N_COSTLIEST]
     )
@@ -152,9 +152,9 @@ def _template() -> jinja2.Template:
         unit=wording.unit,
         seconds=wording.seconds,
         name=wording.breakable,
-        pieces=pieces,
-        costliest=costliest,
-        explained=explaining.told,
+        shaded_texts=shaded_texts,
+        costliest_tokens=costliest_tokens,
+        explain_tokens=explaining.explain_tokens,
     )
     environment.globals.update(
         OUTCOMES=wording.OUTCOMES,
@@ -165,7 +165,6 @@ def _template() -> jinja2.Template:
         draw_lines=svg.lines,
         draw_dots=svg.dots,
         position_table=_position_table,
-        lines_of=_lines_of,
     )
     return environment.get_template("page.html.j2")
 
@@ -174,15 +173,10 @@ def _source(name: str) -> str:
     return resources.files("sae_checks.report").joinpath("page", name).read_text("utf-8")
 
 
-def _shown(value: Any) -> Any:  # Any: whatever a template puts out
-    """Names and texts on their way into the page: no control character, no half of a pair, no reversed text."""
+def _shown(value: Any) -> Any:  # Any: a template prints values of all types
+    """*value* as the page prints it: texts without control characters, lone surrogates or reversed writing."""
     return wording.text(value) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
 def _position_table(sae: Subject) -> figures.PositionTable:
     return figures.position_table([curve for result in sae.results for curve in result.curves], sae.n_training)
-
-
-def _lines_of(reason: str) -> Iterator[str]:
-    """What a verdict says, line by line."""
-    yield from reason.splitlines()

@@ -1,4 +1,4 @@
-"""Plots -> PNG, for slides and chats, where matplotlib is installed (the extra `report`)."""
+"""Plots -> PNG, for slides and chats. Needs matplotlib (the extra `report`)."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from sae_checks.report import plots, wording
-from sae_checks.report.plots import Dots, Lines, Matrix, Plot, Scale
+from sae_checks.report.plots import DotPlot, LinePlot, MatrixPlot, Plot, Scale
 
 _N_ACROSS = 3
 _HEAD, _ABOVE, _RIGHT = 0.4, 0.3, 0.15  # inches
@@ -18,12 +18,12 @@ _GOOD, _BAD, _WARN, _LINE, _BAND, _CONTEXT = "#1c6b4a", "#a8261d", "#7a5200", "#
 _SHAPES = {"passed": ("o", _GOOD), "failed": ("x", _BAD), "inconclusive": ("^", _WARN)}
 _N_CHARACTERS = 40
 
-Axes = Any  # Any: matplotlib is an extra, and what type-checks with it must without it
+Axes = Any  # Any: matplotlib is an extra, and types must check without it
 
 
 def write(drawn: Sequence[Plot], title: str, path: Path) -> None:
     """
-    *drawn* side by side under *title* in one file.
+    Write *drawn* side by side under *title* into the file *path*.
 
     Raises:
         ImportError: matplotlib is not installed.
@@ -34,7 +34,7 @@ def write(drawn: Sequence[Plot], title: str, path: Path) -> None:
 
     style = {"font.family": "DejaVu Sans", "font.size": 9, "text.parse_math": False, "axes.unicode_minus": True}
     with rc_context(style), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # a name may have characters that the font has not: a box is drawn
+        warnings.simplefilter("ignore")  # WHY: a name may have characters that the font lacks; it draws a box
         panels = [_Panel.of(plot) for plot in drawn]
         n_across = min(_N_ACROSS, len(panels))
         width, height = max(panel.width for panel in panels), max(panel.height for panel in panels)
@@ -53,7 +53,7 @@ def write(drawn: Sequence[Plot], title: str, path: Path) -> None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Panel:
-    """The room of one plot, in inches: reckoned and not tried out, for matplotlib's layouts draw all of it thrice."""
+    """The size of one plot in inches. WHY by hand: matplotlib's own layouts draw every plot three times."""
 
     width: float
     height: float
@@ -62,16 +62,15 @@ class _Panel:
 
     @classmethod
     def of(cls, plot: Plot) -> _Panel:
-        if isinstance(plot, Lines):
+        if isinstance(plot, LinePlot):
             return cls(width=4.6, height=3.3, left=0.7, below=0.55)
-        labels = [dot.label for dot in plot.dots] if isinstance(plot, Dots) else list(plot.rows)
+        labels = [dot.label for dot in plot.dots] if isinstance(plot, DotPlot) else list(plot.rows)
         left = 0.3 + 0.075 * max((len(_short(label, _N_CHARACTERS)) for label in labels), default=0)
-        if isinstance(plot, Dots):
+        if isinstance(plot, DotPlot):
             return cls(width=left + 3.2, height=min(60.0, 1.3 + 0.34 * len(labels)), left=left, below=0.55)
         below = 0.3 + 0.045 * max(len(_short(name, _N_CHARACTERS)) for name in (*plot.columns, "limit at the last"))
-        room = 0.62 * (len(plot.columns) + 1)
         return cls(
-            width=min(60.0, left + room + 0.3),
+            width=min(60.0, left + 0.62 * (len(plot.columns) + 1) + 0.3),
             height=min(60.0, 0.4 + 0.4 * len(labels) + below),
             left=left,
             below=below,
@@ -83,18 +82,18 @@ def _draw(axes: Axes, plot: Plot) -> None:
     axes.tick_params(colors=_QUIET, length=0)
     for side in axes.spines.values():
         side.set_visible(False)
-    if isinstance(plot, Lines):
+    if isinstance(plot, LinePlot):
         _draw_lines(axes, plot)
-    elif isinstance(plot, Dots):
+    elif isinstance(plot, DotPlot):
         _draw_dots(axes, plot)
     else:
         _draw_matrix(axes, plot)
 
 
-def _draw_lines(axes: Axes, plot: Lines) -> None:
-    x_scale, y_scale = plots.of_lines(plot)
-    _ruled(axes, x_scale, along="x")
-    _ruled(axes, y_scale, along="y")
+def _draw_lines(axes: Axes, plot: LinePlot) -> None:
+    x_scale, y_scale = plots.line_scales(plot)
+    _draw_ticks(axes, x_scale, along="x")
+    _draw_ticks(axes, y_scale, along="y")
     x = [x_scale.at(value) for value in plot.x]
     low, value, high = ([y_scale.at(y) for y in column] for column in (plot.low, plot.value, plot.high))
     axes.fill_between(x, low, high, color=_BAND, linewidth=0)
@@ -115,9 +114,9 @@ def _draw_lines(axes: Axes, plot: Lines) -> None:
     axes.set_ylabel(_short(plot.y_title, _N_CHARACTERS), color=_QUIET)
 
 
-def _draw_dots(axes: Axes, plot: Dots) -> None:
-    scale = plots.of_dots(plot.dots)
-    _ruled(axes, scale, along="x")
+def _draw_dots(axes: Axes, plot: DotPlot) -> None:
+    scale = plots.dot_scale(plot.dots)
+    _draw_ticks(axes, scale, along="x")
     rows = range(len(plot.dots))
     if plot.is_joined:
         axes.plot([scale.at(dot.value) for dot in plot.dots], rows, color=_RULE, linewidth=1.3, zorder=1)
@@ -141,7 +140,7 @@ def _draw_dots(axes: Axes, plot: Dots) -> None:
     axes.set_xlabel(_short(plot.x_title, 60), color=_QUIET)
 
 
-def _draw_matrix(axes: Axes, plot: Matrix) -> None:
+def _draw_matrix(axes: Axes, plot: MatrixPlot) -> None:
     n_levels = 16
     for i, (cells, most) in enumerate(zip(plot.cells, plot.limits, strict=True)):
         for j, value in enumerate(cells):
@@ -158,8 +157,8 @@ def _draw_matrix(axes: Axes, plot: Matrix) -> None:
                 axes.text(
                     j, i, f"{'✕ ' if is_over else ''}{wording.number(value)}", ha="center", va="center", color=_INK
                 )
-        told = "" if most is None else f"≤ {wording.number(most)}"
-        axes.text(len(plot.columns), i, told, ha="center", va="center", color=_QUIET)
+        limit = "" if most is None else f"≤ {wording.number(most)}"
+        axes.text(len(plot.columns), i, limit, ha="center", va="center", color=_QUIET)
     names = [*plot.columns, "limit at the last"]
     axes.set_xticks(range(len(names)), [_short(name, _N_CHARACTERS) for name in names], rotation=30, ha="right")
     axes.set_yticks(range(len(plot.rows)), [_short(name, _N_CHARACTERS) for name in plot.rows])
@@ -167,8 +166,8 @@ def _draw_matrix(axes: Axes, plot: Matrix) -> None:
     axes.set_ylim(len(plot.rows) - 0.4, -0.6)
 
 
-def _ruled(axes: Axes, scale: Scale, *, along: str) -> None:
-    """Ticks where the page has them: the scale is ours, the axis runs from 0 to 1."""
+def _draw_ticks(axes: Axes, scale: Scale, *, along: str) -> None:
+    """Draw the same ticks as the page; the axis itself runs from 0 to 1."""
     ticks = scale.ticks()
     places, labels = [scale.at(tick) for tick in ticks], [wording.number(tick) for tick in ticks]
     if along == "x":

@@ -1,4 +1,4 @@
-"""Contents -> Markdown for a job summary: tables, folds and Unicode sparklines, nothing that GitHub would not show."""
+"""Contents -> Markdown for a job summary on GitHub: tables, folded sections, Unicode sparklines."""
 
 from __future__ import annotations
 
@@ -10,23 +10,23 @@ from sae_checks.judging.position_readings import Curve
 from sae_checks.record.record import Result
 from sae_checks.report import explaining, figures, wording
 from sae_checks.report.contents import RED, Contents, Subject
-from sae_checks.report.plots import Dots, Matrix
+from sae_checks.report.plots import DotPlot, MatrixPlot
 
 N_BYTES_MOST = 900_000
 """GitHub refuses the whole summary of a step above 1 MiB."""
 _BARS = "▁▂▃▄▅▆▇█"
 _ON_SPARKLINES = (
-    "From the first token to the last, some bars to each doubling of the context; each line from zero to its own most. "
-    "│ is the end of the training context, · is below zero.\n"
+    "From the first token to the last, some bars per doubling of the context. Each line is scaled from zero to its own "
+    "maximum. │ is the end of the training context, · is below zero.\n"
 )
 _N_TOKENS = 60
 _N_EXPLAINED = 2
-"""predictions of each SAE."""
+"""predictions explained per SAE."""
 _SPECIAL = re.compile(r"[\\`*\[\]<>&|~#$@]|:(?=[/\w])|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])|(?<=[wW])\.")
 
 
 def markdown(contents: Contents) -> str:
-    """The whole summary; what does not fit is left out from the end, and the last line says so."""
+    """The summary of *contents*, cut to N_BYTES_MOST; if it was cut, the last line says so."""
     written: list[str] = []
     n_bytes = 0
     for section in _sections(contents):
@@ -40,16 +40,15 @@ def markdown(contents: Contents) -> str:
 
 def escaped(value: str) -> str:
     """
-    *value* as plain text, in Markdown, in a table and inside HTML alike: what has a meaning there is an entity.
+    *value* as plain text for Markdown, tables and HTML: special characters become entities.
 
-    Entities, and not backslashes: a `|` behind a backslash still ends a cell in some readers, and inside `<summary>` a
-    backslash is shown.
+    WHY no backslashes: some readers end a cell at an escaped `|`, and `<summary>` shows the backslash.
     """
     return _SPECIAL.sub(lambda found: f"&#{ord(found[0])};", wording.text(value))
 
 
 def sparkline(curve: Curve, n_training: int | None) -> str:
-    """Its windows as bars from zero to the most, a dot where it is below; a rule where the training context ends."""
+    """*curve* as bars from zero to its maximum, · below zero, and │ at the end of the training context."""
     found = figures.windows(curve, n_training)
     most = max((window.value for window in found), default=0.0)
     bars = []
@@ -70,7 +69,7 @@ def _sections(contents: Contents) -> Iterator[str]:
     if verdict.reasons:
         yield "## Why\n"
         yield _table(("SAE", "check", "outcome", "value", "95 % interval", "limit"), _reasons(verdict.reasons))
-        yield from (_told(subject) for subject in verdict.reasons)
+        yield from (_reason_details(subject) for subject in verdict.reasons)
     if contents.saes:
         yield "## Every SAE, every check\n"
         yield _table(("SAE", *(check.title for check in contents.checks)), _grid(contents))
@@ -78,12 +77,12 @@ def _sections(contents: Contents) -> Iterator[str]:
     if positions:
         yield "## Increase by position\n"
         yield _ON_SPARKLINES
-        yield _table(("SAE", "cross-entropy increase", "most, nats/token"), positions)
+        yield _table(("SAE", "cross-entropy increase", "maximum, nats/token"), positions)
     yield from (_folded(plot.title, _dots(plot)) for plot in contents.stacked)
     yield from (
         _folded(matrix.title, f"{escaped(matrix.description)}\n\n{_matrix(matrix)}") for matrix in contents.matrices
     )
-    yield _folded("Made of", _table(("what", "which"), _made(contents)))
+    yield _folded("Provenance", _table(("what", "which"), _provenance(contents)))
 
 
 def _reasons(subjects: Iterable[Subject]) -> Iterator[tuple[str, ...]]:
@@ -107,8 +106,8 @@ def _reasons(subjects: Iterable[Subject]) -> Iterator[tuple[str, ...]]:
                 )
 
 
-def _told(subject: Subject) -> str:
-    """All that the red checks of *subject* say, and the text where it is worst."""
+def _reason_details(subject: Subject) -> str:
+    """The messages of *subject*'s red checks, its worst sequence, and its explanation."""
     parts = []
     for result in subject.red:
         lines = [escaped(line) for line in result.reason.splitlines()]
@@ -126,14 +125,15 @@ def _told(subject: Subject) -> str:
             f"- costs most over document {each.document} ({wording.number(each.mean_increase)} nats/token; **bold**: a "
             f"nat or more): {_joined(costly)}"
         )
-    for told in () if subject.explanation is None else explaining.told(subject.explanation)[:_N_EXPLAINED]:
-        parts.append(f"- where the loss comes from, {escaped(told.head)}")
-        parts += [f"{'    ' if line.startswith(' ') else '  '}- {escaped(line.strip())}" for line in told.lines]
+    explained = () if subject.explanation is None else explaining.explain_tokens(subject.explanation)
+    for token in explained[:_N_EXPLAINED]:
+        parts.append(f"- where the loss comes from, {escaped(token.title)}")
+        parts += [f"{'    ' if line.startswith(' ') else '  '}- {escaped(line.strip())}" for line in token.lines]
     return _folded(subject.name, "\n".join(parts) + "\n")
 
 
 def _joined(tokens: Iterable[str]) -> str:
-    """Tokens bring their own spaces, which bold text must not begin or end with."""
+    """*tokens* as one text. TRAP: bold text must not begin or end with the spaces that tokens bring."""
     text = "".join(tokens)
     return re.sub(r"\*\*( *)(.*?)( *)\*\*", lambda m: f"{m[1]}**{m[2]}**{m[3]}" if m[2] else m[1] + m[3], text)
 
@@ -150,9 +150,9 @@ def _cell(result: Result | None) -> str:
         return ""
     sign, word = wording.OUTCOMES[result.outcome]
     estimate = wording.limited(result)
-    told = "" if estimate is None else f" {wording.number(estimate.value)}"
+    value = "" if estimate is None else f" {wording.number(estimate.value)}"
     limit = f" ({wording.limit(result.limit)})" if result.limit is not None and estimate is not None else ""
-    return f"**{sign} {word}**{told}{limit}" if result.outcome in RED else f"{sign}{told or ' ' + word}{limit}"
+    return f"**{sign} {word}**{value}{limit}" if result.outcome in RED else f"{sign}{value or ' ' + word}{limit}"
 
 
 def _positions(saes: Iterable[Subject]) -> Iterator[tuple[str, str, str]]:
@@ -162,7 +162,7 @@ def _positions(saes: Iterable[Subject]) -> Iterator[tuple[str, str, str]]:
             yield escaped(sae.name), f"`{sparkline(curve, sae.n_training)}`", wording.number(most)
 
 
-def _dots(plot: Dots) -> str:
+def _dots(plot: DotPlot) -> str:
     rows = (
         (
             escaped(dot.label),
@@ -172,10 +172,10 @@ def _dots(plot: Dots) -> str:
         )
         for dot in plot.dots
     )
-    return _table(("in place", escaped(plot.x_title), "95 % interval", "limit"), rows)
+    return _table(("spliced in", escaped(plot.x_title), "95 % interval", "limit"), rows)
 
 
-def _matrix(matrix: Matrix) -> str:
+def _matrix(matrix: MatrixPlot) -> str:
     rows = (
         (
             escaped(name),
@@ -187,7 +187,7 @@ def _matrix(matrix: Matrix) -> str:
     return _table((matrix.corner, *map(escaped, matrix.columns), "limit at the last"), rows)
 
 
-def _made(contents: Contents) -> Iterator[tuple[str, str]]:
+def _provenance(contents: Contents) -> Iterator[tuple[str, str]]:
     run = contents.run
     at = f" at {run.release.revision}" if run.release.revision else ""
     yield "release", escaped(f"{run.release.name}, {run.release.source}{at}")

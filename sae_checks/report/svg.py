@@ -1,4 +1,4 @@
-"""Plots -> SVG that stands inside a page: every colour is a class of the page's style, every text is text."""
+"""Plots -> SVG inside a page. Colours are CSS classes of the page; labels stay text."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from collections.abc import Iterator, Sequence
 from markupsafe import Markup
 
 from sae_checks.report import plots, wording
-from sae_checks.report.plots import Dot, Dots, Lines, Mark, Scale
+from sae_checks.report.plots import Dot, DotPlot, LinePlot, ReferenceLine, Scale
 
 WIDTH = 380
-"""Narrow enough to be read on a telephone without scaling; wide pages put several side by side."""
+"""pixels. WHY: fits a telephone without scaling; wide pages put several side by side."""
 _HEIGHT = 232
 _LEFT, _RIGHT, _TOP, _BOTTOM = 50, 8, 20, 38
 _ROW = 36
-_CHARACTERS_MOST = 54  # of a label in a line of that width
+_N_CHARACTERS_MOST = 54  # of a label
 
 
-def lines(plot: Lines) -> Markup:
-    """The band, the line through it, and the marks."""
-    x_scale, y_scale = plots.of_lines(plot)
+def lines(plot: LinePlot) -> Markup:
+    """Draw *plot*: the band, the line, and the limits and other marks."""
+    x_scale, y_scale = plots.line_scales(plot)
     box = _Box(x_scale, y_scale, bottom=_HEIGHT - _BOTTOM)
     upper = [(box.x(x), box.y(y)) for x, y in zip(plot.x, plot.high, strict=True)]
     lower = [(box.x(x), box.y(y)) for x, y in zip(plot.x, plot.low, strict=True)]
@@ -35,9 +35,9 @@ def lines(plot: Lines) -> Markup:
     return _svg(plot.name, plot.title, plot.description, _HEIGHT, parts)
 
 
-def dots(plot: Dots) -> Markup:
-    """A row for each value: label, interval as a bar, value in the shape of its outcome, limits as ticks."""
-    scale = plots.of_dots(plot.dots)
+def dots(plot: DotPlot) -> Markup:
+    """Draw *plot*, a row per value: label, interval as a bar, value in the shape of its outcome, limits as ticks."""
+    scale = plots.dot_scale(plot.dots)
     height = _ROW * len(plot.dots) + _BOTTOM + 4
     box = _Box(scale, Scale(low=0, high=1), top=2, bottom=height - _BOTTOM, left=10, right=14)
     parts = _x_axis(box, plot.x_title)
@@ -50,7 +50,7 @@ def dots(plot: Dots) -> Markup:
 
 
 class _Box:
-    """The rectangle in which numbers are drawn."""
+    """The rectangle inside the axes, and the pixels of values in it."""
 
     def __init__(
         self,
@@ -94,7 +94,7 @@ def _x_axis(box: _Box, title: str) -> list[Markup]:
 
 
 def _grid(ticks: Sequence[float], rules: Sequence[str]) -> list[Markup]:
-    """All rules in one path, that of zero in another."""
+    """All grid lines in one path, that of zero in another."""
     by_kind = {"grid": [r for t, r in zip(ticks, rules, strict=True) if t != 0]}
     by_kind["zero"] = [r for t, r in zip(ticks, rules, strict=True) if t == 0]
     return [_element("path", kind, d="".join(found)) for kind, found in by_kind.items() if found]
@@ -104,8 +104,8 @@ def _from(x: float, y: float, way: str, to: float) -> str:
     return f"M{_px(x)} {_px(y)}{way}{_px(to)}"
 
 
-def _mark(box: _Box, mark: Mark, label_y: float) -> Iterator[Markup]:
-    """A rule across the whole box and its label, that of an upright one at *label_y*."""
+def _mark(box: _Box, mark: ReferenceLine, label_y: float) -> Iterator[Markup]:
+    """A line across the box and its label; the label of a vertical line stands at *label_y*."""
     if mark.along == "y":
         y = box.y(mark.at)
         above = y - box.top > 16
@@ -120,7 +120,7 @@ def _mark(box: _Box, mark: Mark, label_y: float) -> Iterator[Markup]:
 
 
 def _dot(box: _Box, dot: Dot, y: float) -> Iterator[Markup]:
-    label = dot.label if len(dot.label) <= _CHARACTERS_MOST else dot.label[: _CHARACTERS_MOST - 1] + "…"
+    label = dot.label if len(dot.label) <= _N_CHARACTERS_MOST else dot.label[: _N_CHARACTERS_MOST - 1] + "…"
     yield _text(label, "label", box.left, y - 10)
     for limit in dot.limits:
         yield _rule("limit", box.x(limit), y - 7, box.x(limit), y + 7)
@@ -129,7 +129,7 @@ def _dot(box: _Box, dot: Dot, y: float) -> Iterator[Markup]:
 
 
 def _shape(outcome: str, x: float, y: float) -> Markup:
-    """A disc for what passed, a cross for what failed, a triangle for what could not be told, a ring for the rest."""
+    """The shape of *outcome*: a disc for passed, a cross for failed, a triangle for inconclusive, else a ring."""
     if outcome == "passed":
         return _element("circle", "dot passed", cx=f"{x:.1f}", cy=f"{y:.1f}", r="4")
     if outcome == "failed":
@@ -157,7 +157,7 @@ def _rule(kind: str, x1: float, y1: float, x2: float, y2: float) -> Markup:
 
 
 def _px(x: float) -> str:
-    """To a tenth: no screen shows more, and a large release has many points."""
+    """*x* to a tenth of a pixel; more digits would only make large releases larger."""
     return f"{x:.1f}".removesuffix(".0")
 
 

@@ -1,4 +1,4 @@
-"""The tables at the end of a run: per SAE and check, and per SAE and position."""
+"""The tables and lines at the end of a run, and the message of a check that is not green."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ from typing import Literal
 from sae_checks import checks
 from sae_checks.judging.position_readings import Curve
 from sae_checks.record.record import Result
+from sae_checks.report import wording
 
 Tone = Literal["good", "bad", "warn", "plain"]
 
-_WORDS: dict[str, tuple[str, Tone]] = {
+_OUTCOMES: dict[str, tuple[str, Tone]] = {
     "passed": ("ok", "good"),
     "failed": ("FAILED", "bad"),
     "inconclusive": ("INCONCLUSIVE", "bad"),
@@ -24,61 +25,63 @@ _WORDS: dict[str, tuple[str, Tone]] = {
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Piece:
-    """A run of text in one tone."""
+class StyledText:
+    """Text in one tone; plugin/reporting.py gives each tone its colour."""
 
     text: str
     tone: Tone = "plain"
 
 
-Line = tuple[Piece, ...]
+Line = tuple[StyledText, ...]
 
 
-def table(results: Sequence[Result], *, n_columns: int = 1000) -> tuple[Line, ...]:
+def check_table(results: Sequence[Result], *, n_columns: int = 1000) -> tuple[Line, ...]:
     """
-    The limited measure's value and the outcome of every check, aligned.
+    Table of SAEs and checks: the value of each limited measure, and the outcome.
 
-    Where one block would be wider than *n_columns* characters the rest of the checks follow in a block below.
+    Checks that do not fit into *n_columns* characters follow in another block below.
     """
     shown_checks = [c for c in checks.CHECKS if any(r.check == c.name for r in results)]
     names = {check.name for check in shown_checks}
     sae_ids = list(dict.fromkeys(result.sae_id for result in results if result.check in names))
     cells = {(result.sae_id, result.check): _cell(result) for result in results}
-    columns = [[Piece(text="SAE"), *(Piece(text=sae_id) for sae_id in sae_ids)]]
+    columns = [[StyledText(text="SAE"), *(StyledText(text=sae_id) for sae_id in sae_ids)]]
     for check in shown_checks:
-        column = [cells.get((sae_id, check.name), Piece(text="")) for sae_id in sae_ids]
-        columns.append([Piece(text=_head(check, results)), *column])
+        column = [cells.get((sae_id, check.name), StyledText(text="")) for sae_id in sae_ids]
+        columns.append([StyledText(text=_column_title(check, results)), *column])
     return tuple(line for block in _blocks(columns, n_columns) for line in _aligned(block))
 
 
-def by_position(results: Sequence[Result]) -> tuple[Line, ...]:
-    """The increase over octaves of positions, a row per SAE that has its curve; nothing if none has."""
+def octave_table(results: Sequence[Result]) -> tuple[Line, ...]:
+    """Table of the CE increase at octaves of positions, a row per SAE; empty if no result has the curve."""
     curves = {r.sae_id: curve for r in results for curve in r.curves if curve.measure == "ce_increase"}
-    smooth = {sae_id: smoothed(curve) for sae_id, curve in curves.items()}
-    octaves = sorted({octave for of_sae in smooth.values() for octave in of_sae})
+    means = {sae_id: octave_means(curve) for sae_id, curve in curves.items()}
+    octaves = sorted({octave for of_sae in means.values() for octave in of_sae})
     if not octaves:
         return ()
-    columns = [[Piece(text="CE increase at positions"), *(Piece(text=sae_id) for sae_id in smooth)]]
+    columns = [[StyledText(text="CE increase at positions"), *(StyledText(text=sae_id) for sae_id in means)]]
     for octave in octaves:
-        values = (of_sae.get(octave) for of_sae in smooth.values())
-        head = Piece(text=f"{octave[0]}-{octave[1]}")
-        columns.append([head, *(Piece(text="" if value is None else f"{value:.3g}") for value in values)])
+        values = (of_sae.get(octave) for of_sae in means.values())
+        head = StyledText(text=f"{octave[0]}-{octave[1]}")
+        columns.append([head, *(StyledText(text="" if value is None else f"{value:.3g}") for value in values)])
     return _aligned(columns)
 
 
-def compared(results: Sequence[Result]) -> tuple[Line, ...]:
-    """Before, after and their difference with its interval, a row per check that was compared with the baseline."""
+def baseline_table(results: Sequence[Result]) -> tuple[Line, ...]:
+    """Table of the comparisons with the baseline: before, after, their difference, its interval and its margin."""
     found = [r for r in results if r.check == checks.NO_REGRESSION.name]
     if not found:
         return ()
-    columns = [[Piece(text="against the baseline"), *(Piece(text=r.sae_id) for r in found)]]
+    columns = [[StyledText(text="against the baseline"), *(StyledText(text=r.sae_id) for r in found)]]
     for measure in ("before", "after", "difference"):
         values = (next((e for e in r.estimates if e.measure == measure), None) for r in found)
-        columns.append([Piece(text=measure), *(Piece(text="" if e is None else f"{e.value:.4g}") for e in values)])
+        columns.append(
+            [StyledText(text=measure), *(StyledText(text="" if e is None else f"{e.value:.4g}") for e in values)]
+        )
     intervals = (next((f"[{e.low:.4g}, {e.high:.4g}]" for e in r.estimates if e.measure == measure), "") for r in found)
-    columns.append([Piece(text="95 %"), *(Piece(text=interval) for interval in intervals)])
-    columns.append([Piece(text="margin"), *(Piece(text=_margin(r)) for r in found)])
-    columns.append([Piece(text="verdict"), *map(_verdict_on_difference, found)])
+    columns.append([StyledText(text="95 %"), *(StyledText(text=interval) for interval in intervals)])
+    columns.append([StyledText(text="margin"), *(StyledText(text=_margin(r)) for r in found)])
+    columns.append([StyledText(text="verdict"), *map(_verdict_on_difference, found)])
     return _aligned(columns)
 
 
@@ -86,15 +89,15 @@ def _margin(result: Result) -> str:
     return "" if result.limit is None else f"{abs(result.limit.value):g} {result.limit.unit}"
 
 
-def _verdict_on_difference(result: Result) -> Piece:
-    """What a passed comparison says of itself: that it is worse, but within the margin, is no plain ok."""
-    word, tone = _WORDS[result.outcome]
-    said, _, rest = result.reason.partition(": ")
-    return Piece(text=said if result.outcome == "passed" and rest else word, tone=tone)
+def _verdict_on_difference(result: Result) -> StyledText:
+    """The outcome; of a comparison that passed its own words, such as `worse, but within the margin`."""
+    word, tone = _OUTCOMES[result.outcome]
+    own_words, _, rest = result.reason.partition(": ")
+    return StyledText(text=own_words if result.outcome == "passed" and rest else word, tone=tone)
 
 
-def smoothed(curve: Curve) -> dict[tuple[int, int], float]:  # a dict: sparse, one entry per octave that has a position
-    """Means over positions 0-15, 16-31, 32-63, ...: for reading; judged and recorded are the points themselves."""
+def octave_means(curve: Curve) -> dict[tuple[int, int], float]:  # a dict: sparse, one entry per octave of the curve
+    """Means of *curve* over positions 0-15, 16-31, 32-63, ... by (first, last) position; verdicts do not use them."""
     of_octave: dict[tuple[int, int], list[float]] = {}
     for position, value in zip(curve.position, curve.value, strict=True):
         n_bits = max(4, position.bit_length())
@@ -103,11 +106,11 @@ def smoothed(curve: Curve) -> dict[tuple[int, int], float]:  # a dict: sparse, o
     return {octave: sum(values) / len(values) for octave, values in of_octave.items()}
 
 
-def _blocks(columns: Sequence[Sequence[Piece]], n_columns: int) -> list[list[list[Piece]]]:
-    """*columns* in groups that fit, each behind the first of them; rows that are empty in a group are left out."""
+def _blocks(columns: Sequence[Sequence[StyledText]], n_columns: int) -> list[list[list[StyledText]]]:
+    """Split *columns* into blocks that fit; each starts with the first column and drops the rows it leaves empty."""
     first, *others = columns
     widths = [_width(column) for column in others]
-    groups: list[list[Sequence[Piece]]] = [[]]
+    groups: list[list[Sequence[StyledText]]] = [[]]
     n_used = _width(first)
     for column, width in zip(others, widths, strict=True):
         if groups[-1] and n_used + width > n_columns:
@@ -122,24 +125,24 @@ def _blocks(columns: Sequence[Sequence[Piece]], n_columns: int) -> list[list[lis
     return blocks
 
 
-def _width(column: Sequence[Piece]) -> int:
+def _width(column: Sequence[StyledText]) -> int:
     return max(len(piece.text) for piece in column) + 2
 
 
-def _aligned(columns: Sequence[Sequence[Piece]]) -> tuple[Line, ...]:
+def _aligned(columns: Sequence[Sequence[StyledText]]) -> tuple[Line, ...]:
     widths = [max(len(piece.text) for piece in column) for column in columns]
     return tuple(
         tuple(
-            Piece(text=piece.text.ljust(width) + "  ", tone=piece.tone)
+            StyledText(text=piece.text.ljust(width) + "  ", tone=piece.tone)
             for piece, width in zip(row, widths, strict=True)
         )
         for row in zip(*columns, strict=True)
     )
 
 
-def complaint(result: Result) -> tuple[str, ...]:
-    """What there is to say of one check that is not green: value, interval, limit, and where that is written."""
-    word, _ = _WORDS[result.outcome]
+def message_lines(result: Result) -> tuple[str, ...]:
+    """The message of a check that is not green: outcome, reason, and where its limit is written."""
+    word, _ = _OUTCOMES[result.outcome]
     first, *rest = result.reason.splitlines() or [""]
     lines = [f"{word}: {result.check} of {result.sae_id}: {first}", *rest]
     if result.limit is not None and result.outcome != "error":
@@ -147,14 +150,14 @@ def complaint(result: Result) -> tuple[str, ...]:
     return tuple(lines)
 
 
-def tally(results: Sequence[Result]) -> str:
+def outcome_counts(results: Sequence[Result]) -> str:
     """`18 passed, 2 failed` over all checks of all SAEs."""
-    counts = {outcome: sum(r.outcome == outcome for r in results) for outcome in _WORDS}
+    counts = {outcome: sum(r.outcome == outcome for r in results) for outcome in _OUTCOMES}
     return ", ".join(f"{n} {outcome.replace('_', ' ')}" for outcome, n in counts.items() if n)
 
 
-def early(results: Sequence[Result]) -> str:
-    """How many verdicts came before all that there is had been looked at, and how early; empty where none could."""
+def early_stops(results: Sequence[Result]) -> str:
+    """How many sequential verdicts needed less than the whole corpus, and how much; empty if there is none."""
     used = [r.decision.n_used / r.decision.n_most for r in results if r.decision is not None and r.decision.n_most]
     if not used:
         return ""
@@ -165,22 +168,20 @@ def early(results: Sequence[Result]) -> str:
     )
 
 
-def overall(name: str, results: Sequence[Result], *, is_green: bool) -> str:
-    """`demo: FAILED (12 failed)`: what the run says of the release, by its worst check."""
+def closing_line(name: str, results: Sequence[Result], *, is_green: bool) -> str:
+    """`demo: FAILED`: the release *name* and the outcome of its worst check."""
     if is_green:
         return f"{name}: PASSED"
     worst = next((o for o in ("failed", "error", "inconclusive") if any(r.outcome == o for r in results)), "not_judged")
     return f"{name}: {worst.upper().replace('_', ' ')}"
 
 
-def _head(check: checks.Check, results: Sequence[Result]) -> str:
+def _column_title(check: checks.Check, results: Sequence[Result]) -> str:
     measures = {r.limit.measure for r in results if r.check == check.name and r.limit is not None}
     return f"{check.title} ({', '.join(sorted(measures))})" if measures else check.title
 
 
-def _cell(result: Result) -> Piece:
-    word, tone = _WORDS[result.outcome]
-    # of what is only reported, the last measure of its check: the others are there to make it
-    limited = checks.named(result.check).measures[-1].name if result.limit is None else result.limit.measure
-    value = next((f"{e.value:.4g} " for e in result.estimates if e.measure == limited), "")
-    return Piece(text=f"{value}{word}", tone=tone)
+def _cell(result: Result) -> StyledText:
+    word, tone = _OUTCOMES[result.outcome]
+    estimate = wording.limited(result)
+    return StyledText(text=word if estimate is None else f"{estimate.value:.4g} {word}", tone=tone)

@@ -1,4 +1,4 @@
-"""Numbers, names and outcomes in words: the same in HTML and Markdown."""
+"""Numbers, names and outcomes as text, the same in terminal, HTML and Markdown."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ OUTCOMES = {
     "reported": ("○", "reported"),
     "not_measured": ("–", "not measured"),  # noqa: RUF001 -- a dash, not a hyphen
 }
-"""By outcome its sign and its word: nothing is told by colour alone."""
+"""Sign and word of each outcome. WHY a sign: colour alone does not reach every reader."""
 
 VERDICTS = {
     "passed": ("✓", "Within its limits"),
@@ -27,25 +27,25 @@ VERDICTS = {
     "undecided": ("?", "Not decided"),
     "partial": ("◐", "Within the limits that were checked"),
 }
-"""The same of the whole run."""
+"""Sign and words of the verdict on a run."""
 
 N_CHARACTERS_MOST = 2000
-"""of one name or text: strangers wrote them."""
+"""of one name or text. WHY: whoever publishes a release chooses them."""
 
 
 def number(value: float) -> str:
-    """Three significant digits, whole from a thousand to a million, with a minus and not a hyphen."""
+    """*value* to three significant digits, whole from 1,000 to 1,000,000, with a minus sign instead of a hyphen."""
     digits = f"{value:.0f}" if 999.5 <= abs(value) < 1e6 else f"{value:.3g}"
     return digits.replace("-", "−")  # noqa: RUF001 -- the minus sign is meant
 
 
 def interval(low: float, high: float) -> str:
-    """Both ends in brackets."""
+    """`[0.1, 0.2]`."""
     return f"[{number(low)}, {number(high)}]"
 
 
 def limit(of: Limit | None) -> str:
-    """`≤ 0.3`, `≥ 0.9` or `0.5 to 2`; nothing where there is none."""
+    """`≤ 0.3`, `≥ 0.9` or `0.5 to 2`; empty without a limit."""
     if of is None:
         return ""
     if of.floor is not None:
@@ -54,31 +54,31 @@ def limit(of: Limit | None) -> str:
 
 
 def text(value: str) -> str:
-    """*value* as it may be shown: on one line, what cannot be printed as its escape, and not endless."""
-    if len(value) <= N_CHARACTERS_MOST and value.isprintable():  # nearly always, and a page has a hundred thousand
+    """*value* on one line, cut to N_CHARACTERS_MOST, with escapes for what cannot be printed."""
+    if len(value) <= N_CHARACTERS_MOST and value.isprintable():  # WHY: the fast path; a page has 100,000 texts
         return value
     return errors.shown(value, n_most=N_CHARACTERS_MOST)
 
 
 def breakable(value: str) -> Markup:
-    """A name that may go on in the next line behind a dot, an underscore or a slash, and only there."""
+    """*value*, a name, with places for a line break after its dots, underscores and slashes."""
     pieces = re.split(r"(?<=[._/])(?=[^._/])", text(value))
     return Markup("<wbr>").join(pieces)
 
 
 def token(value: str) -> str:
-    """A token in its running text: line ends as their sign."""
+    """*value*, a token, with ↵ for a line end and → for a tab."""
     return text(value.replace("\r\n", "\n").replace("\n", "↵").replace("\t", "→"))
 
 
 def limited(result: Result) -> Estimate | None:
-    """The measure that *result* is judged by; of what has no limit the last of its check."""
+    """The estimate of the measure that *result* is judged by; without a limit, that of the check's last measure."""
     name = checks.named(result.check).measures[-1].name if result.limit is None else result.limit.measure
     return next((estimate for estimate in result.estimates if estimate.measure == name), None)
 
 
 def unit(name: str) -> str:
-    """As it stands behind a number: a plain fraction needs none."""
+    """The unit *name* as written after a number; empty for a fraction."""
     return "" if name in ("fraction", "that of the measure") else name
 
 

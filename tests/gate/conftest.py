@@ -76,4 +76,4 @@ def _warm_up(release: TinyRelease) -> None:
     of_first = [check for check in checks.CHECKS if (sae_ids[0], check.name) in asked.limits]
     results = [judging.judge(executor, asked, sae_ids[0], check) for check in of_first]
     assert [record.unpack(record.pack(result)).outcome for result in results] == ["passed"] * len(results)
-    assert terminal.table(results)
+    assert terminal.check_table(results)

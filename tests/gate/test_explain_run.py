@@ -67,7 +67,7 @@ def test_without_the_check_of_the_loss_there_is_nothing_to_explain_from(saes, ga
     run = gate("--sae-explain=zero", "-k", "lambada", saes=saes)
     red, why = section(run, "zero")
     assert red.startswith("FAILED: lambada of zero: ")
-    assert why.startswith("nothing to explain from: an explanation is of the check ce_loss: not selected")
+    assert why.startswith("no explanation: it needs the check ce_loss: not selected")
     assert run.results["zero", "ce_loss"].explanation is None
 
 
@@ -78,7 +78,7 @@ def test_an_sae_that_cannot_be_measured_is_not_explained(tmp_path, tiny, gate):
     run = gate("--sae-explain=*", "-k", "ce_loss", saes=saes)
     red, why = section(run, SOUND)
     assert red.startswith(f"ERROR: ce_loss of {SOUND}: ")
-    assert why.startswith("nothing to explain from: an explanation is of the check ce_loss: ")
+    assert why.startswith("no explanation: it needs the check ce_loss: ")
     assert section(run, HOOKS[1]) is not None
 
 

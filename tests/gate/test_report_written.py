@@ -26,7 +26,7 @@ def test_the_report_is_that_of_the_record(gate, where):
         value = run.results[hook, "ce_loss"].estimates[3].value
         assert f"<b>{value:.3g}</b>".replace("-", "\N{MINUS SIGN}") in page
         assert hook in summary
-    assert "Checks not selected, or not reached, in this run" in page
+    assert "Checks that were not selected or not reached" in page
     assert f"report: {where / 'index.html'}" in run.text
     assert "pip install 'sae-checks[report]'" in run.text
 

@@ -45,8 +45,8 @@ RECONSTRUCTED = "(reconstructed at 31% of its length, cosine 0.98)"
 
 
 def lines_of(**changes):
-    (told,) = explaining.told(Explanation(tokens=(replace(TOKEN, **changes),)))
-    return [told.head, *told.lines]
+    (told,) = explaining.explain_tokens(Explanation(tokens=(replace(TOKEN, **changes),)))
+    return [told.title, *told.lines]
 
 
 def of_source(**changes):
@@ -77,7 +77,7 @@ def test_where_no_latent_is_to_blame():
     assert of_source(latents=(), all_out_nats=None)[1].endswith("not what it adds")
     assert "no single one is to blame; all of them taken out recover 0.7" in of_source(latents=(), all_out_nats=0.7)[1]
     untried = of_source(latents=(), n_active=None, why_none="it has none")
-    assert untried[1:] == ["  no single latent can be taken out: it has none"]
+    assert untried[1:] == ["  latents cannot be taken out one by one: it has none"]
     assert (
         "of 900 active latents (tried: the 256 that write most) the best" in of_source(n_active=900, n_taken_out=256)[1]
     )
@@ -100,7 +100,7 @@ def run_with(explanation, *, outcome="failed"):
 
 
 def section_of(run, sae_id="blocks.0.hook_resid_pre"):
-    return explaining.section([r for r in run.results if r.sae_id == sae_id])
+    return explaining.explain_sae([r for r in run.results if r.sae_id == sae_id])
 
 
 def test_a_section_begins_with_what_is_red():
@@ -110,7 +110,7 @@ def test_a_section_begins_with_what_is_red():
     assert found[1] == "worst sequences, nats/token within the training context: 1.5 over document 3"
     assert found[2] == lines_of()[0]
     assert section_of(run_with(Explanation(why_none="all good"), outcome="passed")) == (
-        "no check of it is red",
+        "none of its checks is red",
         "worst sequences, nats/token within the training context: 1.5 over document 3",
         "nothing to explain: all good",
     )
@@ -120,9 +120,9 @@ def test_without_an_explanation_the_reason_is_told():
     """What ce_loss says of itself: that it was not selected, or its error."""
     run = run_with(None)
     first = replace(run.results[0], outcome="not_measured", reason="not selected in this run\nmore", worst=())
-    found = explaining.section([first])
-    assert found[-1] == "nothing to explain from: an explanation is of the check ce_loss: not selected in this run"
-    assert "it was not asked for" in explaining.section([])[-1]
+    found = explaining.explain_sae([first])
+    assert found[-1] == "no explanation: it needs the check ce_loss: not selected in this run"
+    assert "it was not selected" in explaining.explain_sae([])[-1]
 
 
 @given(explanations)
@@ -134,7 +134,7 @@ def test_an_explanation_survives_json(any_explanation):
 @given(results(check=checks.CE_LOSS))
 def test_any_explanation_is_lines_that_can_be_shown(result):
     """No control character, no line end, no half of a pair, whatever the tokens are."""
-    for line in explaining.section([result]):
+    for line in explaining.explain_sae([result]):
         assert line.isprintable()
         line.encode()
 
@@ -143,13 +143,13 @@ def test_any_explanation_is_lines_that_can_be_shown(result):
 def test_the_report_shows_it(name):
     """The page and the summary, each with tokens as text."""
     run = run_with(Explanation(tokens=(replace(TOKEN, token=name, instead=name),)))
-    page, markdown = (of(contents.of(run)) for of in (html.page, summary.markdown))
+    page, markdown = (of(contents.build(run)) for of in (html.page, summary.markdown))
     assert page.count("<h3>Where the loss comes from</h3>") == 1
     assert "latent 113 taken out: recovers 0.4 nats" in page
     assert "<script>" not in page
     assert "where the loss comes from, document 12, token 35" in markdown
     assert "latent 113 taken out" in markdown
-    assert "Where the loss" not in html.page(contents.of(run_with(None)))
+    assert "Where the loss" not in html.page(contents.build(run_with(None)))
     assert wording.token("a\nb") == "a↵b"
 
 

@@ -32,7 +32,7 @@ def address(tmp_path_factory):
     """A red report with everything on it, and a name that wants to be a tag."""
     path = tmp_path_factory.mktemp("report") / "index.html"
     run = report_record.run(3, release="<img src=x onerror=alert(1)>")
-    path.write_text(html.page(contents.of(run)), encoding="utf-8")
+    path.write_text(html.page(contents.build(run)), encoding="utf-8")
     return path.as_uri()
 
 

@@ -13,7 +13,7 @@ from strategies import curves, finite, records
 from sae_checks import checks, errors
 from sae_checks.record.record import Result
 from sae_checks.report import contents, figures, plots, wording
-from sae_checks.report.plots import Dot, Lines, Mark, Matrix, Scale
+from sae_checks.report.plots import Dot, LinePlot, MatrixPlot, ReferenceLine, Scale
 
 
 def with_outcomes(outcomes, *, profile="release", check="ce_loss"):
@@ -43,7 +43,7 @@ def with_outcomes(outcomes, *, profile="release", check="ce_loss"):
 )
 def test_the_verdict_is_that_of_the_run(outcomes, profile, word):
     """Red for what failed; and never green for what nobody decided."""
-    assert contents.of(with_outcomes(outcomes, profile=profile)).verdict.word == word
+    assert contents.build(with_outcomes(outcomes, profile=profile)).verdict.word == word
 
 
 @pytest.mark.parametrize("reason", ["not selected (-k, -m, --lf, paths)", "not reached"])
@@ -51,10 +51,10 @@ def test_a_part_of_the_checks_is_no_whole(reason):
     """A green run that left checks out is green as far as it went, in word and sign; what cannot be measured is not."""
     run = with_outcomes(["passed", "not_measured"])
     first, second = run.results
-    assert contents.of(run).verdict.word == "passed"
-    verdict = contents.of(replace(run, results=(first, replace(second, reason=reason)))).verdict
+    assert contents.build(run).verdict.word == "passed"
+    verdict = contents.build(replace(run, results=(first, replace(second, reason=reason)))).verdict
     assert verdict.word == "partial"
-    assert verdict.notes == ("Checks not selected, or not reached, in this run: 1.",)
+    assert verdict.notes == ("Checks that were not selected or not reached: 1.",)
 
 
 @pytest.mark.parametrize(
@@ -72,28 +72,28 @@ def test_a_baseline_with_which_nothing_was_compared_is_no_green(outcome, reason,
     run = replace(with_outcomes(["passed"]), options=(("profile", "release"), ("baseline", "last")))
     name = f"{run.release.sae_ids[0]}-ce_loss"
     compared = Result(sae_id=name, check="no_regression", outcome=outcome or "passed", reason=reason, limit=None)
-    assert contents.of(replace(run, results=(*run.results, *([compared] if outcome else [])))).verdict.word == word
+    assert contents.build(replace(run, results=(*run.results, *([compared] if outcome else [])))).verdict.word == word
 
 
 def test_what_only_warns_is_not_counted_among_what_stops():
     """In the smoke profile: of two SAEs one failed, the other is inconclusive."""
     run = report_record.run(2, red=("blocks.0.hook_resid_pre",))
     results = [replace(r, outcome="inconclusive") if r.sae_id.startswith("blocks.1") else r for r in run.results]
-    verdict = contents.of(replace(run, results=tuple(results), options=(("profile", "smoke"),))).verdict
+    verdict = contents.build(replace(run, results=tuple(results), options=(("profile", "smoke"),))).verdict
     assert verdict.sentence.startswith("1 of 2 SAEs not within limits")
     assert len(verdict.reasons) == 2
 
 
 def test_that_weights_are_no_copy_decides_nothing():
     """`distinct` alone leaves an SAE without a verdict, as in the run."""
-    assert contents.of(with_outcomes(["passed"], check="distinct")).verdict.word == "undecided"
+    assert contents.build(with_outcomes(["passed"], check="distinct")).verdict.word == "undecided"
 
 
 def test_an_sae_without_results_is_no_green_one():
     """Those that were asked for and of which the record says nothing are named."""
     run = report_record.run(2, red=())
     run = replace(run, release=replace(run.release, sae_ids=(*run.release.sae_ids, "another")))
-    verdict = contents.of(run).verdict
+    verdict = contents.build(run).verdict
     assert verdict.word == "undecided"
     assert "another" in verdict.notes[0]
 
@@ -105,7 +105,7 @@ def test_the_worst_stands_first():
         replace(r, outcome="error") if (r.sae_id, r.check) == ("blocks.2.hook_resid_pre", "sparsity") else r
         for r in run.results
     ]
-    verdict = contents.of(replace(run, results=tuple(results))).verdict
+    verdict = contents.build(replace(run, results=tuple(results))).verdict
     assert [subject.name for subject in verdict.reasons] == ["blocks.2.hook_resid_pre", "blocks.0.hook_resid_pre"]
     assert [result.outcome for result in verdict.reasons[0].red] == ["error", "failed"]
     assert "2 of 3 SAEs" in verdict.sentence
@@ -114,8 +114,8 @@ def test_the_worst_stands_first():
 def test_an_unknown_check_is_told():
     """A record of a later version is refused by name, not by a traceback."""
     run = with_outcomes(["passed"])
-    with pytest.raises(errors.RecordError, match="the check of_tomorrow is unknown"):
-        contents.of(replace(run, results=(replace(run.results[0], check="of_tomorrow"),)))
+    with pytest.raises(errors.RecordError, match="does not know the check of_tomorrow"):
+        contents.build(replace(run, results=(replace(run.results[0], check="of_tomorrow"),)))
 
 
 def test_windows_are_means_of_neighbours():
@@ -140,7 +140,7 @@ def test_windows_stay_between_the_least_and_the_most(curve):
 
 def test_what_has_a_limit_is_drawn_within_the_training_context_alone_too():
     """There the limit can be seen; beyond it is another scale. Both say where the training context ends."""
-    sae = contents.of(report_record.run()).saes[1]
+    sae = contents.build(report_record.run()).saes[1]
     titles = [plot.title for plot in sae.plots]
     assert titles == [
         "Cross-entropy increase, within the training context",  # limited by ce_loss
@@ -156,7 +156,7 @@ def test_what_has_a_limit_is_drawn_within_the_training_context_alone_too():
 
 def test_the_matrix_is_the_error_over_the_splice_s_own():
     """Rows are what is spliced, columns what is behind; nothing is before it."""
-    carried, lost = contents.of(report_record.run(3)).matrices
+    carried, lost = contents.build(report_record.run(3)).matrices
     assert carried.rows == ("blocks.0.hook_resid_pre", "blocks.1.hook_resid_pre")
     assert carried.columns == ("blocks.1.hook_resid_pre", "blocks.2.hook_resid_pre")
     assert carried.cells == ((0.5, 0.5), (None, 0.5))
@@ -166,7 +166,7 @@ def test_the_matrix_is_the_error_over_the_splice_s_own():
 
 def test_a_profile_has_every_sae_with_its_limit():
     """In the release's order."""
-    profile = contents.of(report_record.run(3)).profiles[0]
+    profile = contents.build(report_record.run(3)).profiles[0]
     assert [dot.label for dot in profile.dots] == [f"blocks.{i}.hook_resid_pre" for i in range(3)]
     assert [dot.outcome for dot in profile.dots] == ["passed", "failed", "passed"]
     assert {dot.limits for dot in profile.dots} == {(0.3,)}
@@ -174,7 +174,7 @@ def test_a_profile_has_every_sae_with_its_limit():
 
 def test_a_stack_is_drawn_step_by_step():
     """The limit is on the whole of it, the last row."""
-    (stacked,) = contents.of(report_record.run(3)).stacked
+    (stacked,) = contents.build(report_record.run(3)).stacked
     assert [dot.value for dot in stacked.dots] == pytest.approx([0.1, 0.4, 1.6])
     assert [dot.limits for dot in stacked.dots] == [(), (), (1e6,)]
 
@@ -182,7 +182,7 @@ def test_a_stack_is_drawn_step_by_step():
 @given(records())
 def test_any_record_has_contents(run):
     """Every result is in exactly one subject, and anchors are unique."""
-    found = contents.of(run)
+    found = contents.build(run)
     subjects = (*found.saes, *found.stacks, *found.comparisons)
     assert sorted(r.reason for s in subjects for r in s.results) == sorted(r.reason for r in run.results)
     assert len({subject.anchor for subject in subjects}) == len(subjects)
@@ -228,14 +228,14 @@ def test_values_far_apart_are_drawn_by_octaves():
     def dots(*values):
         return [Dot(label="", value=v, low=v / 2, high=v * 2, outcome="passed", limits=(1.0,)) for v in values]
 
-    assert plots.of_dots(dots(0.01, 2.0)).is_log
-    assert not plots.of_dots(dots(0.5, 2.0)).is_log
-    assert not plots.of_dots(dots(-0.01, 2.0)).is_log
+    assert plots.dot_scale(dots(0.01, 2.0)).is_log
+    assert not plots.dot_scale(dots(0.5, 2.0)).is_log
+    assert not plots.dot_scale(dots(-0.01, 2.0)).is_log
 
 
 def test_a_wide_band_does_not_flatten_the_line():
     """An interval from two sequences reaches as far as half the height of the values."""
-    lines = Lines(
+    lines = LinePlot(
         name="a",
         title="a",
         description="a",
@@ -245,9 +245,12 @@ def test_a_wide_band_does_not_flatten_the_line():
         value=(0, 1),
         low=(-1000, 0.9),
         high=(1000, 1.1),
-        marks=(Mark(along="y", at=2, label="limit"), Mark(along="x", at=64, label="training context")),
+        marks=(
+            ReferenceLine(along="y", at=2, label="limit"),
+            ReferenceLine(along="x", at=64, label="training context"),
+        ),
     )
-    x_scale, y_scale = plots.of_lines(lines)
+    x_scale, y_scale = plots.line_scales(lines)
     assert x_scale.high == 64
     assert -1.5 < y_scale.low < 0
     assert 2 < y_scale.high < 3.5
@@ -256,7 +259,7 @@ def test_a_wide_band_does_not_flatten_the_line():
 @given(st.lists(st.none() | finite, min_size=1, max_size=5))
 def test_a_matrix_is_the_darkest_at_its_most(cells):
     """Levels rise with the numbers, from the lightest for zero and below."""
-    matrix = Matrix(
+    matrix = MatrixPlot(
         name="m", title="", description="", corner="", rows=("r",), columns=(), cells=(tuple(cells),), limits=(None,)
     )
     values = sorted(cell for cell in cells if cell is not None)

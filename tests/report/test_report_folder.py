@@ -110,7 +110,7 @@ def test_hostile_names_are_no_paths(tmp_path):
 @given(records())
 def test_any_record_can_be_drawn(tmp_path_factory, run):
     """Names and numbers of any kind, without a warning."""
-    found = contents.of(run)
+    found = contents.build(run)
     path = tmp_path_factory.mktemp("drawn") / "a.png"
     for drawn in (found.profiles, found.matrices, found.stacked, *(sae.plots for sae in found.saes)):
         if drawn:

@@ -51,7 +51,7 @@ class Page(HTMLParser):
 
 
 def page_of(run):
-    return html.page(contents.of(run))
+    return html.page(contents.build(run))
 
 
 def known_tags():
@@ -67,7 +67,7 @@ def test_the_verdict_comes_first_then_why():
         "ce_increase 2 [1.99, 2.01] nats/token, limit ≤ 0.3",
         "Every SAE, every check",
         "Across the release",
-        "Made of",
+        "Provenance",
     ]
     at = [" ".join(said.split()).find(words) for words in order]
     assert -1 not in at
@@ -198,18 +198,18 @@ def test_a_record_of_many_saes_is_shown_shorter(monkeypatch):
     run = replace(run, results=tuple(results))
     short = page_of(run)
     assert len(short.encode()) <= html.N_BYTES_MOST
-    assert "is shown with fewer" in short
+    assert "a large release shows fewer" in short
     assert short.count("<summary>Numbers by position</summary>") == 24
     monkeypatch.setattr(html, "N_BYTES_MOST", 10**9)
     whole = page_of(run)
     assert len(whole.encode()) > 10**6
-    assert "is shown with fewer" not in whole
+    assert "a large release shows fewer" not in whole
 
 
-def test_pieces_of_text():
+def test_shaded_texts():
     """Neighbouring tokens of no shade are one piece; nothing is lost; shades rise with the cost."""
     each = report_record.worst_sequence()
-    found = html.pieces(each)
+    found = html.shaded_texts(each)
     assert "".join(piece.text for piece in found) == " the fox↵ <jumps>|"
     assert [(piece.text, piece.level) for piece in found] == [
         (" the ", 0),
@@ -218,7 +218,7 @@ def test_pieces_of_text():
         ("<jumps>", 2),
         ("|", 0),
     ]
-    assert [(costly.token, costly.position, costly.before) for costly in html.costliest(each)] == [
+    assert [(costly.token, costly.position, costly.before) for costly in html.costliest_tokens(each)] == [
         (" fox", 11, " the"),
         (" <jumps>", 13, " the fox↵"),
         (" the", 10, ""),

@@ -21,7 +21,7 @@ NAMES = pytest.mark.parametrize(
 
 
 def markdown_of(run):
-    return summary.markdown(contents.of(run))
+    return summary.markdown(contents.build(run))
 
 
 def rows(text):

@@ -41,7 +41,7 @@ def words(line):
 def test_a_row_per_sae_and_a_column_per_check():
     """SAEs in the order they came, checks in the catalogue's, and only those that are there."""
     rows = [result("b", "sparsity"), result("b"), result("a", value=0.25, outcome="failed")]
-    head, *body = terminal.table(rows)
+    head, *body = terminal.check_table(rows)
     assert words(head) == ["SAE", "CE loss (ce_increase)", "sparsity (explained_variance)"]
     assert [words(line) for line in body] == [["b", "0.1 ok", "ok"], ["a", "0.25 FAILED", ""]]
 
@@ -50,7 +50,7 @@ def test_a_row_per_sae_and_a_column_per_check():
 @settings(max_examples=25)
 def test_the_table_is_aligned(rows):
     """Every line has the same pieces, and every column one width."""
-    lines = terminal.table(rows)
+    lines = terminal.check_table(rows)
     widths = [[len(piece.text) for piece in line] for line in lines]
     assert all(of_line == widths[0] for of_line in widths)
     assert len(lines) == 1 + len({row.sae_id for row in rows})
@@ -59,7 +59,7 @@ def test_the_table_is_aligned(rows):
 @outcomes
 def test_an_outcome_has_its_word_and_tone(outcome):
     """Only passed is good; nothing that blocks a release looks like a pass."""
-    _, line = terminal.table([result(outcome=outcome)])
+    _, line = terminal.check_table([result(outcome=outcome)])
     word, tone = TONES[outcome]
     assert words(line) == ["a", f"0.1 {word}"]
     assert [piece.tone for piece in line] == ["plain", tone]
@@ -67,28 +67,30 @@ def test_an_outcome_has_its_word_and_tone(outcome):
 
 def test_every_outcome_is_known():
     """A new outcome without a word would be an exception at the end of a run."""
-    assert set(terminal._WORDS) == set(verdict.Outcome.__args__) == set(TONES)
+    assert set(terminal._OUTCOMES) == set(verdict.Outcome.__args__) == set(TONES)
 
 
 def test_a_result_without_its_measure_shows_no_number():
     """Nothing measured, or no limit: the word alone, never a number of another measure."""
     bare = Result(sae_id="a", check="ce_loss", outcome="error", reason="none", limit=None)
-    head, line = terminal.table([bare])
+    head, line = terminal.check_table([bare])
     assert (words(head), words(line)) == (["SAE", "CE loss"], ["a", "ERROR"])
-    _, line = terminal.table([result(limit=limit(measure="kl"))])
+    _, line = terminal.check_table([result(limit=limit(measure="kl"))])
     assert words(line) == ["a", "ok"]
 
 
 def test_a_table_of_nothing_is_a_head():
     """No result, no row."""
-    assert [words(line) for line in terminal.table([])] == [["SAE"]]
+    assert [words(line) for line in terminal.check_table([])] == [["SAE"]]
 
 
 def test_a_complaint_says_value_interval_limit_and_where():
     """All that is needed to look it up, from the verdict on."""
     of_check = limit(value=0.3, source="measured in May", where="own.toml [default.ce_loss]")
     found = verdict.judge((sampled("ce_increase", around(0.4, 0.05, 256)),), of_check, BUDGET)
-    told = "\n".join(terminal.complaint(result("blocks.2", outcome=found.outcome, reason=found.reason, limit=of_check)))
+    told = "\n".join(
+        terminal.message_lines(result("blocks.2", outcome=found.outcome, reason=found.reason, limit=of_check))
+    )
     for part in (
         "FAILED: ce_loss of blocks.2",
         "ce_increase 0.4 [0.3",
@@ -103,7 +105,7 @@ def test_a_complaint_says_value_interval_limit_and_where():
 @outcomes
 def test_a_complaint_keeps_every_line_of_its_reason(outcome):
     """A message of four parts stays one of four parts; only an error has no limit to look up."""
-    lines = terminal.complaint(result(outcome=outcome, reason="what\n  expected: a\n  got:      b\n  try:      c"))
+    lines = terminal.message_lines(result(outcome=outcome, reason="what\n  expected: a\n  got:      b\n  try:      c"))
     assert lines[0] == f"{TONES[outcome][0]}: ce_loss of a: what"
     assert lines[1:4] == ("  expected: a", "  got:      b", "  try:      c")
     assert len(lines) == (4 if outcome == "error" else 5)
@@ -111,21 +113,21 @@ def test_a_complaint_keeps_every_line_of_its_reason(outcome):
 
 def test_a_complaint_without_a_reason_is_still_one():
     """An empty reason is no exception at the end of a run."""
-    assert terminal.complaint(result(outcome="error", reason="")) == ("ERROR: ce_loss of a: ",)
+    assert terminal.message_lines(result(outcome="error", reason="")) == ("ERROR: ce_loss of a: ",)
 
 
 def test_the_tally_counts_every_outcome():
     """In a fixed order, in words, none that is zero."""
     rows = [result(outcome=o) for o in ("failed", "passed", "not_measured", "passed", "error", "inconclusive")]
-    assert terminal.tally(rows) == "2 passed, 1 failed, 1 inconclusive, 1 not measured, 1 error"
-    assert terminal.tally([]) == ""
+    assert terminal.outcome_counts(rows) == "2 passed, 1 failed, 1 inconclusive, 1 not measured, 1 error"
+    assert terminal.outcome_counts([]) == ""
 
 
 @given(any_results)
 @settings(max_examples=25)
 def test_the_tally_adds_up(rows):
     """Every result is counted once."""
-    counted = [int(part.split()[0]) for part in terminal.tally(rows).split(", ") if part]
+    counted = [int(part.split()[0]) for part in terminal.outcome_counts(rows).split(", ") if part]
     assert sum(counted) == len(rows)
 
 
@@ -154,12 +156,12 @@ def drawn(sae_id, positions, values):
 def test_the_increase_is_shown_by_octaves():
     """Means over 0-15, 16-31, 32-63: a row per SAE, empty where it has no position; without a curve nothing."""
     short, long = drawn("a", range(1, 20), [1.0] * 15 + [3.0] * 4), drawn("b", [15, 16, 40, 60], [0.5, 0.25, 2.0, 4.0])
-    assert [words(line) for line in terminal.by_position([result(), short, long])] == [
+    assert [words(line) for line in terminal.octave_table([result(), short, long])] == [
         ["CE increase at positions", "0-15", "16-31", "32-63"],
         ["a", "1", "3", ""],
         ["b", "0.5", "0.25", "3"],
     ]
-    assert terminal.by_position([result()]) == ()
+    assert terminal.octave_table([result()]) == ()
 
 
 @given(st.lists(st.tuples(st.integers(0, 5000), st.integers(-64, 64)), unique_by=lambda point: point[0], max_size=20))
@@ -167,7 +169,7 @@ def test_the_increase_is_shown_by_octaves():
 def test_smoothing_takes_every_point_once(points):
     """Each position falls into the octave that holds it; octaves' means lie between their points."""
     positions, values = zip(*sorted(points), strict=True) if points else ((), ())
-    smooth = terminal.smoothed(drawn("a", positions, values).curves[0])
+    smooth = terminal.octave_means(drawn("a", positions, values).curves[0])
     assert set(smooth) == {next(o for o in smooth if o[0] <= p <= o[1]) for p in positions}
     for (first, last), mean in smooth.items():
         there = [v for p, v in zip(positions, values, strict=True) if first <= p <= last]
@@ -183,8 +185,8 @@ def decided(n_used, n_most, outcome="passed"):
 def test_early_verdicts_are_counted():
     """Those before the last look, and the median share; a check without a sequential verdict is none of them."""
     rows = [decided(32, 256), decided(64, 256), decided(256, 256), result(outcome="reported")]
-    assert terminal.early(rows).startswith("2 of 3 sequential verdicts came early, half of all within 25% of")
-    assert terminal.early([result(outcome="error")]) == ""
+    assert terminal.early_stops(rows).startswith("2 of 3 sequential verdicts came early, half of all within 25% of")
+    assert terminal.early_stops([result(outcome="error")]) == ""
 
 
 @pytest.mark.parametrize(
@@ -201,4 +203,4 @@ def test_early_verdicts_are_counted():
 def test_the_run_has_one_word(outcomes, is_green, word):
     """The worst of its checks, and green only where pytest is."""
     rows = [result(outcome=outcome) for outcome in outcomes]
-    assert terminal.overall("demo", rows, is_green=is_green) == f"demo: {word}"
+    assert terminal.closing_line("demo", rows, is_green=is_green) == f"demo: {word}"
