@@ -1,4 +1,4 @@
-"""Children's Book Test: which of the options fills the gap, by the probability of the whole filled query."""
+"""Children's Book Test: which option fills a query's gap, ranked by the probability of the filled query."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from sae_checks.corpora.treebank import detokenise
 from sae_checks.losses import ChoiceText
 
 N_CHARACTERS_SHOWN = 200
-"""of a passage: enough to see what the choice follows from."""
+"""length of the passage's end that reports show."""
 
 
 def tokenise(
@@ -20,25 +20,32 @@ def tokenise(
     convention: Convention,
     *,
     bos: int | None,
-    n_most: int,
+    max_rows: int,
     seed: int,
 ) -> Sequences:
     """
-    At most *n_most* queries in seeded order, each as many sequences in a row as it has options; the first is right.
+    Tokenise at most *max_rows* queries in seeded order: for each query one sequence per option, the right one first.
 
-    A sequence is the passage and the query filled with one option, and the predictions of the query's tokens are
-    scored: options are ranked by p(query | passage), not by p(option | what stands before it), since what comes behind
-    the gap tells, too. All options of a query stand behind the same tokens: a long passage loses its beginning, after
-    the BOS, for all of them alike.
+    A sequence is the passage and the query filled with one option. The tokens of the whole query are scored, so that
+    options are ranked by p(query | passage), which includes what follows the gap. All options of a query follow the
+    same tokens: a long passage loses its beginning, after the BOS, for all of them alike.
+
+    Args:
+        queries: rows of the corpus.
+        tokenizer: the model's.
+        convention: how text becomes tokens.
+        bos: token before every sequence; None: no such token.
+        max_rows: number of queries to take.
+        seed: of the order.
 
     Raises:
-        MeasuringError: a query that fills the context.
+        MeasuringError: a query does not fit into the context.
 
     Source: Hill et al., The Goldilocks Principle (arXiv 1511.02301), section 4.4; GPT-2's paper ranks likewise.
     """
 
     def rows() -> Iterator[TokenRow]:
-        for index in seeded_order([identity(query) for query in queries], seed)[:n_most]:
+        for index in seeded_order([identity(query) for query in queries], seed)[:max_rows]:
             passage, filled = _encoded(queries[index], tokenizer)
             lead = [] if bos is None else [bos]
             n_query = max(map(len, filled))
@@ -54,8 +61,8 @@ def tokenise(
     return build(rows(), convention, tokenizer.all_special_ids, score_special=True)
 
 
-def texts_of(queries: Sequence[Query], chosen: Iterable[int]) -> tuple[ChoiceText, ...]:
-    """What those of *queries* say whose indices are *chosen*, written out as they are read; options as measured."""
+def choice_texts(queries: Sequence[Query], chosen: Iterable[int]) -> tuple[ChoiceText, ...]:
+    """Text of the *queries* with the indices *chosen*, detokenised; their options in the order of `tokenise`."""
     return tuple(
         ChoiceText(
             query=index,
@@ -72,16 +79,16 @@ def _passage(query: Query) -> str:
 
 
 def _options(query: Query) -> tuple[str, ...]:
-    """The right one first."""
+    """The options, the right one first."""
     return (query.answer, *(option for option in query.options if option != query.answer))
 
 
 def _encoded(query: Query, tokenizer: Tokenizer) -> tuple[list[int], list[list[int]]]:
     """
-    Tokens of the passage, and behind it of the query filled with the answer and with every other option.
+    Tokens of the passage, and of the query filled with each option.
 
-    Each whole text is encoded once and split where its tokens are still those of the passage alone and of all others:
-    encoding the parts could give other tokens.
+    TRAP: passage and query encoded apart could give other tokens than encoded together. So every whole text is encoded
+    once, and split after the tokens that it shares with the passage alone and with the texts of all other options.
     """
     passage = _passage(query)
     texts = [f"{passage} {detokenise(query.question.replace(GAP, option))}".strip() for option in _options(query)]

@@ -1,4 +1,4 @@
-"""A plan's corpora as the model reads them: read, checked, tokenised, fingerprinted."""
+"""The corpora of a plan: reads, checks, tokenises and fingerprints them."""
 
 from __future__ import annotations
 
@@ -20,81 +20,84 @@ from sae_checks.release.release import sha256_of
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Corpus:
-    """The sequences of one corpus and what they were made of."""
+    """A tokenised corpus, with its texts for reports."""
 
     sequences: Sequences
     facts: CorpusFacts
     texts: tuple[str, ...]
-    """of Lambada's passages, by the index of an item; empty for what shows none."""
+    """Lambada's passages, by item index; empty for other corpora."""
     queries: tuple[rows.Query, ...] = ()
-    """of the Children's Book Test, by their index; empty for all else."""
+    """queries of the Children's Book Test, by index; empty for other corpora."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Source:
-    """Where a corpus comes from and how much of it is taken. Any: rows of one kind, which the three agree on."""
+class _Recipe:
+    """How one kind of corpus is read and tokenised. Any: its rows, of one type in all three functions."""
 
-    place: CorpusSource
+    source: CorpusSource
     flag: str
+    """the option that names this corpus."""
     read_file: Callable[[Path], tuple[Any, ...]]
-    read_row: Callable[[object], Any]
+    parse_row: Callable[[object], Any]
     tokenise: Callable[..., Sequences]
-    n_most: int
-    """sequences or items that are measured."""
-    n_read: int
-    """rows that are read of a dataset, some of which may be too short."""
+    max_rows: int
+    """documents or items to measure."""
+    max_read: int
+    """rows to read of a dataset: more than *max_rows* if some may be too short."""
     n_context_tokens: int
 
 
 def make(plan: Plan, model: ModelSource, kind: str, tokenizer: Tokenizer, *, prepends_bos: bool) -> Corpus:
     """
-    The corpus *kind* of *plan* in tokens of *tokenizer*, that of *model*.
+    Read and tokenise one corpus of *plan*.
+
+    Args:
+        plan: names the corpus and how much of it is taken.
+        model: where the language model lies.
+        kind: "text", "lambada" or "cbt".
+        tokenizer: the model's.
+        prepends_bos: put a BOS before every sequence.
 
     Raises:
-        MeasuringError: it cannot be read, its tokens are another tokenizer's, or nothing is left to score.
-        UsageError: its file has changed since the plan was made.
+        MeasuringError: the corpus cannot be read, has tokens of another tokenizer, or nothing to score.
+        UsageError: a file cannot be read, although it could when the run started.
     """
-    source = _source(plan, kind)
-    bos = bos_of(tokenizer, model.name) if prepends_bos else None
+    recipe = _recipe(plan, kind)
+    bos = bos_token(tokenizer, model.name) if prepends_bos else None
     convention = Convention(
         prepend_bos=prepends_bos,
         special_tokens_kept=plan.options.special_tokens == "keep",
-        n_context_tokens=source.n_context_tokens,
+        n_context_tokens=recipe.n_context_tokens,
     )
-    content = _rows(plan, model, source, tokenizer)
-    content_sha256 = _hash_of(source.place, content)
-    ingredients = token_cache.Ingredients(
+    content = _read(plan, model, recipe, tokenizer)
+    content_sha256 = _sha256(recipe.source, content)
+    inputs = token_cache.TokenInputs(
         kind=kind,
         content_sha256=content_sha256,
         tokenizer=Path(tokenizer.name_or_path),
         convention=convention,
         seed=plan.options.seed,
-        n_most=source.n_most,
+        max_rows=recipe.max_rows,
     )
     sequences = token_cache.get(
-        ingredients,
-        lambda: source.tokenise(
-            content,
-            tokenizer,
-            convention,
-            bos=bos,
-            n_most=source.n_most,
-            seed=plan.options.seed,
+        inputs,
+        lambda: recipe.tokenise(
+            content, tokenizer, convention, bos=bos, max_rows=recipe.max_rows, seed=plan.options.seed
         ),
     )
     if not sequences.scored.any():
-        raise errors.nothing_to_score(source.flag, source.place.name)
+        raise errors.nothing_to_score(recipe.flag, recipe.source.name)
     facts = CorpusFacts(
         kind=kind,
-        source=source.place.name,
+        source=recipe.source.name,
         sha256=content_sha256,
         fingerprint=sequences.fingerprint,
         prepend_bos=prepends_bos,
         n_sequences=len(sequences.rows),
         n_scored_tokens=int(sequences.scored.sum()),
-        n_context_tokens=source.n_context_tokens,
+        n_context_tokens=recipe.n_context_tokens,
         n_cut=sequences.n_cut,
-        n_listed=len(content) if source.place.path is not None or len(content) < source.n_read else None,
+        n_listed=len(content) if recipe.source.path is not None or len(content) < recipe.max_read else None,
     )
     return Corpus(
         sequences=sequences,
@@ -104,8 +107,8 @@ def make(plan: Plan, model: ModelSource, kind: str, tokenizer: Tokenizer, *, pre
     )
 
 
-def beginning(corpus: Corpus, n_sequences: int) -> Corpus:
-    """The first *n_sequences* of *corpus*: what the plan asks for of one that can be extended."""
+def first_sequences(corpus: Corpus, n_sequences: int) -> Corpus:
+    """*corpus* cut to its first *n_sequences*; unchanged if it has no more than that."""
     if len(corpus.sequences.rows) <= n_sequences:
         return corpus
     sequences = corpus.sequences.first(n_sequences, corpus.sequences.tokens.shape[1])
@@ -118,12 +121,12 @@ def beginning(corpus: Corpus, n_sequences: int) -> Corpus:
     return replace(corpus, sequences=sequences, facts=facts)
 
 
-def bos_of(tokenizer: Tokenizer, model: str) -> int:
+def bos_token(tokenizer: Tokenizer, model: str) -> int:
     """
-    The token that stands before every sequence.
+    Id of the token before every sequence: BOS, or EOS if the tokenizer has no BOS.
 
     Raises:
-        MeasuringError: the tokenizer has none.
+        MeasuringError: the tokenizer of *model* has neither.
     """
     bos = tokenizer.bos_token_id if tokenizer.bos_token_id is not None else tokenizer.eos_token_id
     if bos is None:
@@ -131,64 +134,65 @@ def bos_of(tokenizer: Tokenizer, model: str) -> int:
     return bos
 
 
-def _rows(plan: Plan, model: ModelSource, source: _Source, tokenizer: Tokenizer) -> tuple[Any, ...]:
-    place = source.place
-    if place.path is not None:
-        found = source.read_file(place.path)
+def _read(plan: Plan, model: ModelSource, recipe: _Recipe, tokenizer: Tokenizer) -> tuple[Any, ...]:
+    """The rows of the corpus; rows of token ids are checked and cut at document boundaries."""
+    source, flag = recipe.source, recipe.flag
+    if source.path is not None:
+        content = recipe.read_file(source.path)
     else:
         seed = plan.options.seed
-        found = datasets.read_rows(place, source.read_row, n_most=source.n_read, seed=seed, flag=source.flag)
-    if not any(isinstance(row, rows.Pretokenised) for row in found):
-        return found
+        content = datasets.read_rows(source, recipe.parse_row, max_rows=recipe.max_read, seed=seed, flag=flag)
+    if not any(isinstance(row, rows.Pretokenised) for row in content):
+        return content
     try:
-        making = pretokenised.making_of(place)
+        stated = pretokenised.stated_tokenisation(source)
     except errors.HubError as problem:
         raise errors.MeasuringError(str(problem)) from None
-    name = model.tokenizer_repo_id
-    pretokenised.check(found, tokenizer, making, flag=source.flag, source=place.name, model=name)
-    return pretokenised.unpacked(found, tokenizer)
+    pretokenised.check(content, tokenizer, stated, flag=flag, source=source.name, model=model.tokenizer_repo_id)
+    return pretokenised.unpacked(content, tokenizer)
 
 
-def _source(plan: Plan, kind: str) -> _Source:
+def _recipe(plan: Plan, kind: str) -> _Recipe:
     options = plan.options
     if kind == "text":
-        return _Source(
-            place=plan.corpus,
+        max_rows = options.n_most_sequences or options.n_sequences
+        return _Recipe(
+            source=plan.corpus,
             flag="--sae-corpus",
             read_file=files.read_documents,
-            read_row=rows.document,
+            parse_row=rows.parse_document,
             tokenise=text.tokenise,
-            n_most=options.n_most_sequences or options.n_sequences,
-            n_read=2 * (options.n_most_sequences or options.n_sequences),
+            max_rows=max_rows,
+            max_read=2 * max_rows,
             n_context_tokens=plan.n_context_tokens,
         )
     if kind == "cbt":
         assert plan.cbt is not None
-        return _Source(
-            place=plan.cbt,
+        return _Recipe(
+            source=plan.cbt,
             flag="--sae-cbt",
             read_file=files.read_queries,
-            read_row=rows.query,
+            parse_row=rows.parse_query,
             tokenise=cbt.tokenise,
-            n_most=options.n_queries,
-            n_read=options.n_queries,
+            max_rows=options.n_queries,
+            max_read=options.n_queries,
             n_context_tokens=plan.n_model_context_tokens or plan.n_context_tokens,
         )
-    assert plan.lambada is not None  # without passages there is nothing to ask for
-    return _Source(
-        place=plan.lambada,
+    assert plan.lambada is not None
+    return _Recipe(
+        source=plan.lambada,
         flag="--sae-lambada",
         read_file=files.read_passages,
-        read_row=rows.passage,
+        parse_row=rows.parse_passage,
         tokenise=lambada.tokenise,
-        n_most=options.n_items,
-        n_read=options.n_items,
+        max_rows=options.n_items,
+        max_read=options.n_items,
         n_context_tokens=plan.n_model_context_tokens or plan.n_context_tokens,
     )
 
 
-def _hash_of(place: CorpusSource, content: tuple[Any, ...]) -> str:
-    """Of the file; of a dataset, of the rows that were read from it."""
-    if place.path is not None:
-        return sha256_of(place.path)
+def _sha256(source: CorpusSource, content: tuple[Any, ...]) -> str:
+    """sha256 of the file, or of the rows that were read of a dataset."""
+    if source.path is not None:
+        return sha256_of(source.path)
     return hashlib.sha256("\0".join(map(rows.identity, content)).encode()).hexdigest()

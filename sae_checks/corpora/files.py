@@ -1,4 +1,4 @@
-"""Reading and checking corpus files; nothing heavy is imported, so that a bad file is refused before torch is."""
+"""Corpus files, read and checked without torch, so that a bad file is refused before anything heavy is imported."""
 
 from __future__ import annotations
 
@@ -26,17 +26,17 @@ Row = TypeVar("Row")
 
 def read_documents(path: Path) -> tuple[Document, ...]:
     """
-    The documents of a text corpus, in the file's order.
+    Read the documents of a text corpus, in the file's order.
 
     Raises:
-        UsageError: the file is missing, not of the form, or has no text.
+        UsageError: the file is missing, has another form, or contains no text.
     """
     flag = "--sae-corpus"
     found: tuple[Document, ...]
     if path.suffix == ".txt":
         found = tuple(part.strip() for part in _blank_line_parts(_read(path, flag, _TEXT_FORMS)))
     else:
-        found = tuple(_rows(path, flag, _TEXT_FORMS, rows.document))
+        found = tuple(_rows(path, flag, _TEXT_FORMS, rows.parse_document))
     documents = tuple(row for row in found if rows.identity(row).strip())
     if not documents:
         raise errors.bad_corpus(flag, str(path), "there is no text in it", _TEXT_FORMS)
@@ -45,12 +45,12 @@ def read_documents(path: Path) -> tuple[Document, ...]:
 
 def read_passages(path: Path) -> tuple[str, ...]:
     """
-    The passages of a Lambada file, in its order; the last space-separated word of each is the answer.
+    Read the passages of a Lambada file, in the file's order; the last space-separated word of each is the answer.
 
     Raises:
-        UsageError: the file is missing, not of the form, or a passage has no last word.
+        UsageError: the file is missing or has another form, or a passage has no last word.
     """
-    passages = tuple(_rows(path, "--sae-lambada", _LAMBADA_FORMS, rows.passage))
+    passages = tuple(_rows(path, "--sae-lambada", _LAMBADA_FORMS, rows.parse_passage))
     if not passages:
         raise errors.bad_corpus("--sae-lambada", str(path), "there is no passage in it", _LAMBADA_FORMS)
     return passages
@@ -58,28 +58,28 @@ def read_passages(path: Path) -> tuple[str, ...]:
 
 def read_queries(path: Path) -> tuple[Query, ...]:
     """
-    The queries of a Children's Book Test file, in its order.
+    Read the queries of a Children's Book Test file, in the file's order.
 
     Raises:
-        UsageError: the file is missing, not of the form, or a row cannot be answered.
+        UsageError: the file is missing or has another form, or the answer of a query is not among its options.
     """
-    queries = tuple(_rows(path, "--sae-cbt", _CBT_FORMS, rows.query))
+    queries = tuple(_rows(path, "--sae-cbt", _CBT_FORMS, rows.parse_query))
     if not queries:
         raise errors.bad_corpus("--sae-cbt", str(path), "there is no query in it", _CBT_FORMS)
     return queries
 
 
-def _rows(path: Path, flag: str, form: str, kind: Callable[[object], Row]) -> Iterator[Row]:
-    """The rows of a .jsonl or .parquet file, each as *kind* reads it."""
+def _rows(path: Path, flag: str, form: str, parse: Callable[[object], Row]) -> Iterator[Row]:
+    """The parsed rows of a .jsonl or .parquet file."""
     if path.suffix == ".jsonl":
-        found = _jsonl(_read(path, flag, form))
+        raw_rows = _jsonl(_read(path, flag, form))
     elif path.suffix == ".parquet":
-        found = _parquet(path, flag, form)
+        raw_rows = _parquet(path, flag, form)
     else:
         raise errors.bad_corpus(flag, str(path), f"unknown form {path.suffix!r}", form)
-    for where, row in found:
+    for where, row in raw_rows:
         try:
-            yield kind(row)
+            yield parse(row)
         except RowError as problem:
             raise errors.bad_corpus(flag, str(path), f"{where} {problem}", form) from None
 
@@ -92,7 +92,7 @@ def _read(path: Path, flag: str, form: str) -> str:
 
 
 def _jsonl(content: str) -> Iterator[tuple[str, object]]:
-    # split("\n"), not splitlines(): JSON strings may hold U+2028 and other separators as they are
+    # TRAP: splitlines() would also split at U+2028 and other separators, which JSON strings may contain
     for number, line in enumerate(content.split("\n"), start=1):
         if not line.strip():
             continue
@@ -104,7 +104,7 @@ def _jsonl(content: str) -> Iterator[tuple[str, object]]:
 
 
 def _parquet(path: Path, flag: str, form: str) -> Iterator[tuple[str, object]]:
-    import pyarrow as pa  # here: most runs read no such file
+    import pyarrow as pa  # here: most runs read no parquet file
     from pyarrow import parquet
 
     number = 0

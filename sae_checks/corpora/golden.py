@@ -1,4 +1,4 @@
-"""Golden prompts: the probability of a known answer, token by token."""
+"""Golden prompts as token sequences, to score their answers token by token."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from sae_checks.provenance import CorpusFacts
 
 def tokenise(golden: Golden, tokenizer: Tokenizer, *, bos: int | None, n_context_tokens: int) -> Sequences:
     """
-    The prompts in their order, each with its answer; the predictions of the answer's tokens are scored, nothing else.
+    Tokenise the prompts in their order, each followed by its answer; only the answer's tokens are scored.
 
     Raises:
-        MeasuringError: an answer that has no tokens of its own behind the prompt's, or does not fit into the context.
+        MeasuringError: a prompt and its answer share a token, or do not fit into the context.
     """
 
     def rows() -> Iterator[TokenRow]:
@@ -39,7 +39,7 @@ def tokenise(golden: Golden, tokenizer: Tokenizer, *, bos: int | None, n_context
 
 
 def facts(golden: Golden, sequences: Sequences, *, n_context_tokens: int) -> CorpusFacts:
-    """*golden* as it was tokenised into *sequences*."""
+    """Provenance of *golden*, tokenised into *sequences*."""
     return CorpusFacts(
         kind="golden",
         source=golden.where,

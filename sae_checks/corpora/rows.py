@@ -1,4 +1,4 @@
-"""One row of a corpus, from a file or a dataset: checked, and of the kind that its measurement needs."""
+"""Rows of a corpus, from a file or a dataset, parsed and checked."""
 
 from __future__ import annotations
 
@@ -16,62 +16,57 @@ class Pretokenised:
 
     ids: tuple[int, ...]
     text: str | None
-    """what the ids stand for, where the row says so."""
+    """text that the ids encode; None: not given."""
 
 
 Document = str | Pretokenised
 GAP = "XXXXX"
+"""stands for the missing word in a query."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Query:
-    """One row of the Children's Book Test; all of it in tokens of the Penn Treebank, apart by spaces."""
+    """One row of the Children's Book Test, all of it in space-separated tokens of the Penn Treebank."""
 
     sentences: tuple[str, ...]
     question: str
-    """with GAP where an option belongs."""
+    """contains GAP."""
     answer: str
     options: tuple[str, ...]
-    """different from each other, the answer among them."""
+    """distinct, with the answer among them."""
 
 
 class RowError(Exception):
-    """A row is not of the form: a sentence without its subject, which whoever knows file and line puts before it."""
+    """A row has another form. The text is a predicate, "has no last word"; the caller puts file and line before it."""
 
 
-def document(row: object) -> Document:
+def parse_document(row: object) -> Document:
     """
-    The document of a row with `text`, or with token ids in `input_ids` or `tokens`.
+    Parse a row with a `text`, or with token ids in `input_ids` or `tokens`.
 
     Raises:
-        RowError: it has neither, or something else under these keys.
+        RowError: the row has neither, or values of another type.
     """
     if not isinstance(row, Mapping):
         raise RowError('is not {"text": ...}')
     key = next((key for key in _ID_KEYS if row.get(key) is not None), None)
     if key is None:
-        return text(row)
+        return _text(row)
     ids = row[key]
     if not isinstance(ids, list) or not all(type(i) is int and 0 <= i < _ID_MOST for i in ids):
         raise RowError(f"has an {key} that is no list of token ids")
-    return Pretokenised(ids=tuple(ids), text=text(row) if row.get("text") is not None else None)
+    return Pretokenised(ids=tuple(ids), text=_text(row) if row.get("text") is not None else None)
 
 
-def text(row: object) -> str:
-    """
-    The `text` of a row.
-
-    Raises:
-        RowError: there is none.
-    """
+def _text(row: object) -> str:
     value = row.get("text") if isinstance(row, Mapping) else None
     if not isinstance(value, str):
         raise RowError('is not {"text": ...}')
-    return encodable(value)
+    return _unicode(value)
 
 
-def encodable(value: str) -> str:
-    """*value*, if it is Unicode: half an emoji is a string to JSON and to nobody else."""
+def _unicode(value: str) -> str:
+    """*value*, unless it contains a lone surrogate, which JSON allows and UTF-8 does not."""
     try:
         value.encode()
     except UnicodeEncodeError:
@@ -79,26 +74,26 @@ def encodable(value: str) -> str:
     return value
 
 
-def passage(row: object) -> str:
+def parse_passage(row: object) -> str:
     """
-    A Lambada passage: the `text` of a row, at least two words apart by spaces, ending in the second of them.
+    Parse a Lambada passage: the `text` of a row, which ends in a word that follows a space.
 
     Raises:
-        RowError: it is not.
+        RowError: the row has no such text.
     """
-    found = text(row)
-    context, _, word = found.rpartition(" ")
+    passage = _text(row)
+    context, _, word = passage.rpartition(" ")
     if not (context.strip() and word.strip()):
         raise RowError("has no last word")
-    return found
+    return passage
 
 
-def query(row: object) -> Query:
+def parse_query(row: object) -> Query:
     """
-    A row of the Children's Book Test: `sentences`, `question`, `answer` and `options`, as cam-cst/cbt has them.
+    Parse a row of the Children's Book Test: `sentences`, `question`, `answer` and `options`, as in cam-cst/cbt.
 
     Raises:
-        RowError: it is not, it has no gap, or its answer is not among its options.
+        RowError: the row has another form, its question no gap, or its answer is not among its options.
     """
     if not isinstance(row, Mapping):
         raise RowError(f"is no object with the keys {', '.join(_QUERY_KEYS)}")
@@ -118,11 +113,11 @@ def _texts(row: Mapping[str, object], key: str) -> tuple[str, ...]:
     values = row.get(key)
     if not isinstance(values, list) or not all(isinstance(value, str) for value in values):
         raise RowError(f"has no {key}, or something else than text there")
-    return tuple(map(encodable, values))
+    return tuple(map(_unicode, values))
 
 
 def identity(row: Document | Query) -> str:
-    """What tells *row* from others, whatever file it stands in: its place in a seeded order depends on this alone."""
+    """The content of *row* as one text, on which its place in a seeded order depends."""
     if isinstance(row, Query):
         return "\0".join([*row.sentences, row.question, row.answer, *row.options])
     return row if isinstance(row, str) else " ".join(map(str, row.ids))

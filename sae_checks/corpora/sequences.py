@@ -1,4 +1,4 @@
-"""Tokens and masks, the same noun for every source."""
+"""Token sequences with their masks, the common form of all corpora."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from sae_checks.losses import Counts, Flags
 
 
 class Tokenizer(Protocol):
-    """What is used of a transformers tokenizer."""
+    """The part of a transformers tokenizer that is used here."""
 
     all_special_ids: list[int]
     bos_token_id: int | None
     eos_token_id: int | None
     name_or_path: str
-    """the folder that it was loaded from."""
+    """folder that it was loaded from."""
 
     def __call__(self, text: str, **kwargs: object) -> dict[str, list[int]]: ...
 
@@ -32,29 +32,29 @@ class Tokenizer(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Convention:
-    """How text becomes tokens, and which positions count. Part of every fingerprint."""
+    """How text becomes tokens, and which positions are replaced and scored."""
 
     prepend_bos: bool
     special_tokens_kept: bool
-    """special tokens are neither replaced nor scored."""
+    """special tokens keep their activations and are not scored."""
     n_context_tokens: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Sequences:
-    """Token sequences in the order of the plan, padded on the right."""
+    """Token sequences in seeded order, padded on the right."""
 
     tokens: NDArray[np.int64]  # (n_sequences, n_positions)
-    lengths: Counts  # (n_sequences,) tokens that are not padding
-    replaced: Flags  # (n_sequences, n_positions) the activation here is replaced
-    scored: Flags  # (n_sequences, n_positions) the prediction made here, of the next token, is scored
+    lengths: Counts  # (n_sequences,) tokens without padding
+    replaced: Flags  # (n_sequences, n_positions) whether the activation here is replaced
+    scored: Flags  # (n_sequences, n_positions) whether the prediction made here, of the next token, is scored
     rows: Counts  # (n_sequences,) index of the document or item in its file
     n_cut: int
-    """sequences that lost tokens to the context."""
+    """number of sequences that were longer than the context."""
 
     def first(self, n_sequences: int, n_positions: int) -> Sequences:
-        """The first *n_sequences*, cut so that predictions at the first *n_positions* can still be scored."""
-        n_tokens = n_positions + 1  # what the last of them predicts
+        """The first *n_sequences*, cut to the tokens that predictions at the first *n_positions* need."""
+        n_tokens = n_positions + 1  # + 1: the token that the last position predicts
         scored = self.scored[:n_sequences, :n_tokens].copy()
         scored[:, n_positions:] = False
         return Sequences(
@@ -69,9 +69,9 @@ class Sequences:
     @property
     def fingerprint(self) -> str:
         """
-        sha256 over tokens, lengths and masks: equal fingerprints mean that the same predictions are scored.
+        sha256 of tokens, lengths and masks: with equal fingerprints, the same predictions are scored.
 
-        Not over rows: the same texts as a file and as a dataset, streamed in another order, are the same.
+        Row indices are left out, so that a dataset and a file with the same texts have the same fingerprint.
         """
         digest = hashlib.sha256()
         for array in (self.tokens, self.lengths, self.replaced, self.scored):
@@ -85,51 +85,50 @@ class TokenRow:
     """One sequence before padding."""
 
     row: int
-    """index in its file."""
+    """index of the document or item in its file."""
     tokens: Sequence[int]
     n_given: int
-    """tokens before this index are context alone: predictions of them are not scored."""
+    """number of tokens at the beginning that are not scored."""
     was_cut: bool
 
 
 def encode(tokenizer: Tokenizer, text: str) -> list[int]:
     """
-    Ids of *text* alone: no BOS is added, and a special token spelled out in the text is ordinary text.
+    Ids of *text*, without a BOS and without special tokens.
 
-    So a special id is never a document's own: in ids that came ready-made BOS and EOS are boundaries.
+    A special token that is spelled out in the text is ordinary text. So in pretokenised ids, BOS and EOS can only be
+    boundaries.
     """
     ids = tokenizer(text, add_special_tokens=False, split_special_tokens=True, verbose=False)["input_ids"]
     return list(ids)
 
 
-def shown(sequences: Sequences, i: int, tokenizer: Tokenizer) -> tuple[str, ...]:
+def token_texts(sequences: Sequences, i: int, tokenizer: Tokenizer) -> tuple[str, ...]:
     """
-    The tokens of sequence *i* as text, each as it reads behind the one before it.
+    The tokens of sequence *i* as text, each decoded together with the token before it.
 
-    By itself a SentencePiece token loses the space before it.
+    TRAP: a SentencePiece token decoded alone loses its leading space.
     """
     ids = sequences.tokens[i, : sequences.lengths[i]].tolist()
-    found = [_decoded(tokenizer, ids[:1])]
-    found += [reads_behind(tokenizer, *pair) for pair in pairwise(ids)]
-    return tuple(found)
+    return (_decode(tokenizer, ids[:1]), *(text_after(tokenizer, *pair) for pair in pairwise(ids)))
 
 
-def reads_behind(tokenizer: Tokenizer, before: int, token: int) -> str:
-    """*token* as text, as it reads behind the token *before*."""
-    first, both = _decoded(tokenizer, [before]), _decoded(tokenizer, [before, token])
-    # of a character that takes several tokens the first alone reads otherwise
-    return both.removeprefix(first) if both.startswith(first) else _decoded(tokenizer, [token])
+def text_after(tokenizer: Tokenizer, before: int, token: int) -> str:
+    """The text that *token* adds to the token *before*."""
+    first, both = _decode(tokenizer, [before]), _decode(tokenizer, [before, token])
+    # TRAP: the first token of a character that takes several decodes differently without the others
+    return both.removeprefix(first) if both.startswith(first) else _decode(tokenizer, [token])
 
 
-def _decoded(tokenizer: Tokenizer, ids: Iterable[int]) -> str:
+def _decode(tokenizer: Tokenizer, ids: Iterable[int]) -> str:
     return tokenizer.decode(list(ids), clean_up_tokenization_spaces=False)
 
 
 def seeded_order(texts: Sequence[str], seed: int) -> list[int]:
     """
-    Indices of *texts* in an order that depends on *seed* and on the texts, not on how the file is sorted.
+    Indices of *texts* in an order that depends on *seed* and the texts alone, not on their order in the file.
 
-    Sorted by a hash, since library shuffles change with versions and a plan must not.
+    WHY sorted by a hash: library shuffles change with versions, and the order must not.
     """
     return sorted(
         range(len(texts)), key=lambda i: hashlib.sha256(f"{seed}:{texts[i]}".encode()).digest() + i.to_bytes(8)
@@ -140,10 +139,16 @@ def build(
     rows: Iterable[TokenRow], convention: Convention, special_ids: Iterable[int], *, score_special: bool
 ) -> Sequences:
     """
-    Pad and mask.
+    Pad *rows* and compute their masks.
 
-    Padding is known by length, never by token id: GPT-2's BOS, EOS and padding are one id. A prediction made from or of
-    a special token is scored only if *score_special*, or if special tokens are not kept apart at all.
+    TRAP: padding is known by length, not by token id, since GPT-2's BOS, EOS and padding have one id.
+
+    Args:
+        rows: sequences without padding.
+        convention: how text becomes tokens.
+        special_ids: ids of special tokens.
+        score_special: also score predictions made from or of a special token; without effect unless the convention
+            keeps special tokens, since all are scored then.
     """
     rows = list(rows)
     n_positions = max((len(row.tokens) for row in rows), default=0)

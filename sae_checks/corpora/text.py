@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import islice
 
 from sae_checks.corpora.rows import Document, identity
 from sae_checks.corpora.sequences import Convention, Sequences, Tokenizer, TokenRow, build, encode, seeded_order
@@ -14,15 +15,22 @@ def tokenise(
     convention: Convention,
     *,
     bos: int | None,
-    n_most: int,
+    max_rows: int,
     seed: int,
 ) -> Sequences:
     """
-    At most *n_most* documents in seeded order, each cut to the context, one BOS before it if *bos* is given.
+    Tokenise at most *max_rows* documents in seeded order, each cut to the context.
 
-    One chunk per document: chunks of one document in a row are not independent, and packing documents behind each
-    other changes the loss. Documents that came as ids are taken as `pretokenised.unpacked` leaves them. Documents of
-    fewer than two tokens have nothing to predict and are passed over.
+    Each document gives one sequence: several from one document would not be independent, and packing documents into
+    one sequence would change the loss. Documents of fewer than two tokens are skipped, since nothing can be predicted.
+
+    Args:
+        documents: rows of the corpus; token ids as `pretokenised.unpacked` returns them.
+        tokenizer: the model's.
+        convention: how text becomes tokens.
+        bos: token before every sequence; None: no such token.
+        max_rows: number of documents to take.
+        seed: of the order.
     """
 
     def rows() -> Iterator[TokenRow]:
@@ -35,5 +43,4 @@ def tokenise(
             cut = whole[: convention.n_context_tokens]
             yield TokenRow(row=index, tokens=cut, n_given=1, was_cut=len(cut) < len(whole))
 
-    taken = [row for row, _ in zip(rows(), range(n_most), strict=False)]
-    return build(taken, convention, tokenizer.all_special_ids, score_special=False)
+    return build(islice(rows(), max_rows), convention, tokenizer.all_special_ids, score_special=False)

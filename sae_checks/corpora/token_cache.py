@@ -1,8 +1,8 @@
 """
-Tokens kept on disk between runs, by the fingerprint of everything that they are made of.
+A cache of token sequences on disk, keyed by a hash of everything that they depend on.
 
-Never trusted by name: what is read must have the fingerprint that it was written with, and everything else is ignored
-and written again. A cache that cannot be read or written costs time, never a run.
+An entry whose content does not match the fingerprint stored with it is ignored and written again. A cache that cannot
+be read or written is no error: the sequences are made again.
 """
 
 from __future__ import annotations
@@ -33,51 +33,51 @@ _ARRAYS = ("tokens", "lengths", "replaced", "scored", "rows")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Ingredients:
-    """What tokens depend on."""
+class TokenInputs:
+    """Everything that token sequences depend on."""
 
     kind: str
     content_sha256: str
-    """of the texts."""
+    """hash of the texts."""
     tokenizer: Path
-    """the folder with its files."""
+    """folder of its files."""
     convention: Convention
     seed: int
-    n_most: int
+    max_rows: int
 
     @property
     def key(self) -> str:
-        """sha256 over all of it, the code that tokenises and the versions of what it calls."""
-        named = {**asdict(self), "convention": asdict(self.convention), "tokenizer": _hash(_files(self.tokenizer))}
-        named["code"] = _hash(sorted(Path(__file__).parent.glob("*.py")))
-        named["versions"] = [metadata.version(name) for name in ("tokenizers", "transformers", "numpy")]
-        return hashlib.sha256(json.dumps(named, sort_keys=True).encode()).hexdigest()
+        """sha256 of the inputs, the code that tokenises and the versions of the libraries that it calls."""
+        fields = {**asdict(self), "convention": asdict(self.convention), "tokenizer": _hash(_files(self.tokenizer))}
+        fields["code"] = _hash(sorted(Path(__file__).parent.glob("*.py")))
+        fields["versions"] = [metadata.version(name) for name in ("tokenizers", "transformers", "numpy")]
+        return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()
 
 
 def folder() -> Path:
-    """`SAE_CHECKS_CACHE`, or sae-checks in the user's cache."""
+    """Folder of the cache: in `SAE_CHECKS_CACHE` if that is set, else in the user's cache."""
     home = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
     return Path(os.environ.get("SAE_CHECKS_CACHE") or f"{home}/sae-checks").expanduser() / "tokens"
 
 
-def get(ingredients: Ingredients, make: Callable[[], Sequences]) -> Sequences:
-    """What the cache holds for *ingredients*, else what *make* makes, kept for the next run."""
-    key = ingredients.key
+def get(inputs: TokenInputs, make: Callable[[], Sequences]) -> Sequences:
+    """The sequences cached for *inputs*; if there are none, those that *make* returns, which are then cached."""
+    key = inputs.key
     path = folder() / f"{key}.npz"
-    found = _read(path, key)
-    if found is None:
-        found = make()
-        _write(found, path, key)
-    return found
+    sequences = _read(path, key)
+    if sequences is None:
+        sequences = make()
+        _write(sequences, path, key)
+    return sequences
 
 
 def _read(path: Path, key: str) -> Sequences | None:
     try:
         with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
             n_cut = int(file["n_cut"])
-            found = Sequences(**{name: file[name] for name in _ARRAYS}, n_cut=n_cut)
-            return found if str(file["seal"]) == _seal(found, key) else None
-    except Exception:  # noqa: BLE001 -- a damaged archive raises whatever zip, zlib and NumPy make of it
+            sequences = Sequences(**{name: file[name] for name in _ARRAYS}, n_cut=n_cut)
+            return sequences if str(file["seal"]) == _seal(sequences, key) else None
+    except Exception:  # noqa: BLE001 -- zip, zlib and NumPy raise many kinds of errors for a damaged archive
         return None
 
 
@@ -89,7 +89,7 @@ def _write(sequences: Sequences, path: Path, key: str) -> None:
         with part.open("wb") as file:
             np.savez_compressed(file, **arrays, n_cut=sequences.n_cut, seal=_seal(sequences, key))
         part.replace(path)
-    except OSError:  # no home, no room, no right to write
+    except OSError:  # no home, no space, or no permission to write
         with suppress(OSError):
             part.unlink(missing_ok=True)
 

@@ -1,10 +1,10 @@
 """
-Penn Treebank tokens -> English as it is written.
+Penn Treebank tokens -> ordinary English text, which language models were trained on.
 
-The Children's Book Test was tokenised as the Treebank is; language models have seen untokenised text.
+The Children's Book Test is tokenised like the Treebank. `detokenise` undoes the tokenizer's rules; only the number of
+spaces between words cannot be restored.
 
-Source: what R. MacIntyre's tokenizer.sed (Penn Treebank project, 1995) does to a text, undone, as far as it can be:
-where it put spaces is known by token, how many there were is not. `nltk.tokenize.treebank` documents the same rules.
+Source: R. MacIntyre's tokenizer.sed (Penn Treebank project, 1995); `nltk.tokenize.treebank` documents the same rules.
 """
 
 from __future__ import annotations
@@ -38,30 +38,30 @@ _CONTRACTED = {
 
 def detokenise(sentence: str) -> str:
     """
-    *sentence*, tokens apart by spaces, as it is written.
+    *sentence*, space-separated Treebank tokens, as ordinary text.
 
-    A double dash stands between words without spaces, as tokenizer.sed found it and as books of Project Gutenberg have
-    it. A single quote mark that stands alone opens at the start and behind what opens, and closes elsewhere.
+    A double dash joins words without spaces, as in books of Project Gutenberg. A lone single quote mark opens at the
+    start and after an opening token, and closes elsewhere.
     """
-    written: list[str] = []
-    joins = True  # nothing stands between what was written last and what comes
-    is_open = False  # a straight double quote: those have no side of their own
+    text: list[str] = []
+    joins_next = True  # no space before the next word
+    in_quotes = False  # TRAP: a straight double quote looks the same when it opens and closes
     before = ""
-    for part in sentence.split():
-        opens = part in ("``", "`") or _WRITTEN.get(part, part) in _OPENING
-        if part == '"':
-            opens, is_open = not is_open, not is_open
-        if part == "'":
-            opens = joins
+    for word in sentence.split():
+        opens = word in ("``", "`") or _WRITTEN.get(word, word) in _OPENING
+        if word == '"':
+            opens, in_quotes = not in_quotes, not in_quotes
+        if word == "'":
+            opens = joins_next
         closes = not opens and (
-            part in ('"', "'", "''")
-            or _WRITTEN.get(part, part) in _CLOSING
-            or part.lower() in _ENDINGS
-            or (before.lower(), part.lower()) in _CONTRACTED
+            word in ('"', "'", "''")
+            or _WRITTEN.get(word, word) in _CLOSING
+            or word.lower() in _ENDINGS
+            or (before.lower(), word.lower()) in _CONTRACTED
         )
-        if not (joins or closes or part == "--"):
-            written.append(" ")
-        written.append(_WRITTEN.get(part, part))
-        joins = opens or part == "--"
-        before = part
-    return "".join(written)
+        if not (joins_next or closes or word == "--"):
+            text.append(" ")
+        text.append(_WRITTEN.get(word, word))
+        joins_next = opens or word == "--"
+        before = word
+    return "".join(text)

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from sae_checks import errors
-from sae_checks.corpora.sequences import Sequences, reads_behind, shown
+from sae_checks.corpora.sequences import Sequences, text_after, token_texts
 from sae_checks.explanation import LEAST_NATS, CostlyToken, Explanation
 from sae_checks.losses import TextLosses
 from sae_checks.measuring.studies.explain import OneSequence, explain
@@ -67,7 +67,7 @@ def explanation(
                 document=int(losses.documents[row]),
                 tokens=torch.from_numpy(sequences.tokens[row : row + 1, :n]).to(model.device),
                 replaced=torch.from_numpy(sequences.replaced[row : row + 1, :n]).to(model.device),
-                texts=shown(sequences, row, model.tokenizer)[:n],
+                texts=token_texts(sequences, row, model.tokenizer)[:n],
                 predicted=predicted,
             )
             found += explain(
@@ -75,7 +75,7 @@ def explanation(
                 sae,
                 sequence,
                 n_batch_tokens=n_batch_tokens,
-                reads=lambda first, second: reads_behind(model.tokenizer, first, second),
+                reads=lambda first, second: text_after(model.tokenizer, first, second),
                 told=told,
             )
     except (

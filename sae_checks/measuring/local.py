@@ -16,7 +16,7 @@ import torch
 from sae_checks import errors
 from sae_checks.corpora import cbt, corpus, golden
 from sae_checks.corpora.corpus import Corpus
-from sae_checks.corpora.sequences import shown
+from sae_checks.corpora.sequences import token_texts
 from sae_checks.explanation import Explanation
 from sae_checks.losses import ChoiceLosses, ItemLosses, TextLosses
 from sae_checks.measuring import choices, corpus_pass, explaining
@@ -113,7 +113,7 @@ class LocalExecutor:
         """*sae_id* on its golden prompts, by their own rule for BOS and special tokens; raises like `text`."""
         ready = self._saes.get(sae_id)
         model, n_context = ready.model, ready.model.facts.n_context_tokens
-        bos = corpus.bos_of(model.tokenizer, model.facts.source) if known.prepend_bos else None
+        bos = corpus.bos_token(model.tokenizer, model.facts.source) if known.prepend_bos else None
         sequences = golden.tokenise(known, model.tokenizer, bos=bos, n_context_tokens=n_context)
         n_batch = self._plan.options.n_batch_tokens
         try:  # without progress: it is a moment
@@ -134,7 +134,7 @@ class LocalExecutor:
             n_planned=n,
             n_most=n,
             fingerprint=facts.fingerprint,
-            tokens_of=lambda i: shown(sequences, i, model.tokenizer),
+            tokens_of=lambda i: token_texts(sequences, i, model.tokenizer),
         )
 
     def study(self, wanted: Wanted, together: Collection[Wanted]) -> Studied:
@@ -235,9 +235,9 @@ class LocalExecutor:
                 n_planned=n_planned,
                 fingerprint=planned.facts.fingerprint,
                 n_most=n_rows(whole),
-                tokens_of=lambda i: shown(whole.sequences, i, one.model.tokenizer),
+                tokens_of=lambda i: token_texts(whole.sequences, i, one.model.tokenizer),
                 texts=texts,
-                choices=cbt.texts_of(whole.queries, flipped(losses)) if isinstance(losses, ChoiceLosses) else (),
+                choices=cbt.choice_texts(whole.queries, flipped(losses)) if isinstance(losses, ChoiceLosses) else (),
             )
 
         found = run.measure(
@@ -273,7 +273,7 @@ class LocalExecutor:
     def _planned(self, kind: str, ready: Ready) -> Corpus:
         """Of text only what is measured without an extension."""
         whole = self._corpus(kind, ready)
-        return corpus.beginning(whole, self._plan.options.n_sequences) if kind == "text" else whole
+        return corpus.first_sequences(whole, self._plan.options.n_sequences) if kind == "text" else whole
 
 
 def _silent(_n_done: int, _n_all: int) -> None:

@@ -59,10 +59,10 @@ def queries(*rows):
     return [Query(**{k: tuple(v) if isinstance(v, list) else v for k, v in row.items()}) for row in rows]
 
 
-def tokenised(*rows, tokenizer=None, bos=BOS, n_context=99, n_most=9):
+def tokenised(*rows, tokenizer=None, bos=BOS, n_context=99, max_rows=9):
     convention = Convention(prepend_bos=bos is not None, special_tokens_kept=True, n_context_tokens=n_context)
     tokenizer = tokenizer or Words()
-    return cbt.tokenise(queries(*rows), tokenizer, convention, bos=bos, n_most=n_most, seed=0)
+    return cbt.tokenise(queries(*rows), tokenizer, convention, bos=bos, max_rows=max_rows, seed=0)
 
 
 def scored(found, tokenizer):

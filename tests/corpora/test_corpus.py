@@ -24,12 +24,12 @@ def convention(*, n_context_tokens=8, prepend_bos=True, special_tokens_kept=True
 
 def tokenised(documents, *, tokenizer=None, bos=BOS, n_sequences=100, seed=0, **of_convention):
     tokenizer = WordTokenizer() if tokenizer is None else tokenizer
-    return text.tokenise(documents, tokenizer, convention(**of_convention), bos=bos, n_most=n_sequences, seed=seed)
+    return text.tokenise(documents, tokenizer, convention(**of_convention), bos=bos, max_rows=n_sequences, seed=seed)
 
 
 def passages(items, *, tokenizer=None, bos=BOS, n_items=100, seed=0, **of_convention):
     tokenizer = WordTokenizer() if tokenizer is None else tokenizer
-    return lambada.tokenise(items, tokenizer, convention(**of_convention), bos=bos, n_most=n_items, seed=seed)
+    return lambada.tokenise(items, tokenizer, convention(**of_convention), bos=bos, max_rows=n_items, seed=seed)
 
 
 def marks(flags):

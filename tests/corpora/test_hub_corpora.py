@@ -103,10 +103,10 @@ from sae_checks.plan import corpus_source
 from sae_checks.corpora import datasets, pretokenised, rows
 def read(name, n):
     place = corpus_source.find(name, split="train", offline=False)
-    return place, datasets.read_rows(place, rows.document, n_most=n, seed=0, flag="--sae-corpus")
+    return place, datasets.read_rows(place, rows.parse_document, max_rows=n, seed=0, flag="--sae-corpus")
 place, found = read("org/ids", 2)
 _, texts = read("org/three@refs/convert/parquet:default", 4)
-print(json.dumps([[r.ids for r in found], pretokenised.making_of(place).tokenizer_name, texts]))
+print(json.dumps([[r.ids for r in found], pretokenised.stated_tokenisation(place).tokenizer_name, texts]))
 """)
     assert ids == [[0, 3 * i, 0, 3 * i + 1] for i in range(1, 33)]
     assert made_with == "gpt2"

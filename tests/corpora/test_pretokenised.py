@@ -9,13 +9,13 @@ from hypothesis import strategies as st
 
 from sae_checks import errors
 from sae_checks.corpora import files, pretokenised, text
-from sae_checks.corpora.pretokenised import Making
+from sae_checks.corpora.pretokenised import Tokenisation
 from sae_checks.corpora.rows import Pretokenised, identity
 from sae_checks.corpora.sequences import Convention
 from sae_checks.plan.corpus_source import CorpusSource
 
 BOS, EOS = 0, 1
-UNTOLD = Making(tokenizer_name=None, is_packed_unmarked=False)
+NOTHING_STATED = Tokenisation(tokenizer_name=None, is_packed_unmarked=False)
 
 
 class Letters:
@@ -38,8 +38,8 @@ def row(*ids, text=None):
     return Pretokenised(ids=ids, text=text)
 
 
-def check(documents, tokenizer, *, making=UNTOLD, model=None):
-    pretokenised.check(documents, tokenizer, making, flag="--sae-corpus", source="rows.jsonl", model=model)
+def check(documents, tokenizer, *, stated=NOTHING_STATED, model=None):
+    pretokenised.check(documents, tokenizer, stated, flag="--sae-corpus", source="rows.jsonl", model=model)
 
 
 def unpacked(*rows):
@@ -187,7 +187,7 @@ def test_ids_give_the_sequences_of_their_text(documents, n_context):
         [row(BOS, *ids, text=t) for ids, t in zip(documents, texts, strict=True)], Letters()
     )
     found, same = (
-        text.tokenise(rows, Letters(), convention, bos=BOS, n_most=99, seed=0) for rows in (given_ids, texts)
+        text.tokenise(rows, Letters(), convention, bos=BOS, max_rows=99, seed=0) for rows in (given_ids, texts)
     )
     assert {tuple(t) for t in found.tokens.tolist()} == {tuple(t) for t in same.tokens.tolist()}
     assert (found.tokens[:, :1] == BOS).all()
@@ -222,30 +222,33 @@ def test_ids_of_another_tokenizer_do_not_come_back(bpe):
 def test_the_stated_tokenizer_must_be_the_models():
     """By name, whatever the organisation and TransformerLens's alias; a folder's name is not compared."""
     for stated, model in (("gpt2", "openai-community/gpt2"), ("gpt2-small", "gpt2"), ("org/x", "Other/X"), ("a", None)):
-        check([row(2, 3)], Letters(), making=Making(tokenizer_name=stated, is_packed_unmarked=False), model=model)
+        check([row(2, 3)], Letters(), stated=Tokenisation(tokenizer_name=stated, is_packed_unmarked=False), model=model)
     with pytest.raises(errors.MeasuringError, match="made with the tokenizer gpt2, the model is org/pythia"):
         check(
-            [row(2, 3)], Letters(), making=Making(tokenizer_name="gpt2", is_packed_unmarked=False), model="org/pythia"
+            [row(2, 3)],
+            Letters(),
+            stated=Tokenisation(tokenizer_name="gpt2", is_packed_unmarked=False),
+            model="org/pythia",
         )
 
 
 def test_what_a_dataset_says_is_read(tmp_path):
     """From SAE Lens's own file beside the data, or from the metadata of a parquet file; nonsense says nothing."""
     place = CorpusSource(path=parquet(tmp_path / "c.parquet", {"tokenizer_name": "gpt2"}, input_ids=[[2]]))
-    assert pretokenised.making_of(place) == Making(tokenizer_name="gpt2", is_packed_unmarked=False)
+    assert pretokenised.stated_tokenisation(place) == Tokenisation(tokenizer_name="gpt2", is_packed_unmarked=False)
     beside = tmp_path / "sae_lens.json"
     for written in ("no json", "[]", '{"tokenizer_name": 3}'):
         beside.write_text(written)
-        assert pretokenised.making_of(CorpusSource(path=tmp_path / "c.jsonl")) == UNTOLD
+        assert pretokenised.stated_tokenisation(CorpusSource(path=tmp_path / "c.jsonl")) == NOTHING_STATED
     told = {"tokenizer_name": "org/m", "disable_concat_sequences": False, "sequence_separator_token": None}
     beside.write_text(json.dumps(told))
-    making = pretokenised.making_of(CorpusSource(path=tmp_path / "c.jsonl"))
-    assert making == Making(tokenizer_name="org/m", is_packed_unmarked=True)
+    stated = pretokenised.stated_tokenisation(CorpusSource(path=tmp_path / "c.jsonl"))
+    assert stated == Tokenisation(tokenizer_name="org/m", is_packed_unmarked=True)
     with pytest.raises(errors.MeasuringError, match="hold several documents each"):
-        check([row(2, 3)], Letters(), making=making)
+        check([row(2, 3)], Letters(), stated=stated)
     for key in ("sequence_separator_token", "begin_sequence_token"):
         beside.write_text(json.dumps(told | {key: "bos"}))
-        assert not pretokenised.making_of(CorpusSource(path=tmp_path / "c.jsonl")).is_packed_unmarked
+        assert not pretokenised.stated_tokenisation(CorpusSource(path=tmp_path / "c.jsonl")).is_packed_unmarked
 
 
 def test_documents_are_told_apart_by_their_ids():

@@ -117,7 +117,7 @@ def test_texts_of_queries_are_written_out_with_the_options_as_measured():
         answer="fox",
         options=("cow", "fox", "old hen"),
     )
-    (text,) = cbt.texts_of([query, query], np.array([1]))
+    (text,) = cbt.choice_texts([query, query], np.array([1]))
     assert text.query == 1
     assert text.passage_end.endswith('word It was "old."')
     assert len(text.passage_end) == cbt.N_CHARACTERS_SHOWN

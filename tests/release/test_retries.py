@@ -38,7 +38,7 @@ def test_a_dataset_that_does_not_come_is_an_error(monkeypatch):
     monkeypatch.setattr(datasets, "load_dataset", lambda **_: released.wait(60))
     repo = HubRepo(repo_id="org/text", kind="dataset", commit="0" * 40, files=(), offline=False)
     with pytest.raises(errors.MeasuringError, match=r"--sae-corpus: the dataset org/text.*\n.*\n.*TimeoutError"):
-        corpora.read_rows(CorpusSource(dataset=repo, split="train"), str, n_most=1, seed=0, flag="--sae-corpus")
+        corpora.read_rows(CorpusSource(dataset=repo, split="train"), str, max_rows=1, seed=0, flag="--sae-corpus")
     released.set()
 
 
