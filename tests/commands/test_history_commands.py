@@ -11,7 +11,7 @@ import pytest
 from histories import OTHER_SHA, ce_loss, counted, run, values
 
 from sae_checks.commands import history, main
-from sae_checks.comparing.history import export, forecast, store
+from sae_checks.comparing.history import export, store
 from sae_checks.comparing.history.compare import State
 from sae_checks.judging import accepted_shifts
 from sae_checks.plugin.reporting import HISTORY_NOT_KEPT
@@ -243,9 +243,6 @@ def test_the_document_has_every_verdict_format_and_number():
     for name in (*history.FORMATS, *export.BETTER, *accepted_shifts.KEYS):
         assert name in text
     assert f"exits with **{HISTORY_NOT_KEPT}**" in text
-    assert f"the {1 - forecast.ALPHA:.0%} prediction interval".replace("%", " %") in text
-    assert f"at least {forecast.N_LEAST} earlier runs" in text
-    assert f"no level is shorter than {forecast.N_SEGMENT} runs" in text
 
 
 def test_a_reader_that_leaves_changes_no_exit_status(write):

@@ -44,76 +44,44 @@ def told(of, shifts=()):
     return [(note.kind, note.text) for note in only.notes]
 
 
-def test_a_line_at_rest_has_nothing_to_say():
-    """And expects its next run near the others."""
-    (only,) = trends(records([0.1] * 12))
-    assert only.notes == ()
-    (part,) = only.parts
-    assert part.status == "as expected"
-    assert part.next.low < 0.1 < part.next.high
+def test_a_line_of_one_series_has_nothing_to_say():
+    """No note, whatever its values."""
+    assert told(records([0.1] * 6 + [0.3] * 6)) == []
 
 
-def test_a_run_that_is_not_where_it_should_be_is_a_warning():
-    """Ten runs, and one that is far off: said with what was expected; one odd run is no level."""
-    ((kind, text),) = told(records([0.1] * 10 + [0.3]))
-    assert kind == "warning"
-    assert "run10" in text
-    assert "after 10 runs" in text
-
-
-def test_seven_runs_warn_of_nothing():
-    """They foretell nothing."""
-    assert told(records([0.1] * 7 + [0.3])) == []
-
-
-def test_a_changed_level_is_a_note():
-    """No warning once the new level is where runs are expected."""
-    notes = told(records([0.1] * 6 + [0.3] * 6))
-    assert [kind for kind, _ in notes] == ["note"]
-    assert "the level changes with run6" in notes[0][1]
-
-
-def test_an_accepted_shift_explains_and_starts_anew():
-    """Its reason takes the place of the note, and only runs since then foretell."""
-    of = records([0.1] * 9 + [0.3] * 9)
-    (only,) = trends(of, [shift(9)])
+def test_an_accepted_shift_is_told_with_its_reason():
+    """At the first run that started since then."""
+    (only,) = trends(records([0.1] * 9 + [0.3] * 9), [shift(9)])
     assert [(note.kind, note.text) for note in only.notes] == [
         ("accepted", "from run9 (2026-01-14) on: looked at (own.toml line 3)")
     ]
     (part,) = only.parts
-    assert part.n_at_rest == 9
-    assert 0.25 < part.next.low < 0.3 < part.next.high < 0.35
-    (without,) = trends(of)
-    assert without.parts[0].next.low < 0.15
+    assert [at for at, _ in part.accepted] == [9]
 
 
-def test_a_shift_of_something_else_explains_nothing():
+def test_a_shift_of_something_else_is_not_told():
     """Of another SAE, or before all runs, or after them."""
     of = records([0.1] * 6 + [0.3] * 6)
     for other in (shift(6, sae="b"), shift(-1), shift(99)):
-        assert [kind for kind, _ in told(of, [other])] == ["note"]
+        assert told(of, [other]) == []
 
 
 def test_a_new_series_is_said():
-    """With what has changed; the runs before it foretell nothing of it."""
+    """With what has changed; each series has a line of the table."""
     others = records([0.1] * 20, corpus={"prepend_bos": False})[10:]
     (only,) = trends(records([0.1] * 10) + others)
     assert len(only.parts) == 2
     (note,) = only.notes
     assert note.text == "a new series starts with run10 (2026-01-15): BOS before every sequence: True -> False"
-    rows = list(tables.of_trends([only]))
-    assert "ended; as expected" in rows[1]
-    assert rows[2].endswith("as expected")
+    assert len(list(tables.of_trends([only]))) == 4
 
 
-def test_the_table_is_aligned_and_names_what_it_does_not_know():
+def test_the_table_is_aligned():
     """One line per series, and below them every note."""
-    head, row, note = tables.of_trends(trends(records([0.1] * 6 + [0.3] * 6)))
+    head, row, note = tables.of_trends(trends(records([0.1] * 6 + [0.3] * 6), [shift(6)]))
     assert row.index("ce_increase") == head.index("measure")
     assert "ce_increase <= 0.3 nats/token" in row
-    assert note.startswith("note: ce_increase of a: the level changes")
-    _, few = tables.of_trends(trends(records([0.1] * 3)))
-    assert "needs 8 runs, has 3" in few
+    assert note.startswith("accepted: ce_increase of a: from run6")
 
 
 class Parsed(HTMLParser):
@@ -175,18 +143,17 @@ def test_under_every_plot_is_a_table_with_every_value():
 
 
 def test_the_page_says_what_the_table_says():
-    """Warnings at the top, with a link that leads somewhere; unreadable files; marks by shape, not colour alone."""
-    text = drawn(records([0.1] * 10 + [0.3]), n_unreadable=2)
-    assert "1 warning: the last run is not where" in text
+    """Notes, unreadable files, and marks by shape, not colour alone."""
+    text = drawn(records([0.1] * 10 + [0.3]), [shift(4)], n_unreadable=2)
+    assert "accepted: from run4" in text
     assert "2 files of this history could not be read" in text
     found = Parsed(text)
-    links = [value[1:] for _, name, value in found.attributes if name == "href"]
+    references = [value.split() for _, name, value in found.attributes if name == "aria-labelledby"]
     ids = [value for _, name, value in found.attributes if name == "id"]
     assert len(ids) == len(set(ids))
-    assert set(links) <= set(ids)
-    assert links
-    assert ("rect", "class", "mark outside") in found.attributes
-    assert "No warning." in drawn(records([0.1] * 3))
+    assert {reference for names in references for reference in names} == set(ids)
+    failed = [replace(histories.ce_loss(histories.values(0.4)), outcome="failed")]
+    assert ("rect", "class", "mark failed") in Parsed(drawn([histories.run(*failed)])).attributes
 
 
 @pytest.mark.parametrize(

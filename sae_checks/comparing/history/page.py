@@ -12,9 +12,8 @@ from pathlib import Path
 import jinja2
 
 from sae_checks import __version__, errors
-from sae_checks.comparing.history.forecast import Interval
 from sae_checks.comparing.history.series import Point
-from sae_checks.comparing.history.trend import Part, Trend
+from sae_checks.comparing.history.trend import Trend
 from sae_checks.errors import shown
 
 WIDTH, HEIGHT = 720.0, 200.0
@@ -31,7 +30,7 @@ class Mark:
     low: float
     high: float
     kind: str
-    """how the check ended; 'outside' where a warning is due."""
+    """how the check ended."""
     title: str
 
 
@@ -45,16 +44,6 @@ class Upright:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Band:
-    """Where the next run is expected, and the runs that say so."""
-
-    x: float
-    width: float
-    y: float
-    height: float
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Plot:
     """One line, drawn."""
 
@@ -64,7 +53,6 @@ class Plot:
     paths: tuple[str, ...]
     marks: tuple[Mark, ...]
     uprights: tuple[Upright, ...]
-    bands: tuple[Band, ...]
     limits: tuple[float, ...]
     """heights of the limit in force last."""
     ticks: tuple[tuple[float, str], ...]
@@ -93,14 +81,12 @@ def html(trends: Sequence[Trend], release: str, place: str, n_unreadable: int) -
     )
     template = environment.from_string(folder.joinpath("trend.html").read_text("utf-8"))
     allowed = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
-    n_warnings = sum(note.kind == "warning" for trend in trends for note in trend.notes)
     return template.render(
         style=style,
         style_hash=allowed,
         release=shown(release),
         place=shown(place, n_most=300),
         sections=[_section(i, trend) for i, trend in enumerate(trends, 1)],
-        n_warnings=n_warnings,
         n_unreadable=n_unreadable,
         version=__version__,
         shown=shown,
@@ -134,7 +120,7 @@ def _section(number: int, trend: Trend) -> Section:
 
 def _plot(trend: Trend, points: Sequence[Point]) -> Plot:
     column = {point.run_id: i for i, point in enumerate(points)}
-    step = (WIDTH - LEFT - RIGHT) / (len(points) + 1)  # one more, where the next run will be
+    step = (WIDTH - LEFT - RIGHT) / len(points)
     last_limit = points[-1].limit
     limits = () if last_limit is None else tuple(side.value for side in last_limit.sides)
     scale = _Scale.of([*_heights(trend), *limits])
@@ -142,22 +128,14 @@ def _plot(trend: Trend, points: Sequence[Point]) -> Plot:
     def x(point: Point) -> float:
         return round(LEFT + step * (column[point.run_id] + 0.5), 1)
 
-    bands = []
-    for part in trend.parts:
-        if (expected := _expected(part)) is not None:
-            start = x(part.series.points[-part.n_at_rest])
-            top, base = scale.y(expected.high), scale.y(expected.low)
-            end = x(part.series.points[-1]) + step
-            bands.append(Band(x=start, width=round(end - start, 1), y=top, height=round(base - top, 1)))
     name = f"{trend.line.measure} of {shown(trend.line.sae_id)}"
     days = [(x(p), f"{p.started:%Y-%m-%d}") for p in dict.fromkeys((points[0], points[-1]))]
     return Plot(
         title=name,
         summary=f"{len(points)} runs in {len(trend.parts)} series, {trend.line.unit}; the table below has every value",
         paths=tuple(_path([(x(p), scale.y(p.estimate.value)) for p in part.series.points]) for part in trend.parts),
-        marks=tuple(_mark(part, i, x(p), scale) for part in trend.parts for i, p in enumerate(part.series.points)),
+        marks=tuple(_mark(p, x(p), scale) for part in trend.parts for p in part.series.points),
         uprights=tuple(_uprights(trend, {p: x(p) - step / 2 for p in points})),
-        bands=tuple(bands),
         limits=tuple(scale.y(limit) for limit in limits),
         ticks=tuple((scale.y(value), f"{value:.4g}") for value in scale.ticks),
         days=tuple(days),
@@ -189,19 +167,10 @@ def _heights(trend: Trend) -> Iterator[float]:
     for part in trend.parts:
         for point in part.series.points:
             yield from (point.estimate.low, point.estimate.high)
-        if (expected := _expected(part)) is not None:
-            yield from (expected.low, expected.high)
 
 
-def _expected(part: Part) -> Interval | None:
-    """Where the next run is expected; where the last is not in its place, the place that it should have had."""
-    return part.before_last if part.is_outside else part.next
-
-
-def _mark(part: Part, i: int, x: float, scale: _Scale) -> Mark:
-    point = part.series.points[i]
+def _mark(point: Point, x: float, scale: _Scale) -> Mark:
     found = point.estimate
-    is_outside = part.is_outside and i == len(part.series.points) - 1
     title = (
         f"{point.started:%Y-%m-%d %H:%M} UTC: {found.value:.4g} [{found.low:.4g}, {found.high:.4g}], {point.outcome}"
     )
@@ -210,8 +179,8 @@ def _mark(part: Part, i: int, x: float, scale: _Scale) -> Mark:
         y=scale.y(found.value),
         low=scale.y(found.low),
         high=scale.y(found.high),
-        kind="outside" if is_outside else point.outcome.replace("_", "-"),
-        title=title + (", outside of what was expected" if is_outside else ""),
+        kind=point.outcome.replace("_", "-"),
+        title=title,
     )
 
 
@@ -222,9 +191,6 @@ def _uprights(trend: Trend, place_of: dict[Point, float]) -> Iterator[Upright]:
             yield Upright(x=round(place_of[points[0]], 1), kind="series", title="a new series starts")
         for at, shift in part.accepted:
             yield Upright(x=round(place_of[points[at]], 1), kind="accepted", title=f"accepted: {shown(shift.reason)}")
-        for change in part.unexplained:
-            title = f"the level changes: {change.before:.4g} -> {change.after:.4g}"
-            yield Upright(x=round(place_of[points[change.at]], 1), kind="change", title=title)
 
 
 def _path(places: Sequence[tuple[float, float]]) -> str:

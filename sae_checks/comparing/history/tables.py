@@ -71,13 +71,11 @@ def tally(found: Comparison) -> str:
 
 
 def of_trends(trends: Iterable[Trend]) -> Iterator[str]:
-    """A line per series, and below the table every warning and note."""
-    rows: list[Row] = [
-        ("SAE", "measure", "key", "runs", "from", "to", "first", "last", "expected next", "limit", "status")
-    ]
+    """A line per series, and below the table every note."""
+    rows: list[Row] = [("SAE", "measure", "key", "runs", "from", "to", "first", "last", "limit")]
     told: list[str] = []
     for trend in trends:
-        for i, part in enumerate(trend.parts):
+        for part in trend.parts:
             points = part.series.points
             last = points[-1]
             rows.append(
@@ -90,9 +88,7 @@ def of_trends(trends: Iterable[Trend]) -> Iterator[str]:
                     f"{last.started:%Y-%m-%d}",
                     f"{points[0].estimate.value:.4g}",
                     f"{last.estimate.value:.4g}",
-                    part.expected,
                     "" if last.limit is None else shown(last.limit),
-                    part.status if i == len(trend.parts) - 1 else f"ended; {part.status}",
                 )
             )
         told += [
