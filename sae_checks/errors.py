@@ -938,12 +938,3 @@ def no_matplotlib() -> str:
         got="it is not installed; index.html and summary.md are whole without it",
         attempt="pip install 'sae-checks[report]'",
     )
-
-
-def clean_cache_full(folder: str, problem: str) -> str:
-    return said(
-        f"no more clean passes are kept in {shown(folder)}; the run goes on and computes them",
-        expected="a folder that can be written, on a disk of which a tenth, and 2 GiB, stay free",
-        got=shown(problem, n_most=300),
-        attempt="--sae-clean-cache=DIR on another disk, or delete DIR: what lies there is only ever a copy",
-    )

@@ -118,7 +118,6 @@ class HuggingFaceModel:
         self, model: nn.Module, tokenizer: Tokenizer, *, source: str, weights: tuple[FileHash, ...] = ()
     ) -> None:
         self._model = cast(Any, model.eval().requires_grad_(False))  # Any: transformers' attributes are not typed
-        self.module: nn.Module = self._model
         self._base = self._model.base_model
         self._head = self._model.get_output_embeddings()
         config = self._model.config.get_text_config()

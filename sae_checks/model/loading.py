@@ -9,9 +9,7 @@ import torch
 
 from sae_checks import errors
 from sae_checks.model import hugging_face, transformer_lens, transformer_lens_files
-from sae_checks.model.clean_cache import CachedModel
 from sae_checks.model.interface import LanguageModel
-from sae_checks.model.numerics import Computed
 from sae_checks.plan.model_source import ModelSource
 from sae_checks.plan.plan import Plan
 from sae_checks.release import hooks
@@ -71,7 +69,7 @@ class Models:
         key = _Key(source=source.name, backend=backend, processing=processing)
         if key not in self._loaded:
             try:
-                self._loaded[key] = self._kept(self._read(source, key))
+                self._loaded[key] = self._read(source, key)
             except errors.MeasuringError as problem:
                 self._loaded[key] = problem
         found = self._loaded[key]
@@ -79,12 +77,7 @@ class Models:
             raise found
         return found
 
-    def _kept(self, model: Computed) -> LanguageModel:
-        """*model*, its clean passes kept between runs if that was asked."""
-        folder = self._plan.options.clean_cache
-        return model if folder is None else CachedModel(model, folder)
-
-    def _read(self, source: ModelSource, key: _Key) -> Computed:
+    def _read(self, source: ModelSource, key: _Key) -> LanguageModel:
         options = self._plan.options
         device: torch.device = hugging_face.pick_device(options.device)
         try:

@@ -82,7 +82,6 @@ class HookedModel:
         weights: tuple[FileHash, ...] = (),
     ) -> None:
         self._model = model.eval().requires_grad_(False)
-        self.module: torch.nn.Module = self._model
         config = self._model.cfg
         if not config.attn_only:
             self._model.set_use_hook_mlp_in(True)  # else that hook exists and never fires

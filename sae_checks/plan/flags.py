@@ -138,12 +138,6 @@ SPECS: tuple[OptionSpec, ...] = (
         help="memory for weights of SAEs; what does not fit is measured group by group; default: half of what is free",
     ),
     OptionSpec(
-        flag="--sae-clean-cache",
-        metavar="DIR",
-        help="keep the model's clean passes there (gigabytes), for further runs of the same model on the same text; "
-        "default: nowhere",
-    ),
-    OptionSpec(
         flag="--sae-special-tokens",
         metavar="RULE",
         default="keep",

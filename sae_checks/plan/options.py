@@ -56,8 +56,6 @@ class Options:
     n_batch_tokens: int = 4096
     memory_gib: float | None = None
     """for the weights of SAEs; None: a share of what is free."""
-    clean_cache: Path | None = None
-    """the folder of clean passes; None: they are not kept."""
     special_tokens: SpecialTokens = "keep"
     bos: Bos = "auto"
     thresholds: Path | None = None
@@ -116,7 +114,6 @@ def parse(raw: Mapping[str, str | list[str] | None]) -> Options:
         dtype=asked.choice("sae_dtype", DTYPES),
         n_batch_tokens=asked.count("sae_batch_tokens"),
         memory_gib=_gib("--sae-memory", asked.text("sae_memory")),
-        clean_cache=_folder("--sae-clean-cache", asked.path("sae_clean_cache")),
         special_tokens="replace" if asked.choice("sae_special_tokens", ("keep", "replace")) == "replace" else "keep",
         bos=_bos(asked.choice("sae_bos", ("auto", "on", "off"))),
         thresholds=asked.path("sae_thresholds"),

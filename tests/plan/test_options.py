@@ -30,7 +30,6 @@ PATHS = {
     "sae_report": "report",
     "sae_baseline": "baseline",
     "sae_calibrate": "calibrate",
-    "sae_clean_cache": "clean_cache",
 }
 
 
@@ -74,7 +73,6 @@ def test_every_option_is_parsed():
         "sae_dtype": "bfloat16",
         "sae_backend": "transformer_lens",
         "sae_batch_tokens": "13",
-        "sae_clean_cache": "passes",
         "sae_special_tokens": "replace",
         "sae_bos": "off",
         "sae_thresholds": "t.toml",
@@ -111,7 +109,6 @@ def test_every_option_is_parsed():
         dtype="bfloat16",
         backend="transformer_lens",
         n_batch_tokens=13,
-        clean_cache=Path("passes"),
         special_tokens="replace",
         bos="off",
         thresholds=Path("t.toml"),
@@ -246,17 +243,6 @@ def test_a_record_that_could_not_be_written_is_refused_before_measuring(tmp_path
     for path in (tmp_path, tmp_path / "none" / "record.json"):
         with pytest.raises(errors.UsageError, match="--sae-record "):
             parsed(sae_record=str(path))
-
-
-def test_a_cache_that_could_not_be_written_is_refused_before_measuring(tmp_path):
-    """A file, or a folder in one that does not exist; off by default."""
-    (tmp_path / "file").touch()
-    assert parsed().clean_cache is None
-    for path in (tmp_path, tmp_path / "new"):
-        assert parsed(sae_clean_cache=str(path)).clean_cache == path
-    for path in (tmp_path / "file", tmp_path / "none" / "passes"):
-        with pytest.raises(errors.UsageError, match="--sae-clean-cache "):
-            parsed(sae_clean_cache=str(path))
 
 
 def test_a_report_that_could_not_be_written_is_refused_before_measuring(tmp_path):
