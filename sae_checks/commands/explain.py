@@ -1,4 +1,4 @@
-"""`sae-checks explain RECORD [SAE]`: why SAEs are red, as `pytest --sae-explain` said it."""
+"""The command `sae-checks explain RECORD [SAE]`: print the explanations that `pytest --sae-explain` recorded."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from sae_checks import errors
 
 
 def add(parser: argparse.ArgumentParser) -> None:
-    """Arguments of the command."""
-    parser.add_argument("record", type=Path, help="what pytest --sae-explain=SAE --sae-record=FILE wrote")
+    """Add the arguments of the command to *parser*."""
+    parser.add_argument("record", type=Path, help="record of a run with --sae-explain")
     parser.add_argument("sae", nargs="?", default="*", metavar="SAE", help="only SAEs whose id matches (GLOB)")
 
 
 def run(asked: argparse.Namespace) -> int:
-    """Print a section for each SAE that is explained; 0 whatever its verdict is, 4 where there is none."""
+    """Print the explanation of each SAE that has one. Returns 0 whatever the verdicts are, 4 if there is none."""
     from sae_checks.record import record
-    from sae_checks.release import release  # here: NumPy and SciPy, which other commands do not need
+    from sae_checks.release import release  # WHY here: `sae-checks list` must start without NumPy and SciPy
     from sae_checks.report import explaining, wording
 
     try:

@@ -1,9 +1,8 @@
 """
-`sae-checks history`, `compare`, `trend` and `export`: what was asked -> text, JSON, a page, an exit status.
+The commands `sae-checks history`, `compare`, `trend` and `export`.
 
-Exit status: 0; 1 for a regression, or a file of a history that is no record; 3 where nothing is worse and not all is
-settled; 4 where what was asked cannot be done. Nothing here imports torch, and what `sae-checks list` does not need is
-imported where it is needed.
+Exit status: 0; 1 for a regression, or a file of a history that is not a record; 3 if nothing is worse but something is
+undecided; 4 if the command cannot be carried out. Imports are inside functions: `sae-checks list` must start fast.
 """
 
 from __future__ import annotations
@@ -19,55 +18,57 @@ from sae_checks import errors
 
 if TYPE_CHECKING:
     from sae_checks.comparing.history.compare import Comparison
-    from sae_checks.comparing.history.runs import Head, Unreadable
+    from sae_checks.comparing.history.runs import RunSummary, UnreadableFile
     from sae_checks.record.record import Record
 
 REGRESSED, UNREADABLE, UNSETTLED, USAGE = 1, 1, 3, 4
 FORMATS = ("github-action-benchmark", "bencher", "wandb")
 
 
-def add(commands: Any) -> None:  # argparse's own type of subparsers is private
-    """Add the commands to a parser; each has its function as `run`."""
-    listing = commands.add_parser("history", help="the runs that a history keeps")
+def add(commands: Any) -> None:  # Any: argparse's type of subparsers is private
+    """Add the parsers of the commands to *commands*; each has its function as `run`."""
+    listing = commands.add_parser("history", help="list the runs of a history")
     listing.add_argument("url", help="the folder or URL of --sae-history")
     listing.add_argument("release", nargs="?", help="only runs of this release")
-    listing.add_argument("--json", action="store_true", help="the same as JSON, with all versions")
-    listing.add_argument("--keep", metavar="FILE", help="first add this run record, as --sae-history would have")
-    listing.set_defaults(run=_guarded(_history))
+    listing.add_argument("--json", action="store_true", help="print JSON, with all versions of software")
+    listing.add_argument("--keep", metavar="FILE", help="first add this run record to the history")
+    listing.set_defaults(run=_with_messages(_history))
 
-    comparing = commands.add_parser("compare", help="what has become worse from one run to another; exit 1 if any")
+    comparing = commands.add_parser("compare", help="compare two runs; exits with 1 if a check has become worse")
     comparing.add_argument("before", help="a run record, or with --sae-history the id of a run")
-    comparing.add_argument("after", help="likewise")
-    comparing.add_argument("--sae-history", metavar="URL", help="where runs are looked up by their id")
-    comparing.add_argument("--sae-thresholds", metavar="FILE", type=Path, help="margins that lie over the shipped ones")
-    comparing.add_argument("--json", action="store_true", help="the same as JSON")
-    comparing.set_defaults(run=_guarded(_compare))
+    comparing.add_argument("after", help="a run record, or with --sae-history the id of a run")
+    comparing.add_argument("--sae-history", metavar="URL", help="the history that ids refer to")
+    comparing.add_argument("--sae-thresholds", metavar="FILE", type=Path, help="margins that replace the shipped ones")
+    comparing.add_argument("--json", action="store_true", help="print JSON")
+    comparing.set_defaults(run=_with_messages(_compare))
 
-    trend = commands.add_parser("trend", help="how the measures of a release have moved over the runs of a history")
+    trend = commands.add_parser("trend", help="show how the measures of a release have changed over its runs")
     trend.add_argument("url", help="the folder or URL of --sae-history")
     trend.add_argument("release", help="the release, as sae-checks history lists it")
-    trend.add_argument("--html", metavar="FILE", type=Path, help="write a page with plots, too")
+    trend.add_argument("--html", metavar="FILE", type=Path, help="also write a page with plots")
     trend.add_argument("--sae-id", action="append", default=[], metavar="GLOB", help="only SAEs whose id matches")
-    trend.add_argument(
-        "--measure", action="append", default=[], metavar="NAME", help="not those that are limited, but this"
-    )
-    trend.add_argument("--all-measures", action="store_true", help="every measure there is")
+    trend.add_argument("--measure", action="append", default=[], metavar="NAME", help="show NAME, not limited measures")
+    trend.add_argument("--all-measures", action="store_true", help="show all measures")
     trend.add_argument("--sae-thresholds", metavar="FILE", type=Path, help="accepted shifts beside the shipped ones")
-    trend.set_defaults(run=_guarded(_trend))
+    trend.set_defaults(run=_with_messages(_trend))
 
-    export = commands.add_parser("export", help="a run record for another tool")
+    export = commands.add_parser("export", help="convert a run record for another tool")
     export.add_argument("record", help="a run record, or with --sae-history the id of a run")
     export.add_argument("--format", required=True, choices=FORMATS)
-    export.add_argument("--sae-history", metavar="URL", help="where runs are looked up by their id")
-    export.add_argument("--better", choices=("smaller", "bigger"), default="smaller", help="github-action-benchmark "
-                        "takes measures of one kind: those of which less is better, or more")  # fmt: skip
-    export.add_argument("--out", metavar="PATH", type=Path, help="a file, else standard output; for wandb a folder")
-    export.add_argument("--project", default="sae-checks", help="of wandb")
-    export.set_defaults(run=_guarded(_export))
+    export.add_argument("--sae-history", metavar="URL", help="the history that ids refer to")
+    export.add_argument(
+        "--better",
+        choices=("smaller", "bigger"),
+        default="smaller",
+        help="for github-action-benchmark: the measures of which smaller, or bigger, values are better",
+    )
+    export.add_argument("--out", metavar="PATH", type=Path, help="file; for wandb a folder; default: standard output")
+    export.add_argument("--project", default="sae-checks", help="project in wandb")
+    export.set_defaults(run=_with_messages(_export))
 
 
-def _guarded(command: Callable[[argparse.Namespace], int]) -> Callable[[argparse.Namespace], int]:
-    """*command*, its refusals as messages."""
+def _with_messages(command: Callable[[argparse.Namespace], int]) -> Callable[[argparse.Namespace], int]:
+    """Wrap *command*: it prints this package's errors as messages and returns USAGE."""
 
     def run(asked: argparse.Namespace) -> int:
         try:
@@ -80,22 +81,21 @@ def _guarded(command: Callable[[argparse.Namespace], int]) -> Callable[[argparse
 
 
 def _history(asked: argparse.Namespace) -> int:
-    from sae_checks.comparing.history import runs, tables
-    from sae_checks.comparing.history import store as places
+    from sae_checks.comparing.history import runs, store, tables
     from sae_checks.record import record
 
-    place = places.at(asked.url)
+    history = store.open_history(asked.url)
     if asked.keep is not None:
-        run_id = places.keep(record.read(Path(asked.keep)), places.prepare(asked.url))
-        sys.stderr.write(f"run kept: {run_id} in {place.url}\n")
-    heads, unreadable = runs.heads(place, asked.release)
-    if not heads and not unreadable:
-        raise _nothing(place.url, asked.release or "any release", runs.heads(place)[0])
+        run_id = store.add(record.read(Path(asked.keep)), store.prepare(asked.url))
+        sys.stderr.write(f"run kept: {run_id} in {history.url}\n")
+    summaries, unreadable = runs.summaries(history, asked.release)
+    if not summaries and not unreadable:
+        raise _no_such_release(history.url, asked.release or "any release", runs.summaries(history)[0])
     if asked.json:
-        _print([record.dumps([_head_row(head) for head in heads], indent=1)])
-    elif heads:
-        _print(tables.of_heads(heads))
-    return _told_of(unreadable)
+        _print([record.dumps([_summary_row(summary) for summary in summaries], indent=1)])
+    elif summaries:
+        _print(tables.run_table(summaries))
+    return _report_unreadable(unreadable)
 
 
 def _compare(asked: argparse.Namespace) -> int:
@@ -104,31 +104,30 @@ def _compare(asked: argparse.Namespace) -> int:
     from sae_checks.record import record
 
     limits = thresholds.load(asked.sae_thresholds)
-    before, after = (runs.named(each, asked.sae_history) for each in (asked.before, asked.after))
+    before, after = (runs.find_run(each, asked.sae_history) for each in (asked.before, asked.after))
     found = compare.compare(before.record, after.record, limits)
     if asked.json:
         _print([record.dumps(_comparison_row(found), indent=1)])
     else:
         for which, run in (("before", before), ("after", after)):
-            _print([f"{which}: {_named(run.record)}, {run.run_id}"])
-        _print(tables.of_comparison(found))
-        _print(_accepted(before.record, after.record, asked.sae_thresholds))
+            _print([f"{which}: {_describe(run.record)}, {run.run_id}"])
+        _print(tables.comparison_table(found))
+        _print(_accepted_shifts(before.record, after.record, asked.sae_thresholds))
     if found.has_regressed:
         return REGRESSED
     return 0 if found.is_settled else UNSETTLED
 
 
 def _trend(asked: argparse.Namespace) -> int:
-    from sae_checks.comparing.history import runs, series, tables, trend
-    from sae_checks.comparing.history import store as places
+    from sae_checks.comparing.history import runs, series, store, tables, trend
     from sae_checks.judging import accepted_shifts, thresholds
 
-    thresholds.load(asked.sae_thresholds)  # what is wrong anywhere in it is told
+    thresholds.load(asked.sae_thresholds)  # WHY: an error in any of its tables ends the command
     shifts = accepted_shifts.load([*filter(None, [asked.sae_thresholds]), thresholds.shipped_path()])
-    place = places.at(asked.url)
-    found, unreadable = runs.runs(place, asked.release)
+    history = store.open_history(asked.url)
+    found, unreadable = runs.load_runs(history, asked.release)
     if not found and not unreadable:
-        raise _nothing(place.url, asked.release, runs.heads(place)[0])
+        raise _no_such_release(history.url, asked.release, runs.summaries(history)[0])
     known = series.measures_in(found)
     for measure in asked.measure:
         if measure not in known:
@@ -139,16 +138,16 @@ def _trend(asked: argparse.Namespace) -> int:
     if asked.html is not None:
         from sae_checks.comparing.history import page
 
-        page.write(page.html(trends, asked.release, place.url, len(unreadable)), asked.html)
+        page.write(page.html(trends, asked.release, history.url, len(unreadable)), asked.html)
         _print([f"page: {asked.html}"])
-    return _told_of(unreadable)
+    return _report_unreadable(unreadable)
 
 
 def _export(asked: argparse.Namespace) -> int:
     from sae_checks.comparing.history import export, runs
     from sae_checks.record import record
 
-    run = runs.named(asked.record, asked.sae_history).record
+    run = runs.find_run(asked.record, asked.sae_history).record
     if not any(result.estimates for result in run.results):
         raise errors.nothing_to_export(asked.record, "at least one measured value")
     if asked.format == "wandb":
@@ -157,27 +156,24 @@ def _export(asked: argparse.Namespace) -> int:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as problem:
             raise errors.not_written(str(folder), str(problem)) from None
-        kept = export.wandb_offline(run, folder, asked.project)
-        _print([f"offline run of W&B: {kept}", f"to upload it: wandb sync {kept}"])
+        written = export.wandb_offline(run, folder, asked.project)
+        _print([f"offline run of W&B: {written}", f"to upload it: wandb sync {written}"])
         return 0
     if asked.format == "bencher":
         document: object = export.bencher(run)
     else:
-        rows = export.github_action_benchmark(run, asked.better)
-        document, left_out = (
-            rows,
-            sum(export.better_of(r) not in (None, asked.better) for r in run.results if r.estimates),
-        )
-        if left_out:
+        document = rows = export.github_action_benchmark(run, asked.better)
+        n_left_out = sum(export.better_of(r) not in (None, asked.better) for r in run.results if r.estimates)
+        if n_left_out:
             other = "bigger" if asked.better == "smaller" else "smaller"
-            sys.stderr.write(f"{left_out} measures of which {other} is better are left out: --better {other}\n")
+            sys.stderr.write(f"left out: {n_left_out} measures of which {other} is better; try: --better {other}\n")
         if not rows:
             raise errors.nothing_to_export(asked.record, f"a limited measure of which {asked.better} is better")
-    _written(record.dumps(document, indent=1), asked.out)
+    _write(record.dumps(document, indent=1), asked.out)
     return 0
 
 
-def _written(text: str, path: Path | None) -> None:
+def _write(text: str, path: Path | None) -> None:
     if path is None:
         _print([text])
         return
@@ -187,8 +183,8 @@ def _written(text: str, path: Path | None) -> None:
         raise errors.not_written(str(path), str(problem)) from None
 
 
-def _accepted(before: Record, after: Record, own: Path | None) -> Iterable[str]:
-    """The accepted shifts between the two runs: they explain, and excuse nothing."""
+def _accepted_shifts(before: Record, after: Record, own: Path | None) -> Iterable[str]:
+    """Lines about the accepted shifts between the two runs; these change no verdict."""
     from sae_checks.comparing.history import series
     from sae_checks.judging import accepted_shifts, thresholds
 
@@ -197,40 +193,40 @@ def _accepted(before: Record, after: Record, own: Path | None) -> Iterable[str]:
         is_here = any(shift.applies(after.release.name, sae_id, shift.measure) for sae_id in after.release.sae_ids)
         if is_here and then < shift.since <= now:
             what = f"{shift.measure} of {errors.shown(shift.sae)} since {shift.since:%Y-%m-%d}"
-            yield f"accepted between the two, and still judged: {what}: {errors.shown(shift.reason)} ({shift.where})"
+            yield f"accepted between the two runs, still judged: {what}: {errors.shown(shift.reason)} ({shift.where})"
 
 
-def _nothing(url: str, release: str, heads: Sequence[Head]) -> errors.UsageError:
-    return errors.no_history(url, release, sorted({head.release for head in heads}))
+def _no_such_release(url: str, release: str, summaries: Sequence[RunSummary]) -> errors.UsageError:
+    return errors.no_history(url, release, sorted({summary.release for summary in summaries}))
 
 
-def _told_of(unreadable: Sequence[Unreadable]) -> int:
+def _report_unreadable(unreadable: Sequence[UnreadableFile]) -> int:
     for each in unreadable:
         sys.stderr.write(f"{errors.shown(each.path, n_most=2000)}\n{each.problem}\n")
     if unreadable:
-        sys.stderr.write(f"{len(unreadable)} file(s) of the history are no records; all others are above\n")
+        sys.stderr.write(f"{len(unreadable)} file(s) of the history are not records; the others are used\n")
     return UNREADABLE if unreadable else 0
 
 
-def _named(run: Record) -> str:
+def _describe(run: Record) -> str:
     at = "" if run.release.revision is None else f"@{errors.shown(run.release.revision[:12])}"
     return f"{errors.shown(run.release.name)}{at}, started {errors.shown(run.started)}"
 
 
-def _head_row(head: Head) -> dict[str, object]:  # JSON's own border
+def _summary_row(summary: RunSummary) -> dict[str, object]:  # a dict: it becomes JSON
     return {
-        "run": head.run_id,
-        "started": head.started,
-        "wall_s": head.wall_s,
-        "release": head.release,
-        "revision": head.revision,
-        "outcomes": dict(head.counts),
-        "exit_status": head.exit_status,
-        "software": {package.name: package.version for package in head.software},
+        "run": summary.run_id,
+        "started": summary.started,
+        "wall_s": summary.wall_s,
+        "release": summary.release,
+        "revision": summary.revision,
+        "outcomes": dict(summary.counts),
+        "exit_status": summary.exit_status,
+        "software": {package.name: package.version for package in summary.software},
     }
 
 
-def _comparison_row(found: Comparison) -> dict[str, object]:  # JSON's own border
+def _comparison_row(found: Comparison) -> dict[str, object]:  # a dict: it becomes JSON
     def numbers(of: Any) -> object:
         return None if of is None else {"value": of.value, "low": of.low, "high": of.high, "unit": of.unit, "n": of.n}
 
@@ -253,7 +249,7 @@ def _comparison_row(found: Comparison) -> dict[str, object]:  # JSON's own borde
 
 
 def _print(lines: Iterable[str]) -> None:
-    """*lines* to standard output; if nobody reads any more (`| head`), the exit status is still to be found."""
+    """Write *lines* to standard output; a closed pipe (`| head`) does not change the exit status."""
     try:
         for line in lines:
             sys.stdout.write(f"{line}\n")

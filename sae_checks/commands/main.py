@@ -1,4 +1,4 @@
-"""`sae-checks COMMAND`. `list [RELEASE]`: what there is to judge, from configurations alone."""
+"""The command line `sae-checks COMMAND`, and its commands `list` and `report`."""
 
 from __future__ import annotations
 
@@ -16,28 +16,30 @@ Row = tuple[str, ...]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command; 0, or 4 as pytest has it where what was asked cannot be done."""
+    """Run a command. Returns its exit status: 4, as in pytest, if it cannot be carried out."""
     parser = argparse.ArgumentParser(
         prog="sae-checks", description="Judge releases of sparse autoencoders with pytest."
     )
     commands = parser.add_subparsers(dest="command", required=True)
-    lists = commands.add_parser("list", help="the releases that have a name, or the SAEs of one release")
+    lists = commands.add_parser("list", help="list the named releases, or the SAEs of one release")
     lists.add_argument("release", nargs="?", help="anything that pytest --sae-release takes")
     lists.add_argument("--sae-id", action="append", default=[], metavar="GLOB", help="only SAEs whose id matches")
     lists.add_argument("--sae-revision", metavar="REV", help="branch, tag or commit; default: main")
-    lists.add_argument("--sae-offline", action="store_true", help="use exactly the commits that the cache holds")
+    lists.add_argument("--sae-offline", action="store_true", help="use the commits in the cache, without network")
     lists.set_defaults(run=_list)
-    reports = commands.add_parser("report", help="index.html, summary.md and plots from a run record")
+    reports = commands.add_parser("report", help="write index.html, summary.md and plots from a run record")
     reports.add_argument("record", type=Path, help="what pytest --sae-record wrote")
     reports.add_argument("--out", type=Path, default=Path("sae-report"), metavar="DIR", help="default: sae-report")
     reports.set_defaults(run=_report)
-    merges = commands.add_parser("merge", help="one record of the shards of a run (--sae-shard), and its verdict")
+    merges = commands.add_parser("merge", help="merge the records of a run's shards (--sae-shard), and judge the whole")
     merge.add(merges)
     merges.set_defaults(run=merge.run)
-    plans = commands.add_parser("plan", help="what a workflow has to know before it measures, as key=value lines")
+    plans = commands.add_parser("plan", help="print shards, revision and cache key for a workflow, as key=value lines")
     plan.add(plans)
     plans.set_defaults(run=plan.run)
-    explains = commands.add_parser("explain", help="why SAEs are red, from the record of a run with --sae-explain")
+    explains = commands.add_parser(
+        "explain", help="print why SAEs are red, from the record of a run with --sae-explain"
+    )
     explain.add(explains)
     explains.set_defaults(run=explain.run)
     of_history.add(commands)
@@ -57,7 +59,7 @@ def _list(asked: argparse.Namespace) -> int:
                 patterns=asked.sae_id,
                 revision=asked.sae_revision,
                 offline=asked.sae_offline,
-                allow_pickle=True,  # a list reads no weights
+                allow_pickle=True,  # WHY: safe here, since `list` reads no weights
             )
         except (errors.UsageError, errors.HubError) as problem:
             sys.stderr.write(f"{problem}\n")
@@ -68,8 +70,8 @@ def _list(asked: argparse.Namespace) -> int:
 
 
 def _report(asked: argparse.Namespace) -> int:
-    """Write the report of a record; 0 whatever its verdict is: a report tells, the run has decided."""
-    from sae_checks.record import record  # here: it takes NumPy and SciPy, which a list does not need
+    """Write the report of a record. Returns 0 whatever the verdict of the run is."""
+    from sae_checks.record import record  # WHY here: `sae-checks list` must start without NumPy and SciPy
     from sae_checks.report import folder
 
     try:
@@ -82,15 +84,15 @@ def _report(asked: argparse.Namespace) -> int:
 
 
 def _releases() -> list[Row]:
-    """The embedded releases, and those of the registry."""
+    """Rows of the embedded releases and those of the registry."""
     own = "SAE Lens's own"
     rows: list[Row] = [("release", "SAEs", "model", "where", "format")]
     embedded = {name: len(release.resolve(name).saes) for name in release.EMBEDDED_RELEASES}
     rows += [(name, str(n_saes), "its own", "embedded", own) for name, n_saes in embedded.items()]
     for entry in filter(None, map(registry.lookup, registry.names())):
-        read = own if entry.conversion is None else f"{entry.conversion}, which SAE Lens converts"
+        format_ = own if entry.conversion is None else f"{entry.conversion}, which SAE Lens converts"
         needs = "" if entry.pickle_suffix is None else f"; {entry.pickle_suffix} files: --sae-allow-pickle"
-        rows.append((entry.name, str(len(entry.saes)), entry.model, entry.repo_id, read + needs))
+        rows.append((entry.name, str(len(entry.saes)), entry.model, entry.repo_id, format_ + needs))
     return rows
 
 
@@ -106,6 +108,6 @@ def _saes(found: release.Release) -> list[Row]:
 
 
 def _aligned(rows: Sequence[Row]) -> list[str]:
-    whole = [row for row in rows if len(row) == len(rows[0])]  # a complaint is as long as it is
-    widths = [max(len(row[i]) for row in whole) for i in range(len(rows[0]))]
+    full_rows = [row for row in rows if len(row) == len(rows[0])]  # the row of a broken SAE is one long message
+    widths = [max(len(row[i]) for row in full_rows) for i in range(len(rows[0]))]
     return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=False)).rstrip() for row in rows]

@@ -1,4 +1,4 @@
-"""`sae-checks merge RECORD... --out RECORD`: one record of the shards of a run, and the verdict on it."""
+"""The command `sae-checks merge RECORD... --out RECORD`: merge the records of a run's shards, and judge the whole."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ if TYPE_CHECKING:
 
 
 def add(parser: argparse.ArgumentParser) -> None:
-    """Arguments of the command."""
-    parser.add_argument("records", nargs="+", metavar="RECORD", help="what --sae-record wrote, of every shard")
-    parser.add_argument("--out", required=True, type=Path, metavar="RECORD", help="write the record of the whole there")
+    """Add the arguments of the command to *parser*."""
+    parser.add_argument("records", nargs="+", metavar="RECORD", help="the record of each shard")
+    parser.add_argument("--out", required=True, type=Path, metavar="RECORD", help="write the merged record there")
 
 
 def run(asked: argparse.Namespace) -> int:
-    """Merge; 0 where the whole is a pass, 1 where it is not or cannot be told, 4 where *out* cannot be written."""
+    """Merge the records. Returns 0 if the whole passes, 1 if it does not or cannot be merged, 4 for a bad --out."""
     from sae_checks.record import merging, record
 
     try:
@@ -33,13 +33,13 @@ def run(asked: argparse.Namespace) -> int:
         sys.stderr.write(f"{problem}\n")
         return 4 if isinstance(problem, errors.UsageError) else 1
     record.write(merged, asked.out)
-    complaint = merging.verdict_on(merged, asked.records)
-    sys.stdout.write("".join(f"{line}\n" for line in _lines(merged, complaint, asked.out)))
-    return 0 if complaint is None else 1
+    objection = merging.verdict_on(merged, asked.records)
+    sys.stdout.write("".join(f"{line}\n" for line in _lines(merged, objection, asked.out)))
+    return 0 if objection is None else 1
 
 
-def _lines(merged: Record, complaint: str | None, out: Path) -> Sequence[str]:
-    """As pytest's summary: the tables, what is red, what stands against a pass."""
+def _lines(merged: Record, objection: str | None, out: Path) -> Sequence[str]:
+    """The lines of pytest's summary: tables, messages of red checks, and why the whole is no pass."""
     from sae_checks.record import run_verdict
     from sae_checks.report import terminal
 
@@ -57,7 +57,7 @@ def _lines(merged: Record, complaint: str | None, out: Path) -> Sequence[str]:
         terminal.outcome_counts(selected),
         *filter(None, [terminal.early_stops(selected)]),
         *(text for result in red for text in terminal.message_lines(result)),
-        *([] if complaint is None else [complaint]),
-        terminal.closing_line(merged.release.name, selected, is_green=complaint is None),
+        *([] if objection is None else [objection]),
+        terminal.closing_line(merged.release.name, selected, is_green=objection is None),
         f"run record: {out}",
     ]

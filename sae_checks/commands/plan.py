@@ -1,7 +1,7 @@
 """
-`sae-checks plan [--shards N] -- PYTEST-ARGUMENTS`: what a workflow has to know before it measures.
+The command `sae-checks plan [--shards N] -- PYTEST-ARGUMENTS`: print shards, revision and cache key for a workflow.
 
-pytest itself is asked, with --collect-only, so that ini files, PYTEST_ADDOPTS and -k count as they will count then.
+It runs pytest --collect-only, so that ini files, PYTEST_ADDOPTS and -k have the same effect as in the run itself.
 """
 
 from __future__ import annotations
@@ -16,19 +16,19 @@ from sae_checks import errors
 from sae_checks.plan.plan import Plan
 
 _QUIETLY = ("--collect-only", "-qq", "-W", "ignore::pytest.PytestAssertRewriteWarning")
-"""The warning: this package is imported before pytest is."""
+"""WHY the warning is ignored: here this package is imported before pytest."""
 
 
 def add(parser: argparse.ArgumentParser) -> None:
-    """Arguments of the command."""
-    parser.add_argument("--shards", type=int, default=1, metavar="N", help="at most so many shards; default: 1")
+    """Add the arguments of the command to *parser*."""
+    parser.add_argument("--shards", type=int, default=1, metavar="N", help="at most N shards; default: 1")
     parser.add_argument(
         "arguments", nargs=argparse.REMAINDER, metavar="-- ARGUMENTS", help="pytest's, --sae-release=NAME among them"
     )
 
 
 def run(asked: argparse.Namespace) -> int:
-    """Print `key=value` lines, fit for $GITHUB_OUTPUT; what pytest says goes to stderr. pytest's exit code, or 4."""
+    """Print `key=value` lines for $GITHUB_OUTPUT, and pytest's output to stderr. Returns pytest's exit status, or 4."""
     import pytest
 
     from sae_checks.plugin.state import ASKED
@@ -62,12 +62,10 @@ def run(asked: argparse.Namespace) -> int:
 
 def outputs(settled: Plan, *, n_shards: int) -> list[str]:
     """
-    The shards that there can be, the release pinned, and a key for a cache of what comes from the Hub.
-
-    `cache-key` is empty where nothing does.
+    The lines: shards, the pinned release, and a key for a cache of files from the Hub, empty if there are none.
 
     Raises:
-        UsageError: the release's name is no line.
+        UsageError: the release's name has more than one line.
     """
     release, asked = settled.release, settled.options.release
     name = asked if release.revision is None else asked.partition("@")[0]

@@ -1,8 +1,8 @@
 """
-An earlier run and this one, the same tokens in both: pairs of values -> what has become worse.
+The comparison of a run with an earlier one on the same tokens, in pairs of values.
 
-Where the two did not measure the same thing on the same predictions their difference says nothing of the SAE, and is an
-error, not a skip: whoever asks for a comparison and gets none must not see green.
+If the two runs did not measure the same thing on the same predictions, the comparison is an error and not a skip: a
+user who asks for a comparison must not see green without one.
 """
 
 from __future__ import annotations
@@ -26,14 +26,12 @@ from sae_checks.provenance import Provenance
 from sae_checks.record import record
 from sae_checks.record.record import Record, Result
 
-__all__ = ["Baseline", "Conditions", "compare", "differences", "load", "of"]
-
 _OF_OTHER_SAES = {check.name for check in (checks.PROPAGATION, checks.NEXT_SAE, checks.LAST_SAE)}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Conditions:
-    """What a whole run was made under, as far as provenances do not say it."""
+    """Conditions of a whole run that provenances do not hold."""
 
     special_tokens: str
     sae_ids: tuple[str, ...]
@@ -41,41 +39,43 @@ class Conditions:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Baseline:
-    """An earlier run: what of it can be compared."""
+    """The parts of an earlier run that are compared."""
 
     source: str
-    """as it was asked for."""
+    """the value of --sae-baseline."""
     started: str
     conditions: Conditions
     results: tuple[Result, ...]
 
     def result(self, subject: str, check: str) -> Result | None:
-        """What it says of *check* of *subject*."""
+        """The result of *check* of *subject*, an SAE or a stack."""
         return next((r for r in self.results if (r.sae_id, r.check) == (subject, check)), None)
 
 
 def load(asked: str, own: Path | None) -> Baseline:
     """
-    The baseline *asked* for: a record, `last` (*own*, which this run will overwrite), or *own* at a git revision.
+    Read a baseline.
 
-    `REF:PATH` is another file at that revision.
+    Args:
+        asked: path of a record; `last` for *own*; a git revision for *own* at that revision; or `REVISION:PATH`.
+        own: the file that this run will write its record to.
 
     Raises:
-        UsageError: there is none, or it cannot be read.
+        UsageError: there is no such record, or it cannot be read.
     """
     path = own if asked == "last" else Path(asked).expanduser()
     try:
         if path is None:
-            raise errors.bad_baseline(asked, "which file is meant? --sae-record names none")
+            raise errors.bad_baseline(asked, "`last` needs --sae-record FILE, which this run does not have")
         found = record.read(path) if asked == "last" or path.exists() else record.loads(_at_revision(asked, own), asked)
     except (errors.RecordError, OSError, ValueError) as problem:
         raise errors.bad_baseline(asked, str(problem).partition("\n")[0]) from None
-    return of(found, asked)
+    return from_record(found, asked)
 
 
-def of(found: Record, source: str) -> Baseline:
-    """What of *found* can be compared."""
-    slim = (
+def from_record(found: Record, source: str) -> Baseline:
+    """The baseline that *found* is, without curves and examples."""
+    results = (
         replace(r, curves=(), flips=(), choice_flips=(), explanation=None, downstream=())
         for r in found.results
         if r.check != checks.NO_REGRESSION.name
@@ -85,7 +85,7 @@ def of(found: Record, source: str) -> Baseline:
         source=source,
         started=found.started,
         conditions=Conditions(special_tokens=rule, sae_ids=found.release.sae_ids),
-        results=tuple(slim),
+        results=tuple(results),
     )
 
 
@@ -94,41 +94,50 @@ def _at_revision(asked: str, own: Path | None) -> str:
     The text of the record at a git revision, in the repository of the working directory.
 
     Raises:
-        UsageError: git does not give it.
+        UsageError: git does not have it.
     """
-    revision, _, place = asked.partition(":")
-    if not place and own is None:
-        raise errors.bad_baseline(asked, "no such file; and as a git revision it needs --sae-record or REVISION:PATH")
-    place = place or os.path.relpath(own or "")
-    shown = ["git", "show", "--end-of-options", f"{revision}:./{place}"]
+    revision, _, path = asked.partition(":")
+    if not path and own is None:
+        raise errors.bad_baseline(asked, "no such file; a git revision needs --sae-record FILE or REVISION:PATH")
+    path = path or os.path.relpath(own or "")
+    command = ["git", "show", "--end-of-options", f"{revision}:./{path}"]
     try:
-        done = subprocess.run(shown, capture_output=True, check=False, timeout=60)  # noqa: S603 -- no shell, no option
+        done = subprocess.run(command, capture_output=True, check=False, timeout=60)  # noqa: S603 -- no shell, no option
     except (OSError, ValueError, subprocess.TimeoutExpired) as problem:
-        raise errors.bad_baseline(asked, f"no such file, and git cannot be asked ({problem})") from None
+        raise errors.bad_baseline(asked, f"no such file, and git cannot be run ({problem})") from None
     if done.returncode != 0:
-        told = done.stderr.decode("utf-8", "replace").strip().partition("\n")[0]
-        raise errors.bad_baseline(asked, f"no such file, and git says: {told}")
+        problem_line = done.stderr.decode("utf-8", "replace").strip().partition("\n")[0]
+        raise errors.bad_baseline(asked, f"no such file, and git says: {problem_line}")
     return done.stdout.decode("utf-8")
 
 
 def compare(after: Result, baseline: Baseline, limit: Limit, now: Conditions, budget: Budget) -> Result:
     """
-    *after* against the same check of the same subject in *baseline*; *limit*: how far their difference may go.
+    Judge the difference after - before of one check, paired by sequence or item.
 
-    The difference is after - before, paired by sequence or item; *budget* is the check's own, but for the number of
-    pairs. The same weights with the same values differ in nothing, however few they are.
+    The same weights with the same values pass with difference 0, however few pairs there are.
+
+    Args:
+        after: the result of this run.
+        baseline: the earlier run.
+        limit: of the difference.
+        now: the conditions of this run.
+        budget: of the check; the number of pairs replaces its n_most.
+
+    Returns:
+        The result of `no_regression`. Its outcome is error if the two runs cannot be compared.
     """
     subject = f"{after.sae_id}-{after.check}"
     blank = Result(sae_id=subject, check=checks.NO_REGRESSION.name, outcome="error", reason="", limit=limit)
     if after.provenance is not None:
         blank = replace(blank, provenance=replace(after.provenance, sae=None))
     before = baseline.result(after.sae_id, after.check)
-    if after.sample is None or after.outcome == "not_measured":  # or: too little is right without the splice
+    if after.sample is None or after.outcome == "not_measured":  # WHY both: a drop without room to fail has a sample
         outcome = after.outcome if after.outcome in ("error", "failed") else "not_measured"
         return replace(blank, outcome=outcome, reason=after.reason)
     if before is None or before.sample is None:
         why = "it is not in that run" if before is None else f"{before.outcome.replace('_', ' ')}: {before.reason}"
-        return replace(blank, outcome="not_measured", reason=f"the baseline has no values of it: {why}")
+        return replace(blank, outcome="not_measured", reason=f"the baseline has no values: {why}")
     for what, earlier, later in differences(before, after, baseline.conditions, now):
         if earlier != later:
             return replace(blank, reason=str(errors.not_comparable(subject, what, str(earlier), str(later))))
@@ -139,13 +148,13 @@ def compare(after: Result, baseline: Baseline, limit: Limit, now: Conditions, bu
     difference = found[-1]
     if isinstance(difference, Estimate) and _is_the_same(before, after, difference.n):
         found = (*found[:-1], replace(difference, low=0.0, high=0.0, sample=None))
-    # as many pairs as the baseline has values: of one fingerprint this run has as many, unless it was decided earlier
+    # WHY n_most: pairs are limited by the baseline's values; this run has as many unless it was decided earlier
     decided = verdict.judge(found, limit, replace(budget, n_most=len(before.sample.top)))
     reason = decided.reason
     if decided.outcome == "passed":
         reason = _in_words(found[-1], limit) + reason
     elif decided.outcome == "inconclusive" and len(before.sample.top) < len(after.sample.top):
-        reason += f"; the baseline left after {len(before.sample.top)}, with --sae-profile=full it would have them all"
+        reason += f"; the baseline stopped after {len(before.sample.top)}; --sae-profile=full measures all of them"
     return replace(
         blank,
         outcome=decided.outcome,
@@ -158,7 +167,7 @@ def compare(after: Result, baseline: Baseline, limit: Limit, now: Conditions, bu
 def differences(
     before: Result, after: Result, then: Conditions, now: Conditions
 ) -> Iterator[tuple[str, object, object]]:
-    """What has to be the same: (in words, before, after), what explains most first."""
+    """(name, before, after) of every condition that must be the same, the most telling first."""
     assert before.sample is not None
     assert after.sample is not None
     yield "the version of the measures", before.sample.version, after.sample.version
@@ -190,7 +199,7 @@ def _hashes(of: Provenance) -> list[str]:
 
 
 def _is_the_same(before: Result, after: Result, n: int) -> bool:
-    """The same weights and the same first *n* values."""
+    """Whether both have the same weights and the same first *n* values."""
     saes = [r.provenance.sae for r in (before, after) if r.provenance is not None and r.provenance.sae is not None]
     of_weights = {tuple(sorted(file.sha256 for file in sae.weights)) for sae in saes}
     return len(saes) == 2 and len(of_weights) == 1 and _first(before.sample, n) == _first(after.sample, n)
@@ -202,10 +211,10 @@ def _first(kept: Kept | None, n: int) -> tuple[object, ...]:
 
 def _pairs(before: Kept, after: Kept, unit: str) -> tuple[Reading, ...]:
     """
-    Before, after, and after - before, over what both have: of one fingerprint, the first so many.
+    Estimates of before, after, and after - before, over the first values, which both samples have.
 
     Raises:
-        RecordError: answers differ by more than an answer can.
+        RecordError: the clean model answers an item in one way before and in another after.
     """
     n = min(len(before.top), len(after.top))
     if n < 2:
@@ -216,7 +225,7 @@ def _pairs(before: Kept, after: Kept, unit: str) -> tuple[Reading, ...]:
         return tuple(_estimate(measure, sample, unit) for measure, sample in samples)
     of_both = [np.array(kept.top[:n], dtype=np.int64) for kept in (before, after)]
     moved = of_both[1] - of_both[0]
-    if np.abs(moved).max() > 1:  # right to wrong and wrong to right at once: the clean answer has flipped
+    if np.abs(moved).max() > 1:  # WHY: from lost to won means that the clean answer has changed
         raise errors.not_comparable(after.measure, "an answer of the untouched model", "one", "another")
     named = zip(("before", "after", "difference"), (*of_both, moved), strict=True)
     *both, difference = (paired_drop(measure, values > 0, values < 0, None) for measure, values in named)
@@ -237,7 +246,7 @@ def _estimate(measure: str, sample: Sample, unit: str) -> Estimate:
 
 
 def _in_words(difference: Reading, limit: Limit) -> str:
-    """How a comparison that passed is to be read; by the interval of all pairs."""
+    """How to read a comparison that passed, by the interval of all pairs."""
     if not isinstance(difference, Estimate):
         return ""
     worse, better = (difference.low > 0, difference.high < 0)[:: 1 if limit.kind == "max" else -1]

@@ -140,8 +140,8 @@ class Reporter:
         from sae_checks.comparing.history import store
 
         try:
-            to = store.at(url)
-            run_id = store.keep(run, to)
+            to = store.open_history(url)
+            run_id = store.add(run, to)
         except (errors.HistoryError, errors.UsageError) as problem:
             self._complaints.append(str(problem))
             return False

@@ -30,11 +30,11 @@ reason = "a better text"
 @pytest.fixture
 def kept(tmp_path):
     """The URL of a history of twelve runs of demo and one of another release."""
-    where = store.at(str(tmp_path / "history"))
+    where = store.open_history(str(tmp_path / "history"))
     for day in range(12):
         torch = "2.12.0" if day < 5 else "2.13.0"
-        store.keep(run(ce_loss(values(seed=day)), counted(), day=day, exit_status=day % 2, torch=torch), where)
-    store.keep(run(release="org/other"), where)
+        store.add(run(ce_loss(values(seed=day)), counted(), day=day, exit_status=day % 2, torch=torch), where)
+    store.add(run(release="org/other"), where)
     return str(tmp_path / "history")
 
 
@@ -88,7 +88,7 @@ def test_a_spoilt_file_is_named_and_the_others_are_shown(kept, capsys, command):
     assert main.main([*command, kept, "demo"]) == 1
     told = capsys.readouterr()
     assert name in told.err
-    assert "1 file(s) of the history are no records" in told.err
+    assert "1 file(s) of the history are not records" in told.err
     if command == ["history"]:
         assert len(told.out.splitlines()) == 12
     else:
@@ -98,7 +98,7 @@ def test_a_spoilt_file_is_named_and_the_others_are_shown(kept, capsys, command):
 def test_a_history_of_nothing_else_than_spoilt_files(tmp_path, capsys):
     """It says so, and does not stumble."""
     url = str(tmp_path / "history")
-    store.keep(run(), store.at(url))
+    store.add(run(), store.open_history(url))
     (path,) = Path(url).rglob("*.json")
     path.write_text("{")
     for command in (["history", url], ["trend", url, "demo"], ["history", url, "--json"]):
@@ -147,7 +147,7 @@ def test_compare_exits_by_what_it_finds(write, capsys):
     assert main.main(["compare", sound, unknown]) == 3
     assert "UNDECIDED: ce_loss of a" in capsys.readouterr().out
     assert main.main(["compare", sound, less]) == 3
-    assert "only in the first run, passed there" in capsys.readouterr().out
+    assert "only in the first run (passed)" in capsys.readouterr().out
     assert main.main(["compare", less, less]) == 3  # nothing was compared
     assert main.main(["compare", sound, str(Path(sound).parent / "none.json")]) == 4
     assert main.main(["compare", sound, __file__]) == 4
@@ -180,13 +180,13 @@ def test_compare_as_json(write, capsys):
 
 def test_compare_by_id(kept, capsys):
     """Two runs of a history, by the ends of their ids; a shift between them is told and excuses nothing."""
-    ids = [entry.run_id for entry in store.entries(store.at(kept), "demo")]
+    ids = [entry.run_id for entry in store.entries(store.open_history(kept), "demo")]
     assert main.main(["compare", ids[0][-8:], ids[1], "--sae-history", kept]) in (0, 3)
     assert ids[1] in capsys.readouterr().out
     own = Path(kept).parent / "own.toml"
     own.write_text(SHIFT)
     main.main(["compare", ids[2], ids[9], "--sae-history", kept, f"--sae-thresholds={own}"])
-    assert "accepted between the two, and still judged: ce_increase of a since 2026-01-11: a better text" in (
+    assert "accepted between the two runs, still judged: ce_increase of a since 2026-01-11: a better text" in (
         capsys.readouterr().out
     )
     assert main.main(["compare", ids[0], "zzz", "--sae-history", kept]) == 4
@@ -227,7 +227,7 @@ def test_export_writes_or_prints(write, tmp_path, capsys):
     assert main.main(["export", sound, "--format=github-action-benchmark", f"--out={out}"]) == 0
     assert len(json.loads(out.read_text())) == 2
     assert main.main(["export", sound, "--format=github-action-benchmark", "--better=bigger"]) == 4
-    assert "2 measures of which smaller is better are left out" in capsys.readouterr().err
+    assert "left out: 2 measures of which smaller is better" in capsys.readouterr().err
     assert main.main(["export", sound, "--format=bencher", f"--out={tmp_path / 'no' / 'x'}"]) == 4
     assert main.main(["export", sound, "--format=wandb", f"--out={out}"]) == 4  # a file, not a folder
     nothing = write("nothing", histories.without_values())

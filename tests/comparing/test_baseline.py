@@ -149,7 +149,7 @@ def test_a_baseline_that_left_early_says_what_would_tell_more():
     found = compared(ratio(noise(1)[:32]), ratio(after))
     assert found.outcome == "inconclusive"
     assert found.decision.n_used == found.decision.n_most == 32
-    assert "the baseline left after 32, with --sae-profile=full it would have them all" in found.reason
+    assert "the baseline stopped after 32; --sae-profile=full measures all of them" in found.reason
     assert "the baseline left" not in compared(ratio(noise(1)), ratio(after)).reason
 
 

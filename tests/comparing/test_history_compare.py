@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from strategies import records
 
 from sae_checks.comparing.history import compare as comparing
-from sae_checks.comparing.history.compare import minus
+from sae_checks.comparing.history.compare import subtract
 from sae_checks.judging import thresholds
 from sae_checks.record import record
 
@@ -108,7 +108,7 @@ def test_unpaired_is_seldom_a_false_alarm():
     n_wrong = 0
     for seed in range(400):
         first, second = ce_loss(values(seed=seed)), ce_loss(values(seed=seed + 5000))
-        n_wrong += comparing._judged(minus(second.estimates[1], first.estimates[1]), limit, 1) == "regressed"
+        n_wrong += comparing._judged(subtract(second.estimates[1], first.estimates[1]), limit, 1) == "regressed"
     assert n_wrong / 400 < 0.05 + 4 * (0.05 * 0.95 / 400) ** 0.5
 
 
@@ -124,7 +124,7 @@ def test_a_range_is_judged_on_both_sides():
 NOT_ALIKE = {
     "another text": (
         {"corpus": {"source": "other.jsonl", "sha256": OTHER_SHA}, "fingerprint": OTHER_SHA},
-        "the text is another",
+        "the text: ",
     ),
     "another context": ({"corpus": {"n_context_tokens": 16}, "fingerprint": OTHER_SHA}, "the tokens per sequence"),
     "another model": ({"model": {"weights": ()}}, "the model's weights"),
@@ -226,7 +226,7 @@ def test_the_worst_comes_first():
     """And the rest in the order of the run."""
     before = run(ce_loss(), counted(), ce_loss(sae_id="b"))
     after = run(ce_loss(), counted(), again(0.3, sae_id="b"))
-    ordered = list(comparing.in_order(compare(before, after).cells))
+    ordered = list(comparing.worst_first(compare(before, after).cells))
     assert [(c.sae_id, c.state) for c in ordered] == [("b", "regressed"), ("a", "no worse"), ("a", "not compared")]
 
 
@@ -235,10 +235,10 @@ def test_a_difference_of_independent_estimates(one, other, widths):
     """It holds the difference, is no narrower than either interval alone, and the same values differ by nothing."""
     a = builders.estimate("ce_increase", one, one - widths[0], one + widths[1])
     b = builders.estimate("ce_increase", other, other - widths[2], other + widths[3])
-    found = minus(a, b)
+    found = subtract(a, b)
     assert found.low <= found.value <= found.high
     assert found.high - found.low >= max(sum(widths[:2]), sum(widths[2:])) - 1e-9
-    assert minus(a, a).value == 0
+    assert subtract(a, a).value == 0
 
 
 def test_the_runs_of_these_tests_are_records():

@@ -12,10 +12,10 @@ from sae_checks.comparing.history import runs, store
 @pytest.fixture
 def where(tmp_path):
     """A history of three runs of one release and one of another."""
-    found = store.at(str(tmp_path / "history"))
+    found = store.open_history(str(tmp_path / "history"))
     for day in (2, 0, 1):
-        store.keep(histories.run(day=day, exit_status=day), found)
-    store.keep(histories.run(histories.without_values(), release="other"), found)
+        store.add(histories.run(day=day, exit_status=day), found)
+    store.add(histories.run(histories.without_values(), release="other"), found)
     return found
 
 
@@ -29,18 +29,18 @@ def month(where, release="demo"):
 
 def test_runs_are_listed_by_time(where):
     """With what they came to, without their numbers."""
-    heads, unreadable = runs.heads(where, "demo")
+    heads, unreadable = runs.summaries(where, "demo")
     assert unreadable == ()
     assert [head.exit_status for head in heads] == [0, 1, 2]
     assert dict(heads[0].counts) == {**dict.fromkeys(runs.OUTCOMES, 0), "passed": 1}
-    assert [head.release for head in runs.heads(where)[0]].count("other") == 1
-    (other,), _ = runs.heads(where, "other")
+    assert [head.release for head in runs.summaries(where)[0]].count("other") == 1
+    (other,), _ = runs.summaries(where, "other")
     assert dict(other.counts)["not_measured"] == 1
 
 
 def test_a_run_has_its_numbers(where):
     """All but the columns that no series needs."""
-    found, unreadable = runs.runs(where, "demo")
+    found, unreadable = runs.load_runs(where, "demo")
     assert unreadable == ()
     assert [run.record.exit_status for run in found] == [0, 1, 2]
     assert all(run.record.results == (histories.ce_loss(),) for run in found)
@@ -59,7 +59,7 @@ SPOILT = {
 
 
 @pytest.mark.parametrize("spoil", SPOILT.values(), ids=SPOILT)
-@pytest.mark.parametrize("read", [runs.heads, runs.runs], ids=["heads", "runs"])
+@pytest.mark.parametrize("read", [runs.summaries, runs.load_runs], ids=["heads", "runs"])
 def test_a_spoilt_file_is_named_and_hides_no_other(where, spoil, read):
     """However it is spoilt: two of three runs, and the path of the third."""
     path = sorted(month(where).iterdir())[1]
@@ -75,7 +75,7 @@ def test_no_text_is_no_record(where):
     """Bytes that are no UTF-8."""
     path = sorted(month(where).iterdir())[1]
     path.write_bytes(b"\xff\xfe{")
-    found, (bad,) = runs.heads(where, "demo")
+    found, (bad,) = runs.summaries(where, "demo")
     assert len(found) == 2
     assert path.name in bad.problem
 
@@ -83,15 +83,15 @@ def test_no_text_is_no_record(where):
 def test_a_run_is_found_by_its_file_or_id(where, tmp_path):
     """A path, a whole id, its beginning or its end; several, or none, is told with those that there are."""
     path, *_ = sorted(month(where).iterdir())
-    by_path = runs.named(str(path), None)
+    by_path = runs.find_run(str(path), None)
     assert by_path.record == histories.run()
     url = str(tmp_path / "history")
     for asked in (path.stem, path.stem[:8], path.stem[-6:]):
         if asked == path.stem[:8]:  # the run of the other release began then, too
             with pytest.raises(errors.UsageError, match="no run"):
-                runs.named(asked, url)
+                runs.find_run(asked, url)
         else:
-            assert runs.named(asked, url) == by_path
+            assert runs.find_run(asked, url) == by_path
     for asked, at in (("zzz", url), ("", url), ("zzz", None)):
         with pytest.raises(errors.UsageError, match="no run"):
-            runs.named(asked, at)
+            runs.find_run(asked, at)

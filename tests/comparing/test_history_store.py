@@ -27,12 +27,12 @@ few = settings(max_examples=25, suppress_health_check=[HealthCheck.function_scop
 def at(kind, tmp_path):
     """An empty history of its own, on disk or in memory."""
     name = uuid.uuid4().hex
-    return store.at(f"memory://{name}/history" if kind == "memory" else str(tmp_path / name))
+    return store.open_history(f"memory://{name}/history" if kind == "memory" else str(tmp_path / name))
 
 
 def kept(where, release=None):
     """Every record there, read back."""
-    return [record.loads(store.text_of(entry, where), entry.name) for entry in store.entries(where, release)]
+    return [record.loads(store.read_text(entry, where), entry.name) for entry in store.entries(where, release)]
 
 
 @pytest.mark.parametrize("kind", ["memory", "disk"])
@@ -41,7 +41,7 @@ def kept(where, release=None):
 def test_what_is_kept_is_read_back(kind, tmp_path, run, started):
     """Whatever the release is called and whatever was measured: the same record, found by its release alone."""
     run, where = replace(run, started=started), at(kind, tmp_path)
-    run_id = store.keep(run, where)
+    run_id = store.add(run, where)
     (entry,) = store.entries(where)
     assert entry.run_id == run_id
     assert kept(where) == kept(where, run.release.name) == [run]
@@ -50,8 +50,8 @@ def test_what_is_kept_is_read_back(kind, tmp_path, run, started):
 
 def test_a_run_lies_by_release_and_month(tmp_path):
     """`v1/<release>/<YYYY-MM>/<utc>_<id>.json`, in UTC wherever it ran; nothing else is left there."""
-    where = store.at(str(tmp_path))
-    run_id = store.keep(replace(histories.run(release="org/saes"), started="2026-03-01T00:30:00+02:00"), where)
+    where = store.open_history(str(tmp_path))
+    run_id = store.add(replace(histories.run(release="org/saes"), started="2026-03-01T00:30:00+02:00"), where)
     (path,) = (p for p in tmp_path.rglob("*") if p.is_file())
     assert path.relative_to(tmp_path).as_posix() == f"v1/org=2Fsaes/2026-02/{run_id}.json"
     assert run_id.startswith("20260228T223000Z_")
@@ -90,7 +90,7 @@ def test_the_union_of_two_histories_is_both(tmp_path, first, second):
     places = [at("disk", tmp_path) for _ in range(3)]
     for where, releases in zip(places, (first, second), strict=False):
         for day, release in enumerate(releases):
-            store.keep(histories.run(release=release, day=day), where)
+            store.add(histories.run(release=release, day=day), where)
     for source in (places[0], places[1], places[0]):
         if Path(source.root).exists():
             shutil.copytree(source.root, places[2].root, dirs_exist_ok=True)
@@ -100,10 +100,10 @@ def test_the_union_of_two_histories_is_both(tmp_path, first, second):
 
 
 def _keep_many(url, n):
-    where = store.at(url)
+    where = store.open_history(url)
     run = histories.run()
     for _ in range(n):
-        store.keep(run, where)
+        store.add(run, where)
 
 
 def test_writers_at_once_lose_nothing(tmp_path):
@@ -113,7 +113,7 @@ def test_writers_at_once_lose_nothing(tmp_path):
     writers = [spawn.Process(target=_keep_many, args=(str(tmp_path), n_each)) for _ in range(n_writers)]
     for writer in writers:
         writer.start()
-    where, n_seen = store.at(str(tmp_path)), [0]
+    where, n_seen = store.open_history(str(tmp_path)), [0]
     while any(writer.is_alive() for writer in writers):
         n_seen.append(len(kept(where)))  # every one of them is read, or this raises
     for writer in writers:
@@ -126,8 +126,8 @@ def test_writers_at_once_lose_nothing(tmp_path):
 
 def test_what_is_half_written_is_not_looked_at(tmp_path):
     """A writer that died leaves a file under a name that no reader takes for a record's; nor is anything else taken."""
-    where = store.at(str(tmp_path))
-    run_id = store.keep(histories.run(), where)
+    where = store.open_history(str(tmp_path))
+    run_id = store.add(histories.run(), where)
     (month,) = (tmp_path / "v1" / "demo").iterdir()
     for name in (f".{run_id[:-1]}0.part", f"{run_id}.json.part", "notes.json", f".{run_id}.json", f"{run_id}x.json"):
         (month / name).write_text("{")
@@ -170,7 +170,7 @@ def failing(request):
 def test_what_is_not_there_afterwards_is_an_error(failing):
     """Whatever the file system answers: what was written is read back, and a loss has a message."""
     with pytest.raises(errors.HistoryError, match="is not in the history"):
-        store.keep(histories.run(), store.at(failing))
+        store.add(histories.run(), store.open_history(failing))
 
 
 class Whole(MemoryFileSystem):
@@ -185,9 +185,9 @@ class Whole(MemoryFileSystem):
 
 def test_a_store_of_whole_objects_needs_no_leave_to_delete():
     """There the object is put at once under its name."""
-    where = store.Place(url="s3://bucket/history", root="bucket/history", files=Whole())
+    where = store.History(url="s3://bucket/history", root="bucket/history", files=Whole())
     assert where.shows_whole_objects
-    store.keep(histories.run(), where)
+    store.add(histories.run(), where)
     assert len(kept(where)) == 1
     Whole.store.clear()
 
@@ -198,7 +198,7 @@ def test_a_place_that_cannot_be_opened_is_a_mistake_of_whoever_asked(url, monkey
     known = {"class": "no_such_package.Files", "err": "install no_such_package"}
     monkeypatch.setitem(known_implementations, "absent", known)
     with pytest.raises(errors.UsageError, match="--sae-history"):
-        store.at(url)
+        store.open_history(url)
 
 
 def test_a_file_in_the_way_is_told_before_anything_is_measured(tmp_path):
@@ -212,13 +212,13 @@ def test_a_file_in_the_way_is_told_before_anything_is_measured(tmp_path):
 
 def test_nothing_there_is_no_error_and_makes_nothing(tmp_path):
     """To look is not to write."""
-    assert store.entries(store.at(str(tmp_path / "none"))) == ()
+    assert store.entries(store.open_history(str(tmp_path / "none"))) == ()
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_place_that_cannot_be_listed_is_an_error(tmp_path, monkeypatch):
     """Not an empty history."""
-    where = store.at(str(tmp_path))
+    where = store.open_history(str(tmp_path))
 
     def refuse(*_, **__):
         raise PermissionError("no leave")
@@ -245,5 +245,5 @@ def test_secrets_of_a_url_are_not_shown(url, shown):
 
 def test_a_run_without_a_time_is_not_kept(tmp_path):
     """It would lie at no place that anybody finds."""
-    with pytest.raises(errors.RecordError, match="no time"):
-        store.keep(replace(histories.run(), started="yesterday"), store.at(str(tmp_path)))
+    with pytest.raises(errors.RecordError, match="not a time"):
+        store.add(replace(histories.run(), started="yesterday"), store.open_history(str(tmp_path)))

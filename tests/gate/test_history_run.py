@@ -37,8 +37,8 @@ def closed():
 
 
 def kept(url):
-    where = store.at(str(url))
-    return [record.loads(store.text_of(entry, where), entry.name) for entry in store.entries(where)]
+    where = store.open_history(str(url))
+    return [record.loads(store.read_text(entry, where), entry.name) for entry in store.entries(where)]
 
 
 def test_every_run_is_kept(gate, tmp_path):
@@ -52,7 +52,7 @@ def test_every_run_is_kept(gate, tmp_path):
     second = gate(*FEW, f"--sae-history={history}")
     assert len(kept(history)) == 2
     assert second.record in kept(history)
-    heads, unreadable = runs.heads(store.at(str(history)), only.release.name)
+    heads, unreadable = runs.summaries(store.open_history(str(history)), only.release.name)
     assert (len(heads), unreadable) == (2, ())
 
 

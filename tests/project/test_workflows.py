@@ -141,7 +141,7 @@ def test_a_green_action_has_its_report(ran_action):
 def test_an_action_keeps_its_run_in_the_history(ran_action, release):
     """Green or red: the record that is in the artifact."""
     ran = ran_action(release)
-    (kept,), unreadable = runs.runs(store.at(str(ran.folder / "kept")), release)
+    (kept,), unreadable = runs.load_runs(store.open_history(str(ran.folder / "kept")), release)
     assert not unreadable
     assert kept.record == record.read(ran.artifacts / "sae-gate/record.json")
 
@@ -229,7 +229,7 @@ def test_the_workflow_deals_judges_and_merges(ran_workflow):
     assert judged == list(merged.release.sae_ids)
     for shard in (1, 2):
         assert (report.artifacts / f"sae-gate-shard-{shard}/junit.xml").exists()
-    (kept,), _ = runs.runs(store.at(report.context["inputs.history"]), "demo-broken")
+    (kept,), _ = runs.load_runs(store.open_history(report.context["inputs.history"]), "demo-broken")
     assert kept.record == merged
 
 

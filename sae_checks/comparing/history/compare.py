@@ -1,9 +1,9 @@
 """
-Two runs -> what has become worse, cell by cell; and of what cannot be compared, why.
+Two runs -> what has become worse, check by check, and why a check cannot be compared.
 
-Pairs are compared as in `baseline`. Where only the draw of the texts is another one, the two estimates are compared as
-independent, and that is said. A cell that fails its limit and did not before has become worse whatever its difference
-says. What the first run has decided and the second leaves open is lost, and no pass.
+Checks on the same tokens are compared in pairs, as in `baseline`. If only the sample of the texts differs, the two
+estimates are compared as independent ones. A check that newly fails its limit has regressed, whatever the difference.
+A check that the first run decided and the second did not is lost.
 """
 
 from __future__ import annotations
@@ -30,19 +30,19 @@ _MEASURED: tuple[str, ...] = ("passed", "failed", "inconclusive", "reported")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Compared:
+class ComparedCheck:
     """One check of one SAE or stack, in two runs."""
 
     sae_id: str
     check: str
     measure: str
-    """the limited one; of a check without a limit its last."""
+    """the limited one; of a check without a limit the last."""
     before: Estimate | None
     after: Estimate | None
     difference: Estimate | None
-    """after - before; None where nothing could be subtracted."""
+    """after - before; None: not compared."""
     margin: Limit | None
-    """how far the difference may go; None: none is written for it."""
+    """of the difference; None: no margin is written."""
     how: Literal["paired", "unpaired", "not"]
     state: State
     reason: str
@@ -51,17 +51,17 @@ class Compared:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Comparison:
-    """Two runs."""
+    """The comparison of two runs."""
 
-    cells: tuple[Compared, ...]
-    """in the order of the second run; what only the first has comes last."""
+    cells: tuple[ComparedCheck, ...]
+    """in the order of the second run; checks of the first alone come last."""
 
-    def of(self, state: State) -> tuple[Compared, ...]:
+    def of(self, state: State) -> tuple[ComparedCheck, ...]:
         return tuple(cell for cell in self.cells if cell.state == state)
 
     @property
     def n_judged(self) -> int:
-        """Cells whose difference was judged by a margin."""
+        """Checks whose difference was judged by a margin."""
         return sum(cell.how != "not" for cell in self.cells)
 
     @property
@@ -70,15 +70,15 @@ class Comparison:
 
     @property
     def is_settled(self) -> bool:
-        """Whether nothing is left open: then, and without a regression, the second run is no worse."""
+        """Whether something was judged and nothing is undecided or lost."""
         return self.n_judged > 0 and not self.of("undecided") and not self.of("lost")
 
 
 def compare(before: Record, after: Record, limits: Thresholds) -> Comparison:
     """
-    Every check of *after* against that of *before*, by the margins of *limits*.
+    Compare every check of *after* with that of *before*, by the margins of *limits*.
 
-    A false alarm among all cells of a comparison has a probability of ALPHA, about; each pass of a worse one likewise.
+    The probability of a false alarm among all checks is about ALPHA, and so is that of each false pass.
     """
     of_before = {(r.sae_id, r.check): r for r in before.results if r.check != checks.NO_REGRESSION.name}
     of_after = {(r.sae_id, r.check): r for r in after.results if r.check != checks.NO_REGRESSION.name}
@@ -92,15 +92,16 @@ def compare(before: Record, after: Record, limits: Thresholds) -> Comparison:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Pair:
-    """Two runs, and among how many comparisons a false alarm may happen."""
+    """The two runs of a comparison."""
 
     earlier: Record
     later: Record
     n_checks: int
+    """checks that are judged; they share the probability of a false alarm."""
 
-    def cell(self, before: Result | None, after: Result, margin: Limit | None) -> Compared:
+    def cell(self, before: Result | None, after: Result, margin: Limit | None) -> ComparedCheck:
         measure = _measure(after)
-        blank = Compared(
+        blank = ComparedCheck(
             sae_id=after.sae_id,
             check=after.check,
             measure=measure,
@@ -113,12 +114,12 @@ class _Pair:
             reason="",
         )
         if before is None:
-            return replace(blank, state="new", reason=f"only in the second run, {_word(after)} there")
+            return replace(blank, state="new", reason=f"only in the second run ({_outcome_word(after)})")
         found = self._by_difference(blank, before, after)
         return _by_outcomes(found, before, after)
 
-    def _by_difference(self, blank: Compared, before: Result, after: Result) -> Compared:
-        """What the difference says, if there is a margin for it and both were measured alike."""
+    def _by_difference(self, blank: ComparedCheck, before: Result, after: Result) -> ComparedCheck:
+        """*blank*, with the verdict on the difference if there is a margin and both were measured alike."""
         if blank.margin is None:
             return replace(blank, reason=_why_no_margin(after))
         if before.sample is None or after.sample is None:
@@ -126,7 +127,7 @@ class _Pair:
             state: State = (
                 "not compared" if {before.outcome, after.outcome} & {"not_measured", "error"} else "undecided"
             )
-            return replace(blank, state=state, reason=f"the {which} run has no values of it ({_word(without)})")
+            return replace(blank, state=state, reason=f"the {which} run has no values ({_outcome_word(without)})")
         now, then = _conditions(self.later), _conditions(self.earlier)
         other = [(what, str(a), str(b)) for what, a, b in baseline.differences(before, after, then, now) if a != b]
         if not other:
@@ -134,15 +135,16 @@ class _Pair:
         if [what for what, *_ in other] == [_FINGERPRINT] and (why := _not_the_same_text(before, after)) is None:
             return self._unpaired(blank)
         what, earlier, later = (why, "", "") if len(other) == 1 and other[0][0] == _FINGERPRINT else other[0]
-        told = f"{what}: {_short(earlier)} -> {_short(later)}" if earlier or later else str(what)
-        return replace(blank, state="undecided", reason=f"cannot be compared: {told}")
+        change = f"{what}: {_short(earlier)} -> {_short(later)}" if earlier or later else str(what)
+        return replace(blank, state="undecided", reason=f"cannot be compared: {change}")
 
-    def _paired(self, blank: Compared, before: Result, after: Result) -> Compared:
+    def _paired(self, blank: ComparedCheck, before: Result, after: Result) -> ComparedCheck:
         assert blank.margin is not None
         assert after.sample is not None
-        n = len(after.sample.top) if after.decision is None else after.decision.n_most  # it may have left early
+        # WHY n_most: a check that stopped early has fewer values than were planned
+        n = len(after.sample.top) if after.decision is None else after.decision.n_most
         budget = Budget(n_planned=n, n_most=n, n_checks=self.n_checks)
-        against = baseline.of(replace(self.earlier, results=(before,)), "the first run")
+        against = baseline.from_record(replace(self.earlier, results=(before,)), "the first run")
         judged = baseline.compare(after, against, blank.margin, _conditions(self.later), budget)
         values = {e.measure: e for e in judged.estimates}
         states: dict[str, State] = {"passed": "no worse", "failed": "regressed"}
@@ -157,26 +159,26 @@ class _Pair:
             reason=judged.reason.partition("\n")[0],
         )
 
-    def _unpaired(self, blank: Compared) -> Compared:
+    def _unpaired(self, blank: ComparedCheck) -> ComparedCheck:
         assert blank.margin is not None
         if blank.before is None or blank.after is None:
-            return replace(blank, state="undecided", reason="cannot be compared: a run has samples of it and no value")
-        difference = minus(blank.after, blank.before)
+            return replace(blank, state="undecided", reason="cannot be compared: a run has no value")
+        difference = subtract(blank.after, blank.before)
         state = _judged(difference, blank.margin, self.n_checks)
         words = {"no worse": "no worse", "regressed": "worse by more than the margin"}
-        told = words.get(state, "the interval holds the margin")
+        verdict = words.get(state, "the interval contains the margin")
         return replace(
             blank,
             difference=difference,
             how="unpaired",
             state=state,
-            reason=f"{told}; unpaired, for the tokens are others: another draw from the same text",
+            reason=f"{verdict}; unpaired: the tokens are another sample of the same text",
         )
 
 
-def minus(later: Estimate, earlier: Estimate) -> Estimate:
+def subtract(later: Estimate, earlier: Estimate) -> Estimate:
     """
-    *later* - *earlier* of two independent samples, with a 95 % interval made from both of theirs.
+    *later* - *earlier*, of two independent samples, with a 95 % interval from both of theirs.
 
     Source: Zou and Donner, Statistics in Medicine 27 (2008), the square-and-add interval of a difference.
     """
@@ -188,11 +190,15 @@ def minus(later: Estimate, earlier: Estimate) -> Estimate:
 
 
 def _judged(difference: Estimate, margin: Limit, n_checks: int) -> State:
-    """Regressed at ALPHA over *n_checks*, no worse at ALPHA; of a range every side must hold."""
+    """
+    The state of an unpaired *difference*: regressed at level ALPHA / *n_checks*, no worse at level ALPHA.
+
+    With a range, every side must hold.
+    """
     if difference.n < N_LEAST:
         return "undecided"
-    of_shown = -float(ndtri(ALPHA / 2))  # the interval is two-sided
-    to_fail, to_pass = (-float(ndtri(alpha)) / of_shown for alpha in (ALPHA / n_checks, ALPHA))
+    z_interval = -float(ndtri(ALPHA / 2))  # the difference's interval is two-sided
+    to_fail, to_pass = (-float(ndtri(alpha)) / z_interval for alpha in (ALPHA / n_checks, ALPHA))
     states: list[State] = []
     for side in margin.sides:
         sign = 1 if side.kind == "max" else -1
@@ -205,26 +211,26 @@ def _judged(difference: Estimate, margin: Limit, n_checks: int) -> State:
     return min(states, key=order.index)
 
 
-def _by_outcomes(found: Compared, before: Result, after: Result) -> Compared:
-    """*found*, but where the verdicts of the two runs themselves say more."""
+def _by_outcomes(found: ComparedCheck, before: Result, after: Result) -> ComparedCheck:
+    """*found*, unless the verdicts of the two runs decide: a new failure is a regression, a lost value is lost."""
     was, now = before.outcome, after.outcome
-    is_judged = found.how != "not"  # then the difference says more than a verdict that was open before
+    words = f"{_outcome_word(before)} before, {_outcome_word(after)} now"
+    why = after.reason.partition("\n")[0]
+    is_judged = found.how != "not"  # WHY: then the difference says more than an earlier verdict that was open
     if (now in ("failed", "error") and was == "passed") or (
         now == "failed" and was in ("reported", "inconclusive") and not is_judged
     ):
-        told = after.reason.partition("\n")[0]
-        return replace(found, state="regressed", reason=f"{_word(before)} before, {_word(after)} now: {told}")
+        return replace(found, state="regressed", reason=f"{words}: {why}")
     if now in ("error", "not_measured") and was in _MEASURED:
-        told = after.reason.partition("\n")[0]
-        return replace(found, state="lost", reason=f"{_word(before)} before, {_word(after)} now: {told}")
+        return replace(found, state="lost", reason=f"{words}: {why}")
     if not is_judged and now == "inconclusive" and was in ("passed", "failed"):
-        return replace(found, state="undecided", reason=f"{_word(before)} before, {_word(after)} now; {found.reason}")
+        return replace(found, state="undecided", reason=f"{words}; {found.reason}")
     return found
 
 
-def _gone(before: Result) -> Compared:
+def _gone(before: Result) -> ComparedCheck:
     measure = _measure(before)
-    return Compared(
+    return ComparedCheck(
         sae_id=before.sae_id,
         check=before.check,
         measure=measure,
@@ -234,12 +240,12 @@ def _gone(before: Result) -> Compared:
         margin=None,
         how="not",
         state="lost" if before.outcome in _MEASURED else "not compared",
-        reason=f"only in the first run, {_word(before)} there",
+        reason=f"only in the first run ({_outcome_word(before)})",
     )
 
 
 def _margin(result: Result, release: str, limits: Thresholds) -> Limit | None:
-    """How far the difference may go, if a margin is written for what is limited."""
+    """The limit of the difference, if a margin is written for the limited measure."""
     if result.limit is None or checks.named(result.check).is_exact:
         return None
     found = limits.margin(release, result.sae_id, result.check)
@@ -248,17 +254,17 @@ def _margin(result: Result, release: str, limits: Thresholds) -> Limit | None:
 
 def _why_no_margin(result: Result) -> str:
     if result.limit is None:
-        return f"no limit, and so no margin; {_word(result)} now"
-    return f"no margin; {_word(result)} now"
+        return f"no limit, and so no margin; {_outcome_word(result)} now"
+    return f"no margin; {_outcome_word(result)} now"
 
 
 def _not_the_same_text(before: Result, after: Result) -> str | None:
-    """Why two estimates are not of one text though all else is the same; None: they are."""
+    """Why two estimates are of different texts; None: they are samples of the same text."""
     assert before.provenance is not None
     assert after.provenance is not None
     then, now = before.provenance.corpus, after.provenance.corpus
     if then.sha256 != now.sha256 and then.source != now.source:
-        return f"the text is another: {_short(then.source)} -> {_short(now.source)}"
+        return f"the text: {_short(then.source)} -> {_short(now.source)}"
     if then.n_context_tokens != now.n_context_tokens:
         return f"the tokens per sequence: {then.n_context_tokens} -> {now.n_context_tokens}"
     return None
@@ -277,7 +283,7 @@ def _conditions(run: Record) -> Conditions:
     return Conditions(special_tokens=rule, sae_ids=run.release.sae_ids)
 
 
-def _word(result: Result) -> str:
+def _outcome_word(result: Result) -> str:
     return result.outcome.replace("_", " ")
 
 
@@ -285,7 +291,7 @@ def _short(text: str) -> str:
     return text if len(text) <= 24 else f"{text[:21]}..."
 
 
-def in_order(cells: Sequence[Compared]) -> Iterator[Compared]:
-    """*cells*, the worst first, else as they are."""
+def worst_first(cells: Sequence[ComparedCheck]) -> Iterator[ComparedCheck]:
+    """*cells* by state, the worst first, otherwise in their order."""
     order: tuple[State, ...] = ("regressed", "lost", "undecided", "no worse", "new", "not compared")
     yield from sorted(cells, key=lambda cell: order.index(cell.state))

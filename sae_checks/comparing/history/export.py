@@ -1,4 +1,4 @@
-"""One record -> what other tools read. Thin: they get the numbers as they are, and no verdict is made here."""
+"""A record -> the formats of other tools: github-action-benchmark, Bencher, Weights & Biases."""
 
 from __future__ import annotations
 
@@ -17,10 +17,12 @@ BETTER: tuple[Better, ...] = get_args(Better)
 
 def github_action_benchmark(run: Record, better: Better) -> list[Json]:
     """
-    The limited measures of *run* of which *better* is better.
+    The limited measures of *run* for github-action-benchmark.
 
-    For github-action-benchmark's tool customSmallerIsBetter or customBiggerIsBetter. Those of ranges, which have two
-    bad sides, are in neither.
+    Args:
+        run: the record.
+        better: `smaller` for its tool customSmallerIsBetter, `bigger` for customBiggerIsBetter. A measure with a
+            range, which has two bad sides, is in neither.
     """
     return [
         {
@@ -36,7 +38,7 @@ def github_action_benchmark(run: Record, better: Better) -> list[Json]:
 
 
 def bencher(run: Record) -> dict[str, dict[str, dict[str, float]]]:  # BMF: benchmark -> measure -> value and bounds
-    """Every measure of every check of *run* in Bencher Metric Format, a benchmark per SAE and check."""
+    """All measures of *run* in Bencher Metric Format, with a benchmark per SAE and check."""
     found: dict[str, dict[str, dict[str, float]]] = {}
     for result in run.results:
         if result.estimates:
@@ -48,25 +50,26 @@ def bencher(run: Record) -> dict[str, dict[str, dict[str, float]]]:  # BMF: benc
 
 
 def scalars(run: Record) -> dict[str, float | str]:  # W&B's summary has string keys
-    """Every measure of *run* with its bounds, and every outcome, by `SAE/check/measure`."""
+    """All measures of *run* with their intervals, and all outcomes, by `SAE/check/measure`."""
     found: dict[str, float | str] = {}
     for result in run.results:
-        place = f"{result.sae_id}/{result.check}"
-        found[f"{place}/outcome"] = result.outcome
+        name = f"{result.sae_id}/{result.check}"
+        found[f"{name}/outcome"] = result.outcome
         for e in result.estimates:
             found |= {
-                f"{place}/{e.measure}": e.value,
-                f"{place}/{e.measure}_low": e.low,
-                f"{place}/{e.measure}_high": e.high,
+                f"{name}/{e.measure}": e.value,
+                f"{name}/{e.measure}_low": e.low,
+                f"{name}/{e.measure}_high": e.high,
             }
     return found
 
 
 def wandb_offline(run: Record, folder: Path, project: str) -> Path:
     """
-    *run* as an offline run of W&B below *folder*; its folder, which `wandb sync` uploads. Nothing is sent.
+    Write *run* as an offline run of W&B. Sends nothing, and ends all other use of W&B in this process.
 
-    Whatever else this process does with W&B is ended, too.
+    Returns:
+        The run's folder below *folder*, for `wandb sync`.
 
     Raises:
         UsageError: wandb is not installed.
@@ -88,21 +91,21 @@ def wandb_offline(run: Record, folder: Path, project: str) -> Path:
         silent=True,
         console="off",
         disable_git=True,
-        x_disable_meta=True,  # the machine and the checkout that export are not those that measured
+        x_disable_meta=True,  # WHY: the machine that exports is not the one that measured
         x_disable_stats=True,
         x_save_requirements=False,
     )
     with wandb.init(
         mode="offline", dir=folder, project=project, name=run.release.name, config=dict(config), settings=quiet
-    ) as kept:
-        kept.summary.update(scalars(run))
-        place = Path(kept.dir).parent
+    ) as offline_run:
+        offline_run.summary.update(scalars(run))
+        written = Path(offline_run.dir).parent
     wandb.teardown()  # TRAP: a finished offline run is not on disk before wandb's own process has ended
-    return place
+    return written
 
 
 def better_of(result: Result) -> Better | None:
-    """Which way the limited measure of *result* is better; None: no limit, or one on both sides."""
+    """Whether smaller or bigger values of the limited measure of *result* are better; None: no limit, or a range."""
     if result.limit is None or result.limit.floor is not None:
         return None
     return "smaller" if result.limit.kind == "max" else "bigger"

@@ -1,4 +1,4 @@
-"""What is kept at a place -> runs that can be used, and the files that cannot, each by name."""
+"""A history -> its runs, or summaries of them, and the files that cannot be read."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import TypeVar, get_args
 
 from sae_checks import errors
-from sae_checks.comparing.history import store as places
-from sae_checks.comparing.history.store import Entry, Place
+from sae_checks.comparing.history import store
+from sae_checks.comparing.history.store import Entry, History
 from sae_checks.judging.verdict import Outcome
 from sae_checks.provenance import Package
 from sae_checks.record import record
@@ -18,15 +18,15 @@ from sae_checks.record.record import Json, Record
 
 OUTCOMES: tuple[Outcome, ...] = get_args(Outcome)
 _N_READERS = 8
-_COLUMNS = ("curves", "flips", "choice_flips", "explanations", "propagation")
-"""Most of a record, and nothing of a series."""
+_UNUSED_COLUMNS = ("curves", "flips", "choice_flips", "explanations", "propagation")
+"""of a record's JSON. WHY they are dropped: they are most of a record, and no comparison over time needs them."""
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Head:
-    """One run in a list of them."""
+class RunSummary:
+    """One row of the list of a history's runs."""
 
     run_id: str
     started: str
@@ -41,47 +41,53 @@ class Head:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Run:
-    """One run with what it measured."""
+    """One run of a history, with its record."""
 
     run_id: str
     record: Record
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Unreadable:
-    """A file of a history that is no record."""
+class UnreadableFile:
+    """A file of a history that is not a record."""
 
     path: str
     problem: str
 
 
-def heads(place: Place, release: str | None = None) -> tuple[tuple[Head, ...], tuple[Unreadable, ...]]:
+def summaries(
+    history: History, release: str | None = None
+) -> tuple[tuple[RunSummary, ...], tuple[UnreadableFile, ...]]:
     """
-    Every run at *place*, by time, without what it measured; and the files that are no records.
+    Summaries of the runs in *history*, of *release* or all, by time; and the files that are not records.
 
     Raises:
-        HistoryError: the place cannot be listed.
+        HistoryError: the history cannot be listed.
     """
-    return _each(places.entries(place, release), lambda entry: _head(entry, place))
+    return _read_all(store.entries(history, release), lambda entry: _summary(entry, history))
 
 
-def runs(place: Place, release: str) -> tuple[tuple[Run, ...], tuple[Unreadable, ...]]:
+def load_runs(history: History, release: str) -> tuple[tuple[Run, ...], tuple[UnreadableFile, ...]]:
     """
-    Every run of *release* at *place*, by time, without its curves and examples; and the files that are no records.
+    The runs of *release* in *history*, by time, without curves and examples; and the files that are not records.
 
     Raises:
-        HistoryError: the place cannot be listed.
+        HistoryError: the history cannot be listed.
     """
-    return _each(places.entries(place, release), lambda entry: _run(entry, place))
+    return _read_all(store.entries(history, release), lambda entry: _run(entry, history))
 
 
-def named(asked: str, url: str | None) -> Run:
+def find_run(asked: str, url: str | None) -> Run:
     """
-    The run *asked* for: a file, or in the history at *url* an id, whole or its beginning or end.
+    Find a run.
+
+    Args:
+        asked: path of a record, or the id of a run in the history at *url*; the id's beginning or end will do.
+        url: None: *asked* is a path.
 
     Raises:
-        UsageError: neither, or several runs.
-        RecordError: it is no record.
+        UsageError: there is no such run, or several.
+        RecordError: the file is not a record.
         HistoryError: the history cannot be read.
     """
     path = Path(asked).expanduser()
@@ -89,49 +95,51 @@ def named(asked: str, url: str | None) -> Run:
         return Run(run_id=path.stem, record=record.read(path))
     if url is None:
         raise errors.no_such_run(asked, "no history", ())
-    place = places.at(url)
-    found = places.entries(place)
+    history = store.open_history(url)
+    found = store.entries(history)
     meant = [e for e in found if asked and (e.run_id.startswith(asked) or e.run_id.endswith(asked))]
     if len(meant) != 1:
-        raise errors.no_such_run(asked, place.url, [e.run_id for e in meant or found])
-    text = places.text_of(meant[0], place)
+        raise errors.no_such_run(asked, history.url, [e.run_id for e in meant or found])
+    text = store.read_text(meant[0], history)
     return Run(run_id=meant[0].run_id, record=record.loads(text, meant[0].name))
 
 
-def _each(entries: Sequence[Entry], read: Callable[[Entry], T]) -> tuple[tuple[T, ...], tuple[Unreadable, ...]]:
-    """What *read* makes of each of *entries*: the good ones, and those it refuses."""
+def _read_all(entries: Sequence[Entry], read: Callable[[Entry], T]) -> tuple[tuple[T, ...], tuple[UnreadableFile, ...]]:
+    """Read each of *entries*; return what could be read, and the files that could not."""
 
-    def tried(entry: Entry) -> T | Unreadable:
+    def try_to_read(entry: Entry) -> T | UnreadableFile:
         try:
             return read(entry)
         except errors.RecordError as problem:
-            return Unreadable(path=entry.path, problem=str(problem))
+            return UnreadableFile(path=entry.path, problem=str(problem))
 
-    with ThreadPoolExecutor(_N_READERS) as pool:  # a store answers slowly, and several at once
-        found = list(pool.map(tried, entries))
-    good = tuple(each for each in found if not isinstance(each, Unreadable))
-    return good, tuple(each for each in found if isinstance(each, Unreadable))
-
-
-def _document(entry: Entry, place: Place) -> Json:
-    document = record.parsed(places.text_of(entry, place), entry.name)
-    return {**document, **{column: {} for column in _COLUMNS}} if isinstance(document, dict) else document
+    with ThreadPoolExecutor(_N_READERS) as pool:  # WHY: object stores answer slowly, but several requests at once
+        found = list(pool.map(try_to_read, entries))
+    good = tuple(each for each in found if not isinstance(each, UnreadableFile))
+    return good, tuple(each for each in found if isinstance(each, UnreadableFile))
 
 
-def _run(entry: Entry, place: Place) -> Run:
-    return Run(run_id=entry.run_id, record=_at_home(record.from_json(_document(entry, place), path=entry.name), entry))
+def _document(entry: Entry, history: History) -> Json:
+    document = record.parsed(store.read_text(entry, history), entry.name)
+    return {**document, **{column: {} for column in _UNUSED_COLUMNS}} if isinstance(document, dict) else document
 
 
-def _head(entry: Entry, place: Place) -> Head:
-    """The schema is asked about everything but the results, of which the outcomes are counted."""
-    document = _document(entry, place)
+def _run(entry: Entry, history: History) -> Run:
+    return Run(
+        run_id=entry.run_id, record=_in_own_folder(record.from_json(_document(entry, history), path=entry.name), entry)
+    )
+
+
+def _summary(entry: Entry, history: History) -> RunSummary:
+    """The summary of *entry*. WHY the schema is checked without results: that takes long, and outcomes suffice."""
+    document = _document(entry, history)
     rows = document.get("results") if isinstance(document, dict) else None
     without = {**document, "results": [], "samples": {}, "stacks": {}} if isinstance(document, dict) else document
-    found = _at_home(record.from_json(without, path=entry.name), entry)
+    found = _in_own_folder(record.from_json(without, path=entry.name), entry)
     if not isinstance(rows, list) or not all(isinstance(row, dict) and row.get("outcome") in OUTCOMES for row in rows):
-        raise errors.bad_record(entry.name, "its results are no list of outcomes")
+        raise errors.bad_record(entry.name, "its results are not a list of objects with an outcome")
     outcomes = [row["outcome"] for row in rows]
-    return Head(
+    return RunSummary(
         run_id=entry.run_id,
         started=found.started,
         wall_s=found.wall_s,
@@ -143,8 +151,13 @@ def _head(entry: Entry, place: Place) -> Head:
     )
 
 
-def _at_home(found: Record, entry: Entry) -> Record:
-    """*found*, if it lies where its release is kept: a file in another release's folder was put there by hand."""
-    if places.folder_of(found.release.name) != entry.folder:
-        raise errors.bad_record(entry.name, f"it is of release {found.release.name!r}, in the folder of another")
+def _in_own_folder(found: Record, entry: Entry) -> Record:
+    """
+    Return *found* if its file lies in the folder of its release.
+
+    Raises:
+        RecordError: it lies in the folder of another release; someone has put it there by hand.
+    """
+    if store.folder_of(found.release.name) != entry.folder:
+        raise errors.bad_record(entry.name, f"its release is {found.release.name!r}, but it is in another's folder")
     return found

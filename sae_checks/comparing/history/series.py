@@ -1,9 +1,9 @@
 """
-Runs -> series of one number each: only what was measured in the same way is on one line.
+Runs -> series of values of one measure, each measured in the same way.
 
-A series has a key: SAE, measure and its version, the language model's weights, the kind of device, and everything else
-that decides what the number means (its configuration). The SAE's weights are not in it: they are what is watched. When
-any of the key changes, a new series starts, and what has changed is told.
+The key of a series holds everything that decides what a value means: SAE, measure and its version, the language model's
+weights, the kind of device, and the configuration. It does not hold the SAE's weights: a series shows how they change.
+A run with another key starts a new series.
 """
 
 from __future__ import annotations
@@ -24,31 +24,31 @@ from sae_checks.record.record import Record, Result
 
 _OF_OTHER_SAES = {c.name for c in (checks.PROPAGATION, checks.NEXT_SAE, checks.LAST_SAE, checks.DISTINCT)}
 _N_DIGITS = 12
-"""Hexadecimal, of the hashes in a key."""
+"""hexadecimal digits of a hash in a key."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Key:
-    """What has to be the same for two numbers to be two values of one thing."""
+    """What two values must have in common to be in one series."""
 
     sae_id: str
     check: str
     measure: str
     version: str
-    """of the check's measures; where the record does not tell, the version of sae-checks that made it."""
+    """of the check's measures; if the record does not say it, the version of sae-checks that wrote the record."""
     model: str
-    """of the hashes of the language model's weights."""
+    """hash of the language model's weights."""
     device: str
-    """cpu, cuda, mps."""
+    """cpu, cuda or mps."""
     config: tuple[tuple[str, str], ...]
-    """everything else, in words: corpus, conventions, hook, ..."""
+    """(name, value) of everything else: corpus, conventions, hook, ..."""
 
     @property
     def config_hash(self) -> str:
         return _hash(self.config)
 
     def changes(self, to: Key) -> tuple[str, ...]:
-        """What is another thing in *to*, in words."""
+        """The differences to the key *to*, in words."""
         named = (
             ("version of the measures", self.version, to.version),
             ("language model (hash of its weights)", self.model, to.model),
@@ -61,7 +61,7 @@ class Key:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Point:
-    """One value of one run."""
+    """The value of one run in a series."""
 
     run_id: str
     started: datetime
@@ -74,34 +74,36 @@ class Point:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Series:
-    """The values of one key, by time."""
+    """The values with one key."""
 
     key: Key
     points: tuple[Point, ...]
+    """by time."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Line:
-    """One measure of one SAE or stack: its series, by the time of their first run."""
+    """All series of one measure of one SAE or stack."""
 
     sae_id: str
     check: str
     measure: str
     unit: str
     series: tuple[Series, ...]
+    """by the time of their first run."""
 
 
 def lines(
     runs: Sequence[Run], *, measures: Sequence[str] = (), sae_ids: Sequence[str] = (), every: bool = False
 ) -> tuple[Line, ...]:
     """
-    The lines of *runs*, in the order in which the runs have them.
+    The lines of *runs*, in the order of the runs' results.
 
     Args:
-        runs: of one release, by time.
-        measures: only these; none: those that are limited, and of a check without a limit the last.
-        sae_ids: only SAEs and stacks that match one of these patterns; none: all.
-        every: all measures there are.
+        runs: runs of one release.
+        measures: only these measures; empty: the limited ones, and the last of a check without a limit.
+        sae_ids: only SAEs and stacks that match one of these patterns; empty: all.
+        every: all measures.
     """
     found: dict[tuple[str, str, str], dict[Key, list[Point]]] = {}
     for run in sorted(runs, key=lambda run: (when(run.record.started), run.run_id)):
@@ -125,12 +127,12 @@ def lines(
 
 
 def measures_in(runs: Sequence[Run]) -> tuple[str, ...]:
-    """Every measure that any of *runs* has."""
+    """The names of all measures of *runs*."""
     return tuple(dict.fromkeys(e.measure for run in runs for r in run.record.results for e in r.estimates))
 
 
 def when(started: str) -> datetime:
-    """The time that a record says; the beginning of time where it says none."""
+    """*started*, the text in a record, as a time in UTC; the earliest time if it is none."""
     try:
         found = datetime.fromisoformat(started)
     except ValueError:
@@ -139,7 +141,7 @@ def when(started: str) -> datetime:
 
 
 def key_of(result: Result, estimate: Estimate, of: Record) -> Key:
-    """The key of *estimate*, which *result* of the run *of* has."""
+    """The key of *estimate*, which belongs to *result* in the record *of*."""
     model = None if result.provenance is None else result.provenance.model
     return Key(
         sae_id=result.sae_id,
@@ -153,7 +155,7 @@ def key_of(result: Result, estimate: Estimate, of: Record) -> Key:
 
 
 def _chosen(result: Result, measures: Sequence[str], *, every: bool) -> Iterator[Estimate]:
-    if result.check == checks.NO_REGRESSION.name:  # of two runs at once
+    if result.check == checks.NO_REGRESSION.name:  # WHY: it measures two runs, not one
         return
     own = checks.named(result.check).measures[-1].name if result.limit is None else result.limit.measure
     for estimate in result.estimates:
@@ -194,17 +196,17 @@ def _config(result: Result, of: Record) -> Iterator[tuple[str, str]]:
         yield "backend", " ".join((model.backend, *model.processing))
         yield "dtype", model.dtype
         if sae is not None:
-            place = (sae.hook, sae.hook_out, *(() if sae.head is None else (f"head {sae.head}",)))
-            yield "hook", " ".join(dict.fromkeys(place))
+            hooks = (sae.hook, sae.hook_out, *(() if sae.head is None else (f"head {sae.head}",)))
+            yield "hook", " ".join(dict.fromkeys(hooks))
             yield "training context", str(sae.n_training_context_tokens)
     if result.steps:
         yield "SAEs of the stack", ", ".join(step.sae_id for step in result.steps)
     if result.check in _OF_OTHER_SAES:
         yield "SAEs of the release", ", ".join(of.release.sae_ids)
-    if result.check == checks.USABLE_CONTEXT.name:  # the longest context within that limit
+    if result.check == checks.USABLE_CONTEXT.name:  # WHY: it is the longest context within that limit
         within = (r.limit for r in of.results if (r.sae_id, r.check) == (result.sae_id, checks.CE_LOSS.name))
         yield "limit of ce_loss", str(next(within, None))
-    if result.check == checks.GOLDEN.name and result.limit is not None:  # what is expected is in no corpus
+    if result.check == checks.GOLDEN.name and result.limit is not None:  # WHY: the prompts are not in the fingerprint
         yield "golden prompts", result.limit.source
 
 

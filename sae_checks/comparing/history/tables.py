@@ -1,11 +1,11 @@
-"""Heads, comparisons and lines as text: aligned columns, and what there is to say below them."""
+"""Runs, comparisons and trends as text tables, with notes below them."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 
-from sae_checks.comparing.history.compare import Compared, Comparison, in_order
-from sae_checks.comparing.history.runs import Head
+from sae_checks.comparing.history.compare import ComparedCheck, Comparison, worst_first
+from sae_checks.comparing.history.runs import RunSummary
 from sae_checks.comparing.history.trend import Trend
 from sae_checks.errors import shown
 from sae_checks.judging.estimates import Estimate
@@ -14,60 +14,61 @@ Row = tuple[str, ...]
 
 
 def aligned(rows: Sequence[Row]) -> Iterator[str]:
-    """*rows* in columns, the first of them as a head."""
+    """*rows* with aligned columns; the first row is the heading."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
         yield "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
 
 
-def of_heads(heads: Sequence[Head]) -> Iterator[str]:
-    """One line per run, the outcomes that any of them has as columns; of software what has changed since the last."""
-    outcomes = [outcome for i, (outcome, _) in enumerate(heads[0].counts) if any(h.counts[i][1] for h in heads)]
+def run_table(summaries: Sequence[RunSummary]) -> Iterator[str]:
+    """Table of runs: a column per outcome that any run has, and the software that has changed since the run before."""
+    outcomes = [outcome for i, (outcome, _) in enumerate(summaries[0].counts) if any(h.counts[i][1] for h in summaries)]
     rows: list[Row] = [
         ("run", "started", "release", "revision", *(o.replace("_", " ") for o in outcomes), "exit", "software")
     ]
     before: dict[str, dict[str, str]] = {}
-    for head in heads:
-        counts = dict(head.counts)
-        versions = {package.name: package.version for package in head.software}
+    for summary in summaries:
+        counts = dict(summary.counts)
+        versions = {package.name: package.version for package in summary.software}
         rows.append(
             (
-                head.run_id,
-                shown(head.started)[:19],
-                shown(head.release, n_most=40),
-                "-" if head.revision is None else shown(head.revision[:12]),
+                summary.run_id,
+                shown(summary.started)[:19],
+                shown(summary.release, n_most=40),
+                "-" if summary.revision is None else shown(summary.revision[:12]),
                 *(str(counts[outcome]) for outcome in outcomes),
-                "-" if head.exit_status is None else str(head.exit_status),
-                _moved(before.get(head.release), versions),
+                "-" if summary.exit_status is None else str(summary.exit_status),
+                _software(before.get(summary.release), versions),
             )
         )
-        before[head.release] = versions
+        before[summary.release] = versions
     return aligned(rows)
 
 
-def of_comparison(found: Comparison) -> Iterator[str]:
-    """A line per cell, the worst first; then, for what is worse or open, why; then the tally."""
-    cells = list(in_order(found.cells))
+def comparison_table(found: Comparison) -> Iterator[str]:
+    """Table of a comparison, the worst checks first; then why checks are red or undecided; then the counts."""
+    cells = list(worst_first(found.cells))
     rows: list[Row] = [("SAE", "check", "before", "after", "difference", "95 %", "margin", "pairs", "verdict")]
     rows += [_row(cell) for cell in cells]
     yield from aligned(rows)
     for cell in cells:
         if cell.state in ("regressed", "lost", "undecided"):
-            yield f"{_said(cell.state).upper()}: {cell.check} of {shown(cell.sae_id)}: {shown(cell.reason, n_most=400)}"
+            state = _state_words(cell.state).upper()
+            yield f"{state}: {cell.check} of {shown(cell.sae_id)}: {shown(cell.reason, n_most=400)}"
             if cell.margin is not None and cell.how != "not":
                 yield f"  margin written in {shown(cell.margin.where)}: {shown(cell.margin.source)}"
-    yield tally(found)
+    yield comparison_counts(found)
 
 
-def tally(found: Comparison) -> str:
-    """`26 compared: 12 regressed, 14 no worse; 37 not compared`."""
+def comparison_counts(found: Comparison) -> str:
+    """`26 of 63 compared by a margin: 12 regressed, 14 no worse, 37 not compared`."""
     counts = {
         state: len(found.of(state)) for state in ("regressed", "lost", "undecided", "no worse", "new", "not compared")
     }
-    told = ", ".join(f"{n} {_said(state)}" for state, n in counts.items() if n)
+    words = ", ".join(f"{n} {_state_words(state)}" for state, n in counts.items() if n)
     n_unpaired = sum(cell.how == "unpaired" for cell in found.cells)
     how = f" ({n_unpaired} of them unpaired)" if n_unpaired else ""
-    return f"{found.n_judged} of {len(found.cells)} compared by a margin{how}: {told or 'nothing'}"
+    return f"{found.n_judged} of {len(found.cells)} compared by a margin{how}: {words or 'nothing'}"
 
 
 def of_trends(trends: Iterable[Trend]) -> Iterator[str]:
@@ -98,7 +99,7 @@ def of_trends(trends: Iterable[Trend]) -> Iterator[str]:
     yield from told
 
 
-def _row(cell: Compared) -> Row:
+def _row(cell: ComparedCheck) -> Row:
     return (
         shown(cell.sae_id),
         f"{cell.check} ({cell.measure})",
@@ -108,12 +109,12 @@ def _row(cell: Compared) -> Row:
         "" if cell.difference is None else f"[{cell.difference.low:.4g}, {cell.difference.high:.4g}]",
         "" if cell.margin is None else f"{abs(cell.margin.value):g} {cell.margin.unit}",
         {"paired": str(cell.difference.n if cell.difference else ""), "unpaired": "unpaired", "not": ""}[cell.how],
-        verdict_of(cell),
+        verdict_words(cell),
     )
 
 
-def verdict_of(cell: Compared) -> str:
-    """Its state; of what is no worse how, and of what was not compared why."""
+def verdict_words(cell: ComparedCheck) -> str:
+    """The verdict column: the state, with its own words if it is no worse, and the reason if it was not compared."""
     if cell.state == "no worse":
         how = cell.reason.partition(": ")[0] if cell.how == "paired" else "no worse"
         return how if len(how) < 40 else "no worse"
@@ -122,7 +123,7 @@ def verdict_of(cell: Compared) -> str:
     return cell.state.upper()
 
 
-def _said(state: str) -> str:
+def _state_words(state: str) -> str:
     return {"lost": "lost (decided before, open now)"}.get(state, state)
 
 
@@ -130,8 +131,8 @@ def _number(estimate: Estimate | None) -> str:
     return "" if estimate is None else f"{estimate.value:.4g}"
 
 
-def _moved(before: dict[str, str] | None, now: dict[str, str]) -> str:
-    """All versions, or what has changed since the run before."""
+def _software(before: dict[str, str] | None, now: dict[str, str]) -> str:
+    """All versions of the first run; later those that have changed since the run before."""
     if before is None:
         return ", ".join(f"{shown(name)} {shown(version)}" for name, version in now.items())
     names = [name for name in {**before, **now} if before.get(name) != now.get(name)]
