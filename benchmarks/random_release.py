@@ -152,4 +152,4 @@ def measured_sae(sae: Any, *, n_context: int) -> LoadedSae:  # Any: as above
     """*sae* as sae-checks runs it: the same weights, not a copy."""
     hook = sae.cfg.metadata.hook_name
     described = SimpleNamespace(sae_id=hook, hook=hook, hook_out=hook, n_training_context_tokens=n_context)
-    return LoadedSae(cast(Sae, described), sae, files={}, center=False, part=slice(0, None))
+    return LoadedSae(cast(Sae, described), sae, files={}, center=False, head_slice=slice(0, None))

@@ -35,7 +35,7 @@ from sae_checks.measuring import corpus_pass
 from sae_checks.model.hugging_face import HuggingFaceModel
 from sae_checks.release import release
 from sae_checks.release.release import Sae
-from sae_checks.saes.lazy_weights import Shelf, ShelvedSae
+from sae_checks.saes.lazy_weights import LazySae, WeightCache
 
 SHAPE = Shape(n_layers=4, d_model=256, n_heads=4, n_vocabulary=8192, n_positions=1024, d_sae=2048, l0=32)
 N_BATCH_TOKENS = 1024
@@ -83,35 +83,35 @@ def measured(point: Point, raw: torch.nn.Module, to: Connection) -> None:
     n_flop = flop(work, ablates=False)
     with TemporaryDirectory() as folder:
         if point.is_grouped:
-            shelved = on_a_shelf(saes, Path(folder))
+            lazy = lazy_saes(saes, Path(folder))
             del work, saes
             gc.collect()
-            _, seconds, memory = timed(lambda: by_groups(model, shelved, made))
+            _, seconds, memory = timed(lambda: by_groups(model, lazy, made))
         else:
             _, seconds, memory = timed(lambda: ours(work, ablates=False, n_batch_tokens=N_BATCH_TOKENS))
     to.send(Found(seconds=seconds, memory_mib=memory, work=n_flop))
 
 
-def on_a_shelf(saes: list[Any], folder: Path) -> tuple[Shelf, list[ShelvedSae]]:  # Any: sae_lens ships no types
-    """*saes*, saved in *folder* and known from there, on a shelf with room for two."""
+def lazy_saes(saes: list[Any], folder: Path) -> tuple[WeightCache, list[LazySae]]:  # Any: sae_lens ships no types
+    """*saes*, saved in *folder* and known from there, in a cache with room for two."""
     for i, sae in enumerate(saes):
         sae.save_model(folder / f"{i}")
     described = [sae for sae in release.resolve(str(folder)).saes if isinstance(sae, Sae)]
     cpu, everything = torch.device("cpu"), slice(0, None)
-    shelf = Shelf(lambda: 2 * shelved[0].n_bytes)
-    shelved = [ShelvedSae(each, shelf, device=cpu, center=False, part=everything) for each in described]
-    return shelf, shelved
+    cache = WeightCache(lambda: 2 * lazy[0].n_bytes)
+    lazy = [LazySae(each, cache, device=cpu, center=False, head_slice=everything) for each in described]
+    return cache, lazy
 
 
-def by_groups(model: HuggingFaceModel, on: tuple[Shelf, list[ShelvedSae]], made: Sequences) -> None:
+def by_groups(model: HuggingFaceModel, on: tuple[WeightCache, list[LazySae]], made: Sequences) -> None:
     """As `ours`, group by group; what it finds is not looked at here."""
-    shelf, saes = on
-    for group in shelf.groups(saes):
-        shelf.load_ahead(group)
+    cache, saes = on
+    for group in cache.groups_that_fit(saes):
+        cache.start_loading(group)
         corpus_pass.measure_text(
             model, group, made, n_batch_tokens=N_BATCH_TOKENS, progress=lambda *_: None, ablates=False
         )
-        shelf.settle()
+        cache.finish_loading()
 
 
 def series(*, is_quick: bool) -> dict[str, dict[int, Point]]:

@@ -94,13 +94,13 @@ class TextLosses:
     ce_ablated_nats: Floats | None
     """(n_sequences,) within, zeros in place of the activation; None: that was not asked."""
     reconstructions: Reconstructions
-    seen_active: Flags | None
+    ever_active: Flags | None
     """(d_sae,) latents that were active at least once within the training context; None: the SAE does not tell."""
     by_position: ByPosition
 
 
 def first_sequences(losses: TextLosses, n: int) -> TextLosses:
-    """What *losses* say of their first *n* sequences, one by one; `seen_active` and `by_position` are still of all."""
+    """What *losses* say of their first *n* sequences, one by one; `ever_active` and `by_position` are still of all."""
 
     def first(of: Sums) -> Sums:
         return replace(of, **{f.name: getattr(of, f.name)[:n] for f in fields(of)})

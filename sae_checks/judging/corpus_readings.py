@@ -151,7 +151,7 @@ def sparsity(losses: TextLosses, *, recorded_l0: float | None = None, k: int | N
         NotMeasured(measure="l0_max_of_k", reason="not a TopK SAE whose k is known")
         if k is None
         else counted("l0_max_of_k", check, most / k, n_sequences),
-        _dead(losses.seen_active, n_sequences),
+        _dead(losses.ever_active, n_sequences),
         counted("replaced_tokens", check, int(n.sum()), n_sequences),
         explained,
     )
@@ -269,10 +269,10 @@ def _of_ratio(sample: Ratio) -> tuple[float, Floats, Ratio]:
     return value, (sample.top - value * sample.bottom) / sample.bottom.mean(), sample
 
 
-def _dead(seen_active: Flags | None, n: int) -> Reading:
-    if seen_active is None:
+def _dead(ever_active: Flags | None, n: int) -> Reading:
+    if ever_active is None:
         return NotMeasured(measure="dead_latents", reason="the SAE does not tell which latents are active")
-    share = 1 - float(seen_active.mean())
+    share = 1 - float(ever_active.mean())
     return replace(counted("dead_latents", checks.SPARSITY, share, n), low=0.0)
 
 

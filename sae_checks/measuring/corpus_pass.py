@@ -169,7 +169,7 @@ _Where = tuple[str, int | None]
 
 
 def _where(sae: Reconstructs) -> _Where:
-    return sae.hook_out, sae.part.start
+    return sae.hook_out, sae.head_slice.start
 
 
 def _ablated(
@@ -180,7 +180,7 @@ def _ablated(
     beginning, replaced = clean.first(n_positions), batch.replaced[:, :n_positions]
     for sae in saes:
         if _where(sae) not in found:
-            zeros = ablate(beginning.activation(sae.hook_out), replaced, sae.part)
+            zeros = ablate(beginning.activation(sae.hook_out), replaced, sae.head_slice)
             hidden = model.resume(beginning, {sae.hook_out: instead(zeros)})
             found[_where(sae)] = torch.nn.functional.pad(hidden, (0, 0, 0, batch.tokens.shape[1] - hidden.shape[1]))
     return found

@@ -204,15 +204,15 @@ class LocalExecutor:
                 except (errors.SaeError, errors.MeasuringError) as problem:
                     run.into[each] = problem
         for group in (part for of_one in groups.values() for part in self._saes.groups(of_one)):
-            shelf = self._saes.shelf(group[0].model.device)
+            cache = self._saes.weight_cache(group[0].model.device)
             try:
                 with quiet():  # here: filters of warnings are the process's, and another thread loads
-                    shelf.load_ahead([ready.sae for ready in group])
+                    cache.start_loading([ready.sae for ready in group])
                     self._measure_group(run, group)
             except (errors.MeasuringError, RuntimeError) as problem:  # torch's errors, out of memory included
                 run.into.update(dict.fromkeys((r.sae.sae_id for r in group), errors.MeasuringError(str(problem))))
             finally:
-                shelf.settle()
+                cache.finish_loading()
 
     def _measure_group(self, run: _Run[Losses], group: list[Ready]) -> None:
         """*group*, whose SAEs share model and corpus."""

@@ -13,7 +13,7 @@ from sae_checks.model.loading import Models
 from sae_checks.plan.plan import Plan
 from sae_checks.release.release import Sae
 from sae_checks.saes import free_memory
-from sae_checks.saes.lazy_weights import Shelf, ShelvedSae
+from sae_checks.saes.lazy_weights import LazySae, WeightCache
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -21,7 +21,7 @@ class Ready:
     """An SAE, its model, and the convention that it is measured under."""
 
     described: Sae
-    sae: ShelvedSae
+    sae: LazySae
     model: LanguageModel
     prepends_bos: bool
 
@@ -32,7 +32,7 @@ class ReadySaes:
     def __init__(self, plan: Plan) -> None:
         self._plan = plan
         self._models = Models(plan)
-        self._shelves: dict[torch.device, Shelf] = {}
+        self._caches: dict[torch.device, WeightCache] = {}
         self._found: dict[str, Ready | errors.SaeChecksError] = {}
 
     def get(self, sae_id: str) -> Ready:
@@ -65,30 +65,34 @@ class ReadySaes:
 
     def sound(self) -> list[Ready]:
         """All that can be measured, in the release's order."""
-        return [ready for ready in self.known() if ready.sae.is_sound()]
+        return [ready for ready in self.known() if ready.sae.can_be_loaded()]
 
-    def shelf(self, device: torch.device) -> Shelf:
-        """Where the weights of the SAEs on *device* are."""
-        if device not in self._shelves:
-            self._shelves[device] = Shelf(lambda: free_memory.for_saes(self._plan.options.memory_gib, device))
-        return self._shelves[device]
+    def weight_cache(self, device: torch.device) -> WeightCache:
+        """The cache of SAE weights on *device*."""
+        if device not in self._caches:
+            self._caches[device] = WeightCache(
+                lambda: free_memory.bytes_for_saes(self._plan.options.memory_gib, device)
+            )
+        return self._caches[device]
 
     def groups(self, together: Sequence[Ready]) -> list[list[Ready]]:
         """*together*, SAEs of one model, in groups whose weights fit into memory."""
         of = {ready.sae: ready for ready in together}
-        shelf = self.shelf(together[0].model.device)
-        return [[of[one] for one in group] for group in shelf.groups(list(of))]
+        cache = self.weight_cache(together[0].model.device)
+        return [[of[one] for one in group] for group in cache.groups_that_fit(list(of))]
 
     def _load(self, sae_id: str) -> Ready:
         described = self._plan.release.sae(sae_id)
         prepends_bos = self._prepends_bos(described)
         model = self._models.of(described)
-        part = _part(model, described)
+        head_slice = _head_slice(model, described)
         self._check_special_tokens(described, model)
         # TransformerLens's backend has centred the weights themselves
         center = described.center_writing_weights and model.uses_layer_norm and not model.facts.processing
-        shelved = ShelvedSae(described, self.shelf(model.device), device=model.device, center=center, part=part)
-        return Ready(described=described, sae=shelved, model=model, prepends_bos=prepends_bos)
+        lazy = LazySae(
+            described, self.weight_cache(model.device), device=model.device, center=center, head_slice=head_slice
+        )
+        return Ready(described=described, sae=lazy, model=model, prepends_bos=prepends_bos)
 
     def _prepends_bos(self, described: Sae) -> bool:
         asked = self._plan.options.bos
@@ -107,7 +111,7 @@ class ReadySaes:
             raise errors.not_supported(described.sae_id, "exclude_special_tokens", str(others), supported)
 
 
-def _part(model: LanguageModel, described: Sae) -> slice:
+def _head_slice(model: LanguageModel, described: Sae) -> slice:
     """
     What *described* reads and writes of its hooks' last dimension, all of it or one head's.
 
@@ -116,14 +120,14 @@ def _part(model: LanguageModel, described: Sae) -> slice:
     """
     hooks, of_sae = (described.hook, described.hook_out), (described.d_in, described.d_out)
     widths = [model.width(described.sae_id, hook) for hook in hooks]
-    part = slice(0, None)
+    head_slice = slice(0, None)
     if described.head is not None:
         if described.head >= model.n_heads:
             raise errors.no_such_head(described.sae_id, described.head, model.n_heads)
         d_head = widths[0] // model.n_heads
-        part = slice(described.head * d_head, (described.head + 1) * d_head)
+        head_slice = slice(described.head * d_head, (described.head + 1) * d_head)
         widths = [d_head, d_head]
     for hook, width, d in zip(hooks, widths, of_sae, strict=True):
         if d != width:
             raise errors.wrong_width(described.sae_id, hook, d, width)
-    return part
+    return head_slice

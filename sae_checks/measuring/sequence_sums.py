@@ -53,7 +53,7 @@ class TextSums(Sums[TextLosses]):
         self.spans = {is_within: SpanSums(n) for is_within in (True, False)}
         self.ablated = np.zeros(n) if ablates else None
         self.n_replaced, self.n_active, self.n_active_most = (np.zeros(n, dtype=np.int64) for _ in range(3))
-        self.seen_active: Flags | None = None  # (d_sae,), known with the first batch, if at all
+        self.ever_active: Flags | None = None  # (d_sae,), known with the first batch, if at all
         self.error_squared, self.norm_squared = np.zeros(n), np.zeros(n)
         self.sum: Floats | None = None  # (n, d_out), known with the first batch
         self.n_positions = n_positions
@@ -82,9 +82,9 @@ class TextSums(Sums[TextLosses]):
         self.n_replaced[rows] = replaced[:, within].sum(-1).numpy()
         self.n_active[rows] = n_active[:, within].sum(-1).numpy()
         self.n_active_most[rows] = n_active[:, within].amax(-1).numpy()
-        if made.seen_active is not None:
-            seen = made.seen_active.cpu().numpy()
-            self.seen_active = seen if self.seen_active is None else self.seen_active | seen
+        if made.ever_active is not None:
+            seen = made.ever_active.cpu().numpy()
+            self.ever_active = seen if self.ever_active is None else self.ever_active | seen
         self.error_squared[rows] = error_squared[:, within].sum(-1).numpy()
         self.norm_squared[rows] = target[:, within].square().sum((-1, -2)).numpy()
         self.sum[rows] = target[:, within].sum(-2).numpy()
@@ -110,7 +110,7 @@ class TextSums(Sums[TextLosses]):
                 norm_squared=self.norm_squared[first],
                 sum=self.sum[first],
             ),
-            seen_active=self.seen_active,
+            ever_active=self.ever_active,
             by_position=self.at.by_position(),
         )
 

@@ -1,14 +1,13 @@
 """
-SAEs whose weights are in memory while there is room: loaded when they are first needed, or just before.
+SAEs whose weights are loaded when they are needed, and dropped when memory is needed for others.
 
-A release may be larger than memory. What was not used for the longest time makes room for what is asked, and is loaded
-again when its turn comes.
+A release may be larger than memory, so weights are kept in a cache that drops the least recently used ones.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import cached_property
 
@@ -21,118 +20,123 @@ from sae_checks.release.release import Sae
 from sae_checks.saes import sae
 from sae_checks.saes.sae import LoadedSae, Reconstruction
 
-_N_BYTES = 4
-"""of a weight in float32."""
-_Stamp = dict[str, tuple[int, int]]
-"""Size and time of every file that an SAE was made from."""
+_N_BYTES_PER_WEIGHT = 4  # float32
+_FileStats = dict[str, tuple[int, int]]
+"""size (bytes) and modification time (ns) by name of the file."""
 
 
-class Shelf:
-    """Room for the weights of some SAEs. Only one thread may ask it for anything; another one loads."""
+class WeightCache:
+    """A least-recently-used cache of SAE weights. One thread may call its methods; a second one loads."""
 
     def __init__(self, n_bytes: Callable[[], int]) -> None:
-        self._n_bytes_asked = n_bytes
-        self._held: OrderedDict[ShelvedSae, Future[LoadedSae]] = OrderedDict()
+        self._measure_n_bytes = n_bytes
+        self._entries: OrderedDict[LazySae, Future[LoadedSae]] = OrderedDict()  # least recently used first
         self._loader = ThreadPoolExecutor(1, "sae-checks loads")
 
     @cached_property
     def n_bytes(self) -> int:
-        """That there is room for, settled when it is first asked: the model should be loaded by then."""
-        return self._n_bytes_asked()
+        """Capacity in bytes, fixed at the first use: the model should be loaded by then."""
+        return self._measure_n_bytes()
 
-    def groups(self, saes: Sequence[ShelvedSae]) -> list[list[ShelvedSae]]:
-        """*saes* in their order, in as few groups as that allows of which each has room; one may be too large alone."""
-        found: list[list[ShelvedSae]] = []
-        for one in saes:
-            if found and sum(each.n_bytes for each in found[-1]) + one.n_bytes <= self.n_bytes:
-                found[-1].append(one)
+    def groups_that_fit(self, saes: Sequence[LazySae]) -> list[list[LazySae]]:
+        """Split *saes*, in their order, into as few groups as fit into the cache; a group of one SAE may not fit."""
+        groups: list[list[LazySae]] = []
+        for lazy in saes:
+            if groups and _n_bytes(groups[-1]) + lazy.n_bytes <= self.n_bytes:
+                groups[-1].append(lazy)
             else:
-                found.append([one])
-        return found
+                groups.append([lazy])
+        return groups
 
-    def load_ahead(self, saes: Sequence[ShelvedSae]) -> None:
-        """Begin to load *saes*, a group that has room, in their order; call `settle` when they have been measured."""
+    def start_loading(self, saes: Sequence[LazySae]) -> None:
+        """Start to load *saes*, a group that fits, in the background; call `finish_loading` after measuring them."""
         with quiet():
-            import sae_lens  # noqa: F401 -- not by two threads at once: its imports are circular
+            import sae_lens  # noqa: F401 -- here: its circular imports fail if two threads import it
 
-        for one in saes:
-            if not one.is_broken:
-                self._start(one, keep=saes)
+        for lazy in saes:
+            if not lazy.is_broken:
+                self._start(lazy, keep=saes)
 
-    def settle(self) -> None:
-        """Give up what has not begun to load and wait for what has: nothing goes on behind the caller's back."""
-        for one in [one for one, held in self._held.items() if held.cancel()]:
-            del self._held[one]
-        for held in self._held.values():
-            held.exception()
+    def finish_loading(self) -> None:
+        """Cancel loads that have not begun, and wait for those that have."""
+        for lazy in [lazy for lazy, future in self._entries.items() if future.cancel()]:
+            del self._entries[lazy]
+        for future in self._entries.values():
+            future.exception()
 
-    def get(self, one: ShelvedSae) -> LoadedSae:
+    def get(self, lazy: LazySae) -> LoadedSae:
         """
-        *one*, loaded if it is not.
+        The loaded *lazy*; loads it if need be.
 
         Raises:
             SaeError: it cannot be loaded.
         """
-        self._start(one, keep=())
-        self._held.move_to_end(one)
+        self._start(lazy, keep=())
+        self._entries.move_to_end(lazy)
         try:
-            return self._held[one].result()
+            return self._entries[lazy].result()
         except errors.SaeError:
-            del self._held[one]
+            del self._entries[lazy]
             raise
 
-    def _start(self, one: ShelvedSae, *, keep: Sequence[ShelvedSae]) -> None:
-        if one in self._held:
+    def _start(self, lazy: LazySae, *, keep: Sequence[LazySae]) -> None:
+        """Start to load *lazy*, and drop the least recently used others until it fits, except those in *keep*."""
+        if lazy in self._entries:
             return
-        # The least recently used goes first, but none that is needed with this one.
-        for other in [each for each in self._held if each not in keep]:
-            if sum(each.n_bytes for each in self._held) + one.n_bytes > self.n_bytes:
-                self._held.pop(other).exception()  # what is still being loaded takes room until it is there
-        self._held[one] = self._loader.submit(one.load)
+        for other in [each for each in self._entries if each not in keep]:
+            if _n_bytes(self._entries) + lazy.n_bytes > self.n_bytes:
+                self._entries.pop(other).exception()  # WHY exception(): an unfinished load takes memory until it ends
+        self._entries[lazy] = self._loader.submit(lazy.load)
 
 
-class ShelvedSae:
-    """An SAE that is known, and whose weights are on a shelf when they are needed. A `sae.Reconstructs`."""
+def _n_bytes(saes: Iterable[LazySae]) -> int:
+    return sum(lazy.n_bytes for lazy in saes)
 
-    def __init__(self, described: Sae, shelf: Shelf, *, device: torch.device, center: bool, part: slice) -> None:
+
+class LazySae:
+    """An SAE whose weights are in a cache while they are needed. Implements `sae.Reconstructs`."""
+
+    def __init__(
+        self, described: Sae, cache: WeightCache, *, device: torch.device, center: bool, head_slice: slice
+    ) -> None:
         self.sae_id = described.sae_id
         self.hook = described.hook
         self.hook_out = described.hook_out
-        self.part = part
+        self.head_slice = head_slice
         self.n_training_context_tokens = described.n_training_context_tokens
         self.center = center
-        self.n_bytes = (described.d_in + described.d_out) * described.d_sae * _N_BYTES
-        """of encoder and decoder; the rest is small, but in temporal SAEs."""
+        self.n_bytes = (described.d_in + described.d_out) * described.d_sae * _N_BYTES_PER_WEIGHT
+        """bytes of encoder and decoder; the other weights are small, except in temporal SAEs."""
         self._described = described
         self._device = device
-        self._shelf = shelf
+        self._cache = cache
         self._problem: errors.SaeError | None = None
-        self._stamp: _Stamp | None = None
+        self._file_stats: _FileStats | None = None  # None: never loaded
 
     @property
     def is_broken(self) -> bool:
-        """It could not be loaded once, and will not be tried again."""
+        """Whether loading it has failed; it is not tried again."""
         return self._problem is not None
 
     def loaded(self) -> LoadedSae:
         """
-        It, with its weights.
+        The SAE with its weights.
 
         Raises:
-            SaeError: they cannot be loaded, the same one each time.
+            SaeError: the weights cannot be loaded; the same error each time.
         """
         if self._problem is not None:
             raise self._problem
         try:
             with quiet():
-                return self._shelf.get(self)
+                return self._cache.get(self)
         except errors.SaeError as problem:
             self._problem = problem
             raise
 
-    def is_sound(self) -> bool:
-        """Whether its weights can be loaded; they are, unless that is known."""
-        if self._stamp is None and self._problem is None:
+    def can_be_loaded(self) -> bool:
+        """Whether its weights can be loaded; loads them if that was never tried."""
+        if self._file_stats is None and self._problem is None:
             try:
                 self.loaded()
             except errors.SaeError:
@@ -140,33 +144,33 @@ class ShelvedSae:
         return self._problem is None
 
     def reconstruct(self, x: torch.Tensor) -> Reconstruction:
-        """As `LoadedSae.reconstruct`; raises SaeError where it cannot be loaded."""
+        """As `LoadedSae.reconstruct`; raises SaeError if the weights cannot be loaded."""
         return self.loaded().reconstruct(x)
 
     @cached_property
     def fingerprint(self) -> str:
-        """As `LoadedSae.fingerprint`; raises SaeError where it cannot be loaded."""
+        """As `LoadedSae.fingerprint`; raises SaeError if the weights cannot be loaded."""
         return self.loaded().fingerprint
 
     @cached_property
     def facts(self) -> SaeFacts:
-        """What was loaded, with the hash of every file that it was made from."""
+        """Provenance of the SAE; raises SaeError if the weights cannot be loaded."""
         return sae.facts(self._described, self.loaded())
 
     def load(self) -> LoadedSae:
         """
-        Load it: for the shelf, which does so in another thread.
+        Load the weights. Called by the cache, in its own thread.
 
         Raises:
-            SaeError: it cannot be loaded, or its files are no longer those that it was loaded from before.
+            SaeError: the weights cannot be loaded, or their files have changed since they were loaded before.
         """
-        found = sae.load(self._described, device=self._device, center=self.center, part=self.part)
+        loaded = sae.load(self._described, device=self._device, center=self.center, head_slice=self.head_slice)
         try:
-            stats = {name: path.stat() for name, path in found.files.items()}
-        except OSError:  # gone since it was read
+            stats = {name: path.stat() for name, path in loaded.files.items()}
+        except OSError:  # a file was deleted since it was read
             raise errors.changed_meanwhile(self.sae_id) from None
-        stamp = {name: (of.st_size, of.st_mtime_ns) for name, of in stats.items()}
-        if self._stamp not in (None, stamp):
+        file_stats = {name: (stat.st_size, stat.st_mtime_ns) for name, stat in stats.items()}
+        if self._file_stats not in (None, file_stats):
             raise errors.changed_meanwhile(self.sae_id)
-        self._stamp = stamp
-        return found
+        self._file_stats = file_stats
+        return loaded

@@ -1,4 +1,4 @@
-"""Files -> an SAE of SAE Lens's, whole and with its norms folded in: by SAE Lens's own code, whatever the format."""
+"""Files of an SAE -> SAE Lens's module with its norm scaling folded in, loaded by SAE Lens's own code."""
 
 from __future__ import annotations
 
@@ -15,15 +15,19 @@ from sae_checks.release.configuration import Format, Sae
 from sae_checks.release.sae_files import SCALER_FILE, fetch_weights
 
 Files = dict[str, Path]
-"""What was read, by its name in the release."""
+"""local paths of the files that were read, by name in the release."""
 
 
 def load(described: Sae, device: torch.device) -> tuple[Any, Files]:  # Any: sae_lens ships no types
     """
-    The SAE in float32, and the files that it was made from.
+    Load an SAE in float32.
+
+    Returns:
+        SAE Lens's module, and the files that it was made from.
 
     Raises:
-        SaeError: it cannot be fetched or loaded, is not what its configuration says, or holds a number that is none.
+        SaeError: the SAE cannot be fetched or loaded, its shapes are not those of its configuration, or a weight is not
+            finite.
     """
     fetch_weights(described)
     try:
@@ -40,8 +44,8 @@ def load(described: Sae, device: torch.device) -> tuple[Any, Files]:  # Any: sae
     return sae, files
 
 
-def _saved(described: Sae, device: str) -> tuple[Any, Files]:
-    """By `SAE.save_model` or `TrainingSAE.save_inference_model`."""
+def _load_sae_lens(described: Sae, device: str) -> tuple[Any, Files]:
+    """Load an SAE saved by `SAE.save_model` or `TrainingSAE.save_inference_model`."""
     import sae_lens
     from sae_lens.loading.pretrained_sae_loaders import sae_lens_disk_loader
 
@@ -51,8 +55,8 @@ def _saved(described: Sae, device: str) -> tuple[Any, Files]:
     return sae, _files_beside(described)
 
 
-def _checkpoint(described: Sae, device: str) -> tuple[Any, Files]:
-    """By SAE Lens's trainer: made what it would have saved at its end, as its trainer does it."""
+def _load_checkpoint(described: Sae, device: str) -> tuple[Any, Files]:
+    """Load a checkpoint of SAE Lens's trainer, converted as the trainer does it when training ends."""
     import sae_lens
 
     assert described.weights is not None
@@ -67,7 +71,7 @@ def _checkpoint(described: Sae, device: str) -> tuple[Any, Files]:
     return sae, _files_beside(described)
 
 
-def _sparsify(described: Sae, device: str) -> tuple[Any, Files]:
+def _load_sparsify(described: Sae, device: str) -> tuple[Any, Files]:
     import sae_lens
     from sae_lens.loading.pretrained_sae_loaders import sparsify_disk_loader
     from safetensors.torch import load_file
@@ -77,42 +81,42 @@ def _sparsify(described: Sae, device: str) -> tuple[Any, Files]:
 
     def converter(path: Path, device: str, cfg_overrides: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
         cfg, tensors = _overridden(sparsify_disk_loader, described, path.resolve(), device, cfg_overrides)
-        # TRAP: SAE Lens 6.54 transposes W_dec, which sparsify saves as (d_sae, d_in)
+        # TRAP: SAE Lens 6.54 transposes W_dec, although sparsify saves it as (d_sae, d_in)
         return cfg, {**tensors, "W_dec": load_file(weights, device=device)["W_dec"].float().contiguous()}
 
     sae = sae_lens.SAE.load_from_disk(weights.parent, device=device, dtype="float32", converter=converter)
     return sae, _files_beside(described)
 
 
-def _registered(described: Sae, device: str) -> tuple[Any, Files]:
-    """By the converter that SAE Lens's registry names, confined to the pinned commit."""
+def _load_registered(described: Sae, device: str) -> tuple[Any, Files]:
+    """Load an SAE by the converter that SAE Lens's registry names, confined to the pinned commit."""
     from sae_lens import SAE
 
     assert described.remote is not None
-    with converters.confined(described.remote.repo, allow_pickle=described.allow_pickle) as conversion:
+    with converters.confined(described.remote.repo, allow_pickle=described.allow_pickle) as downloads:
         sae, _, _ = SAE.from_pretrained_with_cfg_and_sparsity(
             described.release, described.sae_id, device=device, dtype="float32"
         )
-    return sae, dict(conversion.files)
+    return sae, dict(downloads.files)
 
 
 _LOADERS: dict[Format, Callable[[Sae, str], tuple[Any, Files]]] = {
-    "sae_lens": _saved,
-    "checkpoint": _checkpoint,
-    "sparsify": _sparsify,
-    "registered": _registered,
+    "sae_lens": _load_sae_lens,
+    "checkpoint": _load_checkpoint,
+    "sparsify": _load_sparsify,
+    "registered": _load_registered,
 }
 
 
 def _overridden(
     read: Callable[..., Any], described: Sae, path: Path, device: str, cfg_overrides: dict[str, Any]
 ) -> Any:
-    """What *read* makes of a folder, with the registry's corrections, as `from_pretrained` has them."""
+    """Call *read*, a loader of SAE Lens, with the registry's corrections, as `from_pretrained` does."""
     return read(path, device, {**described.overrides, **cfg_overrides})
 
 
 def _fold(described: Sae, sae: Any) -> None:
-    """SAE Lens only warns of a norm that is left unfolded, and then runs the SAE at the wrong scale."""
+    """Fold the norm scaling factor into the weights. SAE Lens only warns if it is missing, and uses a wrong scale."""
     if sae.cfg.normalize_activations != "expected_average_only_in":
         return
     if described.norm_scaling_factor is None:
@@ -124,8 +128,8 @@ def _fold(described: Sae, sae: Any) -> None:
 def _files_beside(described: Sae) -> Files:
     assert described.weights is not None
     names = [described.weights.name, *([SCALER_FILE] if described.norm_scaling_factor is not None else [])]
-    places = {name: described.weights.parent / name for name in names}
-    return {name: place for name, place in places.items() if place.is_file()}  # the factor may be the registry's
+    paths = {name: described.weights.parent / name for name in names}
+    return {name: path for name, path in paths.items() if path.is_file()}  # no scaler file: the registry has the factor
 
 
 def _check(described: Sae, sae: Any) -> None:

@@ -1,8 +1,8 @@
 """
-SAEs whose latents are each token's own, run some rows at a time and decoded from the active latents alone.
+Fast reconstruction on a CPU: a few rows at a time, decoded from the active latents alone.
 
-An SAE of 24,576 latents has some 60 active ones: the product with the whole decoder would be two fifths of its cost,
-and passes over all latents, each into fresh memory, as much again.
+Of 24,576 latents some 60 are active. Without this, the product with the whole decoder would be two fifths of the cost,
+and passes over all latents in newly allocated memory as much again.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-STANDARD = "sae_lens.saes.standard_sae.StandardSAE"
-KNOWN = frozenset(
+_STANDARD = "sae_lens.saes.standard_sae.StandardSAE"
+SUPPORTED_CLASSES = frozenset(
     {
-        STANDARD,
+        _STANDARD,
         "sae_lens.saes.abstopk_sae.AbsTopKSAE",
         "sae_lens.saes.gated_sae.GatedSAE",
         "sae_lens.saes.jumprelu_sae.JumpReLUSAE",
@@ -27,33 +27,33 @@ KNOWN = frozenset(
         "sae_lens.saes.transcoder.Transcoder",
     }
 )
-"""Classes of SAE Lens that were read and found so."""
+"""classes of SAE Lens whose code was read: rows are independent, and decoding is one product and a bias."""
 N_LATENTS_PER_CHUNK = 6 << 20
-"""24 MiB in float32: below 32 MiB the C library hands memory that was given back out again, without new pages."""
-N_ROWS_LEAST = 32
-FEW = 1 / 16
-"""of the latents: up to this share, gathering their rows of the decoder is faster than the product with all of them."""
+"""24 MiB in float32. WHY: below 32 MiB the C library reuses freed memory instead of asking for new pages."""
+MIN_ROWS = 32
+SPARSE_SHARE = 1 / 16
+"""share of active latents up to which gathering their rows of the decoder is faster than the whole product."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Made:
-    """What an SAE makes of rows."""
+class RowReconstruction:
+    """An SAE's output for rows of activations, and which latents were active."""
 
     output: torch.Tensor
     """(rows, d_out)."""
     n_active: torch.Tensor
     """(rows,)."""
     active: torch.Tensor
-    """(rows, d_sae) which are: sparse (COO) where they are few, else dense."""
+    """bool (rows, d_sae); sparse COO if few are active."""
 
 
-def can(sae: torch.nn.Module, device: torch.device) -> bool:
+def is_supported(sae: torch.nn.Module, device: torch.device) -> bool:
     """
-    Whether *sae* treats each row on its own and decodes by one product and a bias.
+    Whether `reconstruct_rows` gives the same as SAE Lens's encode and decode of *sae*.
 
-    Only then is `run` the same as its own encode and decode. On accelerators the product is not what takes the time.
+    On accelerators it is not supported, since the product is not the bottleneck there.
     """
-    if device.type != "cpu" or _name(sae) not in KNOWN:
+    if device.type != "cpu" or _class_name(sae) not in SUPPORTED_CLASSES:
         return False
     cfg: Any = sae.cfg
     return (
@@ -63,67 +63,70 @@ def can(sae: torch.nn.Module, device: torch.device) -> bool:
     )
 
 
-def run(sae: Any, rows: torch.Tensor) -> Made:  # Any: the methods of an nn.Module are untyped
-    """What *sae*, one that `can`, makes of *rows* (rows, d_in)."""
-    n = max(N_ROWS_LEAST, N_LATENTS_PER_CHUNK // sae.W_dec.shape[0])
-    room = torch.empty(min(n, len(rows)), sae.W_dec.shape[0]) if _is_relu(sae) else None
-    made = [_chunk(sae, chunk, None if room is None else room[: len(chunk)]) for chunk in torch.split(rows, n)]
-    return Made(
-        output=torch.cat([each.output for each in made]),
-        n_active=torch.cat([each.n_active for each in made]),
-        active=_joined([each.active for each in made]),
+def reconstruct_rows(sae: Any, rows: torch.Tensor) -> RowReconstruction:  # Any: an nn.Module's methods are untyped
+    """Reconstruct *rows* (rows, d_in) with *sae*, which `is_supported`."""
+    n = max(MIN_ROWS, N_LATENTS_PER_CHUNK // sae.W_dec.shape[0])
+    buffer = torch.empty(min(n, len(rows)), sae.W_dec.shape[0]) if _is_relu(sae) else None
+    chunks = [
+        _reconstruct_chunk(sae, chunk, None if buffer is None else buffer[: len(chunk)])
+        for chunk in torch.split(rows, n)
+    ]
+    return RowReconstruction(
+        output=torch.cat([chunk.output for chunk in chunks]),
+        n_active=torch.cat([chunk.n_active for chunk in chunks]),
+        active=_joined([chunk.active for chunk in chunks]),
     )
 
 
 def _is_relu(sae: Any) -> bool:  # Any: as above
-    """Whether its latents are relu(x W_enc + b_enc) and nothing else."""
-    return _name(sae) == STANDARD and type(sae.activation_fn) is torch.nn.ReLU
+    """Whether its latents are relu(x W_enc + b_enc), without further steps."""
+    return _class_name(sae) == _STANDARD and type(sae.activation_fn) is torch.nn.ReLU
 
 
-def _name(sae: object) -> str:
-    """Of its very class: what inherits from one may do anything."""
+def _class_name(sae: object) -> str:
+    """Full name of its own class, since a subclass may compute something else."""
     return f"{type(sae).__module__}.{type(sae).__qualname__}"
 
 
-def _chunk(sae: Any, rows: torch.Tensor, room: torch.Tensor | None) -> Made:  # Any: as above
-    latents = _encoded(sae, rows) if room is None else torch.mm(sae.process_sae_in(rows), sae.W_enc, out=room)
-    active = _active(latents, 0 if room is None else -sae.b_enc)  # (rows, d_sae)
+def _reconstruct_chunk(sae: Any, rows: torch.Tensor, buffer: torch.Tensor | None) -> RowReconstruction:  # Any: as above
+    """Reconstruct *rows*; a *buffer* (rows, d_sae) receives x W_enc of an SAE that `_is_relu`."""
+    latents = _encode(sae, rows) if buffer is None else torch.mm(sae.process_sae_in(rows), sae.W_enc, out=buffer)
+    active = _active(latents, 0 if buffer is None else -sae.b_enc)  # (rows, d_sae)
     row, latent = (torch.from_numpy(i) for i in np.divmod(np.flatnonzero(active), latents.shape[1]))
     n_active = torch.bincount(row, minlength=len(rows))
-    if len(row) > FEW * latents.numel():
-        whole = latents if room is None else torch.relu(latents.add_(sae.b_enc))
-        return Made(output=sae.decode(whole), n_active=n_active, active=torch.from_numpy(active))
-    value = latents[row, latent] if room is None else torch.relu(latents[row, latent] + sae.b_enc[latent])
+    if len(row) > SPARSE_SHARE * latents.numel():
+        dense = latents if buffer is None else torch.relu(latents.add_(sae.b_enc))
+        return RowReconstruction(output=sae.decode(dense), n_active=n_active, active=torch.from_numpy(active))
+    value = latents[row, latent] if buffer is None else torch.relu(latents[row, latent] + sae.b_enc[latent])
     output = torch.nn.functional.embedding_bag(
         latent,
         sae.W_dec,
-        n_active.cumsum(0) - n_active,  # where each row's begin
+        n_active.cumsum(0) - n_active,  # index of each row's first active latent
         mode="sum",
         per_sample_weights=value,
     )
-    which = torch.stack((row, latent))
-    few = torch.sparse_coo_tensor(which, torch.ones(len(row), dtype=torch.bool), latents.shape, check_invariants=False)
-    return Made(output=output.add_(sae.b_dec), n_active=n_active, active=few)
+    indices, ones = torch.stack((row, latent)), torch.ones(len(row), dtype=torch.bool)
+    sparse = torch.sparse_coo_tensor(indices, ones, latents.shape, check_invariants=False)
+    return RowReconstruction(output=output.add_(sae.b_dec), n_active=n_active, active=sparse)
 
 
-def _encoded(sae: Any, rows: torch.Tensor) -> torch.Tensor:  # Any: as above
+def _encode(sae: Any, rows: torch.Tensor) -> torch.Tensor:  # Any: as above
     latents: torch.Tensor = sae.encode(rows)
     return latents.to_dense() if latents.is_sparse else latents
 
 
 def _active(latents: torch.Tensor, bound: torch.Tensor | int) -> NDArray[np.bool_]:
     """
-    Where *latents* are not 0, or, with -b_enc for *bound*, would not be once that is added and relu was taken.
+    Which *latents* are active: unequal to a *bound* of 0, or above a *bound* of -b_enc, before the bias and ReLU.
 
-    What is not a number counts as active, as it does with `!= 0`: it must reach the output. Not by torch: it compares,
-    counts and looks for flags several times slower than NumPy.
+    TRAP: NaN counts as active, so that it reaches the output. WHY NumPy: torch is several times slower at this.
     """
     if isinstance(bound, int):
-        found: NDArray[np.bool_] = np.not_equal(latents.numpy(), bound)
-        return found
-    below: NDArray[np.bool_] = np.less_equal(latents.numpy(), bound.numpy())
-    np.logical_not(below, out=below)
-    return below
+        unequal: NDArray[np.bool_] = np.not_equal(latents.numpy(), bound)
+        return unequal
+    active: NDArray[np.bool_] = np.less_equal(latents.numpy(), bound.numpy())
+    np.logical_not(active, out=active)
+    return active
 
 
 def _joined(active: Sequence[torch.Tensor]) -> torch.Tensor:

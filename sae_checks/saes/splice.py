@@ -1,4 +1,4 @@
-"""A reconstruction in place of one activation, at the positions that are replaced and nowhere else."""
+"""Splicing: puts an SAE's reconstruction in place of an activation, at the replaced positions alone."""
 
 from __future__ import annotations
 
@@ -12,68 +12,78 @@ from sae_checks.saes.sae import Reconstructs
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Splice:
-    """What goes into the model, and what the SAE made of what came out of it."""
+    """A spliced activation, and how well the SAE reconstructed the original."""
 
     activation: torch.Tensor
     """(batch, seq, width) in the model's dtype: the reconstruction where *replaced*, the original elsewhere."""
     target: torch.Tensor
-    """(batch, seq, d_out) float32, what the SAE should have given."""
+    """(batch, seq, d_out) float32: the activation that the SAE should reconstruct."""
     n_active: torch.Tensor
-    """(batch, seq)."""
+    """(batch, seq) number of active latents."""
     error_squared: torch.Tensor
-    """(batch, seq) |x - x^|^2."""
-    seen_active: torch.Tensor | None
-    """(d_sae,) latents active on any replaced token within the training context: reduced here, for one batch of which
-    latents are active is as large as the latents themselves."""
+    """(batch, seq) squared norm of target minus reconstruction."""
+    ever_active: torch.Tensor | None
+    """(d_sae,) whether a latent is active on any replaced token within the training context; reduced to that here,
+    since the flags of a batch are as large as its latents."""
 
 
 def splice(read: torch.Tensor, written: torch.Tensor, replaced: torch.Tensor, sae: Reconstructs) -> Splice:
     """
-    Put what *sae* makes of *read* in place of *written* (both (batch, seq, width)) where *replaced* (batch, seq).
+    Reconstruct *read* with *sae* and put the reconstruction in place of *written*.
 
-    For an SAE trained on centred activations the mean over d_model is taken away before encoding and not put back: a
-    model that only reads its residual stream through LayerNorm cannot tell.
+    TRAP: for an SAE trained on centred activations the mean over d_model is subtracted and not added back. A model that
+    reads its residual stream through LayerNorm alone computes the same.
+
+    Args:
+        read: (batch, seq, width) activation at `sae.hook`.
+        written: (batch, seq, width) activation at `sae.hook_out`.
+        replaced: (batch, seq) positions to replace.
+        sae: the SAE.
     """
-    made = sae.reconstruct(basis(read, sae.hook, sae))
-    target = basis(written, sae.hook_out, sae)
+    made = sae.reconstruct(preprocess(read, sae.hook, sae))
+    target = preprocess(written, sae.hook_out, sae)
     return Splice(
-        activation=put(written, made.output.to(written.dtype), replaced, sae.part),
+        activation=replace_at(written, made.output.to(written.dtype), replaced, sae.head_slice),
         target=target,
         n_active=made.n_active,
         error_squared=(target - made.output).square().sum(-1),
-        seen_active=None if made.active is None else _seen_active(made.active, replaced, sae.n_training_context_tokens),
+        ever_active=None if made.active is None else _ever_active(made.active, replaced, sae.n_training_context_tokens),
     )
 
 
-def ablate(activation: torch.Tensor, replaced: torch.Tensor, part: slice) -> torch.Tensor:
-    """Zeros in place of *part* of *activation* where *replaced*: what the splice replaces, and nothing else."""
-    return put(activation, torch.zeros_like(activation[..., part]), replaced, part)
+def ablate(activation: torch.Tensor, replaced: torch.Tensor, head_slice: slice) -> torch.Tensor:
+    """*activation* with zeros at exactly the entries that a splice would replace."""
+    return replace_at(activation, torch.zeros_like(activation[..., head_slice]), replaced, head_slice)
 
 
-def basis(activation: torch.Tensor, hook: str, sae: Reconstructs) -> torch.Tensor:
-    """*sae*'s part of *activation*, as it was trained on it."""
-    x = activation[..., sae.part].float()
+def preprocess(activation: torch.Tensor, hook: str, sae: Reconstructs) -> torch.Tensor:
+    """*activation* at *hook* in the form that *sae* was trained on: its head slice, in float32, centred if need be."""
+    x = activation[..., sae.head_slice].float()
     parsed = hooks.parse(hook)
     assert parsed is not None, hook
     return x - x.mean(-1, keepdim=True) if sae.center and parsed.is_centred else x
 
 
-def _seen_active(active: torch.Tensor, replaced: torch.Tensor, n_within: int | None) -> torch.Tensor:
-    within = slice(n_within)
+def _ever_active(active: torch.Tensor, replaced: torch.Tensor, n_context: int | None) -> torch.Tensor:
+    """Which latents (d_sae,) are active on a replaced token among the first *n_context*; None: among all."""
+    context = slice(n_context)
     if active.is_sparse:
         counted = torch.zeros_like(replaced)
-        counted[:, within] = replaced[:, within]
-        row, latent = active._indices()  # noqa: SLF001 -- the public name sorts them first
-        seen = torch.zeros(active.shape[-1], dtype=torch.bool, device=active.device)
-        seen[latent[counted.flatten()[row]]] = True
-        return seen
-    return (active[:, within] & replaced[:, within, None]).flatten(0, 1).any(0)
+        counted[:, context] = replaced[:, context]
+        row, latent = active._indices()  # noqa: SLF001 -- `indices()` would sort them first
+        found = torch.zeros(active.shape[-1], dtype=torch.bool, device=active.device)
+        found[latent[counted.flatten()[row]]] = True
+        return found
+    return (active[:, context] & replaced[:, context, None]).flatten(0, 1).any(0)
 
 
-def put(activation: torch.Tensor, value: torch.Tensor, replaced: torch.Tensor, part: slice) -> torch.Tensor:
-    changed = torch.where(replaced[..., None], value, activation[..., part])
+def replace_at(
+    activation: torch.Tensor, value: torch.Tensor, replaced: torch.Tensor, head_slice: slice
+) -> torch.Tensor:
+    """*activation* with *value* in its *head_slice* at the *replaced* positions (batch, seq)."""
+    changed = torch.where(replaced[..., None], value, activation[..., head_slice])
     if changed.shape == activation.shape:
         return changed
     whole = activation.clone()
-    whole[..., part] = changed
+    whole[..., head_slice] = changed
     return whole

@@ -373,7 +373,7 @@ def test_dead_latents_are_an_upper_bound(seen):
     """The share that was never active, with 0 below it: more text can only wake latents."""
     x, x_hat = _arrays(0)
     losses = text_losses(
-        span([1] * len(x)), of_reconstructing=reconstructions(x, x_hat), seen_active=np.array(seen, dtype=np.bool_)
+        span([1] * len(x)), of_reconstructing=reconstructions(x, x_hat), ever_active=np.array(seen, dtype=np.bool_)
     )
     found = reading(corpus_readings.sparsity(losses), "dead_latents")
     assert found.value == found.high == pytest.approx(seen.count(False) / len(seen))

@@ -111,11 +111,11 @@ def test_dead_latents_are_those_no_counted_token_wakes(tiny_models, n_batch_toke
     good = tiny.identity_sae(tiny.HOOKS[1])
     sae = Wakes(tiny.HOOKS[1], encoder=good.encoder, decoder=good.decoder)
     (losses,) = text_losses(model, [sae], sequences, n_batch_tokens=n_batch_tokens)
-    assert np.flatnonzero(losses.seen_active).tolist() == [1, 2, 3, 4, 5, 6, 7]  # 8 is beyond the training context
+    assert np.flatnonzero(losses.ever_active).tolist() == [1, 2, 3, 4, 5, 6, 7]  # 8 is beyond the training context
     assert of(corpus_readings.sparsity(losses), "dead_latents").value == pytest.approx(24 / 31)
     sae.n_training_context_tokens = None
     (losses,) = text_losses(model, [sae], sequences, n_batch_tokens=n_batch_tokens)
-    assert np.flatnonzero(losses.seen_active).tolist() == list(range(1, 24))
+    assert np.flatnonzero(losses.ever_active).tolist() == list(range(1, 24))
 
 
 @pytest.mark.parametrize("family", list(tiny.FAMILIES))

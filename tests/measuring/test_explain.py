@@ -59,7 +59,7 @@ class WrongAt:
     """Exact, but at one position."""
 
     sae_id = hook = hook_out = HOOK
-    part = slice(0, None)
+    head_slice = slice(0, None)
     n_training_context_tokens = N_CONTEXT
     center = False
 
@@ -115,12 +115,13 @@ def plain_nats(model, tokens, predicted, sae, change):
     """A whole pass of plain transformers with *sae* at every position but BOS, and with *change* of what it writes."""
 
     def spliced(x):
-        output = sae.reconstruct(x[..., sae.part]).output
-        written = change(x[..., sae.part], output)
+        own = sae.head_slice
+        output = sae.reconstruct(x[..., own]).output
+        written = change(x[..., own], output)
         return (
-            torch.cat([x[..., : sae.part.start or 0], torch.cat([x[:, :1, sae.part], written[:, 1:]], 1)], -1)
-            if (sae.part.stop is None)
-            else torch.cat([torch.cat([x[:, :1, sae.part], written[:, 1:]], 1), x[..., sae.part.stop :]], -1)
+            torch.cat([x[..., : own.start or 0], torch.cat([x[:, :1, own], written[:, 1:]], 1)], -1)
+            if (own.stop is None)
+            else torch.cat([torch.cat([x[:, :1, own], written[:, 1:]], 1), x[..., own.stop :]], -1)
         )
 
     log_p = torch.log_softmax(tiny.plain_logits(model._model, tokens, sae.hook, spliced)[0], -1)
@@ -130,7 +131,7 @@ def plain_nats(model, tokens, predicted, sae, change):
 SPLICED = {
     "residual stream": lambda: opened(tiny.random_sae(HOOK, context=N_CONTEXT)),
     "one head": lambda: opened(
-        tiny.random_sae("blocks.1.attn.hook_z", d=D_MODEL // 2, part=slice(0, D_MODEL // 2), context=N_CONTEXT)
+        tiny.random_sae("blocks.1.attn.hook_z", d=D_MODEL // 2, head_slice=slice(0, D_MODEL // 2), context=N_CONTEXT)
     ),
 }
 
@@ -387,7 +388,7 @@ def test_every_architecture_gives_up_single_latents(tmp_path):
     for architecture in architectures.ARCHITECTURES:
         architectures.write(tmp_path / architecture / "it", architecture, mlp, noise=0.1)
         (described,) = release.resolve(str(tmp_path / architecture)).saes
-        one = sae.load(described, device=torch.device("cpu"), center=False, part=slice(0, None))
+        one = sae.load(described, device=torch.device("cpu"), center=False, head_slice=slice(0, None))
         assert_single_latents(one, x, 4)
 
 

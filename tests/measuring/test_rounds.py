@@ -40,7 +40,7 @@ def arrays(losses, name=""):
     """(name, array) of all that *losses* hold but what is summed over sequences."""
     for field in fields(losses):
         value = getattr(losses, field.name)
-        if field.name in ("by_position", "seen_active") or value is None or isinstance(value, int | str):
+        if field.name in ("by_position", "ever_active") or value is None or isinstance(value, int | str):
             continue
         if is_dataclass(value):
             yield from arrays(value, f"{name}{field.name}.")

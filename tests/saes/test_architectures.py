@@ -155,7 +155,7 @@ def test_one_head_is_replaced_and_ablated_alone(tiny_models, head):
     """An SAE of one head sees that head alone, and everything else of hook_z stays as it was."""
     model, hook = tiny_models["gpt2"], "blocks.1.attn.hook_z"
     part = slice(8 * head, 8 * head + 8)
-    one = tiny.random_sae(hook, d=8, part=part)
+    one = tiny.random_sae(hook, d=8, head_slice=part)
     sequences = tiny.sequences(lengths=(9,))
     (losses,) = corpus_pass.measure_text(model, [one], sequences, n_batch_tokens=64, progress=lambda *_: None)
 

@@ -17,7 +17,7 @@ from sae_checks.plan.options import Options
 from sae_checks.plugin.configure import settle
 from sae_checks.plugin.judging import STUDIES, judge
 from sae_checks.saes import free_memory, loading, sae
-from sae_checks.saes.lazy_weights import Shelf, ShelvedSae
+from sae_checks.saes.lazy_weights import LazySae, WeightCache
 
 CPU = torch.device("cpu")
 
@@ -31,7 +31,7 @@ class Counted:
         weakref.finalize(self, held.remove, n_bytes)
 
 
-def shelved(n_bytes, shelf, held, problem=None):
+def lazy(n_bytes, cache, held, problem=None):
     """An SAE of so many bytes, whose loading is counted in `n_loads`."""
     described = SimpleNamespace(
         sae_id=f"{n_bytes} bytes",
@@ -42,7 +42,7 @@ def shelved(n_bytes, shelf, held, problem=None):
         d_out=1,
         d_sae=0,
     )
-    one = ShelvedSae(described, shelf, device=CPU, center=False, part=slice(0, None))
+    one = LazySae(described, cache, device=CPU, center=False, head_slice=slice(0, None))
     one.n_bytes, one.n_loads = n_bytes, 0
 
     def load():
@@ -61,9 +61,9 @@ sizes = st.lists(st.integers(1, 10), min_size=1, max_size=12)
 @given(sizes, st.integers(1, 40))
 def test_groups_are_as_few_as_fit(of, n_bytes):
     """In their order, each within the room unless one alone is not, and no two beside each other would fit together."""
-    shelf = Shelf(lambda: n_bytes)
-    saes = [shelved(n, shelf, []) for n in of]
-    groups = shelf.groups(saes)
+    cache = WeightCache(lambda: n_bytes)
+    saes = [lazy(n, cache, []) for n in of]
+    groups = cache.groups_that_fit(saes)
     assert [one for group in groups for one in group] == saes
     totals = [sum(one.n_bytes for one in group) for group in groups]
     assert all(total <= n_bytes or len(group) == 1 for total, group in zip(totals, groups, strict=True))
@@ -74,12 +74,12 @@ def test_groups_are_as_few_as_fit(of, n_bytes):
 @given(sizes, st.integers(1, 40), st.data())
 def test_no_more_is_held_than_there_is_room_for(of, n_bytes, data):
     """Whatever is asked in whatever order; one that is too large is alone. What was just asked is not loaded again."""
-    shelf, held = Shelf(lambda: n_bytes), []
-    saes = [shelved(n, shelf, held) for n in of]
+    cache, held = WeightCache(lambda: n_bytes), []
+    saes = [lazy(n, cache, held) for n in of]
     for i in data.draw(st.lists(st.integers(0, len(of) - 1), max_size=20)):
         before = saes[i].n_loads
-        shelf.get(saes[i])
-        shelf.get(saes[i])
+        cache.get(saes[i])
+        cache.get(saes[i])
         assert saes[i].n_loads <= before + 1
         assert sum(held) <= max(n_bytes, of[i])
     assert sum(of) > n_bytes or all(one.n_loads <= 1 for one in saes)
@@ -87,37 +87,37 @@ def test_no_more_is_held_than_there_is_room_for(of, n_bytes, data):
 
 def test_the_least_recently_used_makes_room():
     """Not the one that was loaded first."""
-    shelf = Shelf(lambda: 2)
-    a, b, c = (shelved(1, shelf, []) for _ in range(3))
+    cache = WeightCache(lambda: 2)
+    a, b, c = (lazy(1, cache, []) for _ in range(3))
     for one in (a, b, a, c, a, b):
-        shelf.get(one)
+        cache.get(one)
     assert [one.n_loads for one in (a, b, c)] == [1, 2, 1]
 
 
 def test_what_cannot_be_loaded_is_tried_once():
     """The same error each time, also when it was to be loaded ahead, and the others are there."""
-    shelf, problem = Shelf(lambda: 10), errors.SaeError("it is broken")
-    good, bad = shelved(1, shelf, []), shelved(2, shelf, [], problem)
-    shelf.load_ahead([bad, good])
-    shelf.settle()
+    cache, problem = WeightCache(lambda: 10), errors.SaeError("it is broken")
+    good, bad = lazy(1, cache, []), lazy(2, cache, [], problem)
+    cache.start_loading([bad, good])
+    cache.finish_loading()
     for _ in range(2):
         with pytest.raises(errors.SaeError, match="it is broken") as raised:
             bad.reconstruct(torch.zeros(1, 1, 1))
         assert raised.value is problem
-    shelf.load_ahead([bad, good])
-    assert (bad.is_sound(), good.is_sound(), bad.n_loads, good.n_loads) == (False, True, 1, 1)
+    cache.start_loading([bad, good])
+    assert (bad.can_be_loaded(), good.can_be_loaded(), bad.n_loads, good.n_loads) == (False, True, 1, 1)
 
 
 def test_what_has_not_begun_is_given_up():
     """A run that is interrupted, or has no use for them, does not wait for all the SAEs that were to come."""
-    shelf, held, begun, go_on = Shelf(lambda: 10), [], threading.Event(), threading.Event()
-    first, second = shelved(1, shelf, held), shelved(2, shelf, held)
+    cache, held, begun, go_on = WeightCache(lambda: 10), [], threading.Event(), threading.Event()
+    first, second = lazy(1, cache, held), lazy(2, cache, held)
     load = first.load
     first.load = lambda: (begun.set(), go_on.wait(60)) and load()
-    shelf.load_ahead([first, second])
+    cache.start_loading([first, second])
     assert begun.wait(60)
     threading.Timer(0.2, go_on.set).start()
-    shelf.settle()
+    cache.finish_loading()
     assert (first.n_loads, second.n_loads) == (1, 0)
     second.loaded()
     assert (first.n_loads, second.n_loads) == (1, 1)
@@ -125,26 +125,26 @@ def test_what_has_not_begun_is_given_up():
 
 def test_the_next_is_loaded_while_the_first_is_used():
     """Nobody has asked for it yet."""
-    shelf, begun = Shelf(lambda: 10), threading.Event()
-    first, second = shelved(1, shelf, []), shelved(2, shelf, [])
+    cache, begun = WeightCache(lambda: 10), threading.Event()
+    first, second = lazy(1, cache, []), lazy(2, cache, [])
     load = second.load
     second.load = lambda: begun.set() or load()
-    shelf.load_ahead([first, second])
+    cache.start_loading([first, second])
     first.loaded()
     assert begun.wait(60)
-    shelf.settle()
+    cache.finish_loading()
     assert (first.n_loads, second.n_loads) == (1, 1)
 
 
 @pytest.fixture
 def demo_sae(tmp_path, monkeypatch):
-    """An SAE of the demo on a shelf with room for nothing else, and the file that it is said to be made from."""
+    """An SAE of the demo on a cache with room for nothing else, and the file that it is said to be made from."""
     found = settle(Options(release="demo", device="cpu")).plan.release.saes[0]
     file = tmp_path / "weights"
     file.write_bytes(b"123")
     loaded = SimpleNamespace(files={"weights": file})
     monkeypatch.setattr(sae, "load", lambda *_, **__: loaded)
-    return ShelvedSae(found, Shelf(lambda: 1), device=CPU, center=False, part=slice(0, None)), file
+    return LazySae(found, WeightCache(lambda: 1), device=CPU, center=False, head_slice=slice(0, None)), file
 
 
 def test_files_that_change_meanwhile_are_an_error(demo_sae):
@@ -162,24 +162,24 @@ def test_files_that_change_meanwhile_are_an_error(demo_sae):
 
 def test_memory_that_was_asked_is_what_there_is(monkeypatch):
     """In GiB; unasked it is half of what is free, divided among the workers."""
-    assert free_memory.for_saes(1.5, CPU) == 3 * 2**29
-    monkeypatch.setattr(free_memory, "free", lambda _: 1000)
+    assert free_memory.bytes_for_saes(1.5, CPU) == 3 * 2**29
+    monkeypatch.setattr(free_memory, "free_bytes", lambda _: 1000)
     monkeypatch.delenv("PYTEST_XDIST_WORKER_COUNT", raising=False)
-    assert free_memory.for_saes(None, CPU) == 500
+    assert free_memory.bytes_for_saes(None, CPU) == 500
     monkeypatch.setenv("PYTEST_XDIST_WORKER_COUNT", "4")
-    assert (free_memory.for_saes(None, CPU), free_memory.for_saes(1.0, CPU)) == (125, 2**30)
+    assert (free_memory.bytes_for_saes(None, CPU), free_memory.bytes_for_saes(1.0, CPU)) == (125, 2**30)
 
 
 def test_a_container_has_what_it_may_use(tmp_path, monkeypatch):
     """Less than the machine has; files that are cached give way. Without a limit, or none of it, the machine's."""
     monkeypatch.setattr(free_memory, "_CGROUP", tmp_path)
-    machine = free_memory.free(CPU)
+    machine = free_memory.free_bytes(CPU)
     assert machine > 0
     for name, text in (("max", "9000\n"), ("current", "5000\n"), ("stat", "anon 10\ninactive_file 700\n")):
         (tmp_path / f"memory.{name}").write_text(text)
-    assert free_memory.free(CPU) == 4700
+    assert free_memory.free_bytes(CPU) == 4700
     (tmp_path / "memory.max").write_text("max\n")
-    assert free_memory.free(CPU) > 2**20
+    assert free_memory.free_bytes(CPU) > 2**20
 
 
 SUBJECTS = ("blocks.0.hook_resid_pre", "blocks.2.hook_resid_pre", "blocks.3.hook_resid_post")

@@ -192,7 +192,7 @@ def text_losses(
     ablated: Sequence[float] | None = None,
     of_reconstructing: Reconstructions | None = None,
     of_positions: ByPosition | None = None,
-    seen_active: np.ndarray | None = None,
+    ever_active: np.ndarray | None = None,
     n_training_context_tokens: int | None = 16,
     n_context_tokens: int = 32,
     increase: np.ndarray | None = None,
@@ -208,7 +208,7 @@ def text_losses(
         beyond=span([0] * n) if beyond is None else beyond,
         ce_ablated_nats=np.zeros(n) if ablated is None else floats(ablated),
         reconstructions=reconstructions(nothing, nothing) if of_reconstructing is None else of_reconstructing,
-        seen_active=seen_active,
+        ever_active=ever_active,
         by_position=by_position() if of_positions is None else of_positions,
     )
 
@@ -316,7 +316,7 @@ def with_weights(described: Sae) -> Any:  # Any: a LoadedSae; who only judges do
     """*described*, with its weights, as a run has it."""
     import torch
 
-    from sae_checks.saes.lazy_weights import Shelf, ShelvedSae
+    from sae_checks.saes.lazy_weights import LazySae, WeightCache
 
-    everything = Shelf(lambda: 2**40)
-    return ShelvedSae(described, everything, device=torch.device("cpu"), center=False, part=slice(0, None)).loaded()
+    everything = WeightCache(lambda: 2**40)
+    return LazySae(described, everything, device=torch.device("cpu"), center=False, head_slice=slice(0, None)).loaded()

@@ -106,11 +106,11 @@ def sequences(lengths=(24, 5, 17, 24, 9, 12), *, keep=True, n_context=N_CONTEXT,
 class LinearSae:
     """x -> relu(x E) D, with *center* as asked; exact when E D is [I, -I] [I; -I]."""
 
-    def __init__(self, hook, *, encoder, decoder, sae_id=None, context=8, center=False, hook_out=None, part=None):
+    def __init__(self, hook, *, encoder, decoder, sae_id=None, context=8, center=False, hook_out=None, head_slice=None):
         self.sae_id = sae_id or hook
         self.hook = hook
         self.hook_out = hook_out or hook
-        self.part = part or slice(0, None)
+        self.head_slice = head_slice or slice(0, None)
         self.n_training_context_tokens = context
         self.center = center
         self.encoder, self.decoder = encoder, decoder

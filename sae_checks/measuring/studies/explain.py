@@ -15,7 +15,7 @@ from sae_checks.explanation import LEAST_NATS, CostlyToken, Source, TakenOut
 from sae_checks.measuring.studies.single_latents import SingleLatents, single_latents
 from sae_checks.model.interface import CleanPass, LanguageModel, instead
 from sae_checks.saes.sae import Reconstructs
-from sae_checks.saes.splice import basis, put
+from sae_checks.saes.splice import preprocess, replace_at
 
 N_SOURCES = 3
 """positions that are told of one prediction."""
@@ -92,8 +92,8 @@ class _Probe:
         self.predictors = torch.tensor([position - 1 for position in sequence.predicted], device=model.device)
         self.targets = sequence.tokens[0, self.predictors + 1]  # (n_predicted,)
         self.clean = model.clean(self.tokens, {sae.hook, sae.hook_out})
-        self.x = basis(self.clean.activation(sae.hook), sae.hook, sae)  # (1, seq, d_in)
-        self.target = basis(self.clean.activation(sae.hook_out), sae.hook_out, sae)  # (1, seq, d_out)
+        self.x = preprocess(self.clean.activation(sae.hook), sae.hook, sae)  # (1, seq, d_in)
+        self.target = preprocess(self.clean.activation(sae.hook_out), sae.hook_out, sae)  # (1, seq, d_out)
         self.output = sae.reconstruct(self.x).output  # (1, seq, d_out)
         self.log_p_clean = self._log_p(self.clean.hidden)[0]  # (n_predicted, n_logits)
         self.log_p_spliced = self._log_p(self._resumed(self.output, self.replaced))[0]
@@ -191,7 +191,7 @@ class _Probe:
         """Hidden states where the predictions are made, (rows, n_predicted, d_model)."""
         clean = _repeated(self.clean, len(output))
         written = clean.activation(self.sae.hook_out)
-        value = put(written, output.to(written.dtype), replaced, self.sae.part)
+        value = replace_at(written, output.to(written.dtype), replaced, self.sae.head_slice)
         return self.model.resume(clean, {self.sae.hook_out: instead(value)})
 
     def _log_p(self, hidden: torch.Tensor) -> torch.Tensor:

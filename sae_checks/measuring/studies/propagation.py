@@ -13,7 +13,7 @@ from sae_checks.measuring.studies.study import ReconstructionSums, summed
 from sae_checks.model.interface import CleanPass, Edit, LanguageModel, instead
 from sae_checks.release import hooks
 from sae_checks.saes.sae import Reconstructs
-from sae_checks.saes.splice import Splice, basis, splice
+from sae_checks.saes.splice import Splice, preprocess, splice
 
 
 class Propagation:
@@ -62,8 +62,8 @@ class _Later:
 
     def add(self, batch: Batch, clean: CleanPass, arrived: dict[str, torch.Tensor], counted: torch.Tensor) -> None:
         sae = self.sae
-        # In the SAE's own basis: a splice of centred SAEs takes the mean over d_model away, which no LayerNorm sees.
-        x, disturbed = (basis(source, sae.hook, sae) for source in (clean.activation(sae.hook), arrived[sae.hook]))
+        # WHY preprocess: splicing a centred SAE removes the mean over d_model, which no LayerNorm sees.
+        x, disturbed = (preprocess(source, sae.hook, sae) for source in (clean.activation(sae.hook), arrived[sae.hook]))
         residual = clean.activation(_residual(sae.hook)).float()
         if sae.center:
             residual = residual - residual.mean(-1, keepdim=True)

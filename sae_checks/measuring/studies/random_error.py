@@ -18,7 +18,7 @@ from sae_checks.measuring.scoring import Batch, SpanSums, score
 from sae_checks.measuring.studies.study import summed
 from sae_checks.model.interface import CleanPass, LanguageModel, instead
 from sae_checks.saes.sae import Reconstructs
-from sae_checks.saes.splice import basis, put, splice
+from sae_checks.saes.splice import preprocess, replace_at, splice
 
 
 class RandomError:
@@ -42,7 +42,7 @@ class RandomError:
         counted = batch.replaced.clone()
         counted[:, self._n_within :] = False
         if look == 0:
-            x = basis(clean.activation(self._sae.hook_out), self._sae.hook_out, self._sae)[counted].cpu().double()
+            x = preprocess(clean.activation(self._sae.hook_out), self._sae.hook_out, self._sae)[counted].cpu().double()
             self._n_tokens += len(x)
             self._sum = self._sum + x.sum(0)  # (d,)
             self._outer = self._outer + x.T @ x  # (d, d)
@@ -52,14 +52,14 @@ class RandomError:
     def _measure(self, model: LanguageModel, batch: Batch, clean: CleanPass, counted: torch.Tensor) -> None:
         sae, written = self._sae, clean.activation(self._sae.hook_out)
         made = splice(clean.activation(sae.hook), written, batch.replaced, sae)
-        x = basis(written, sae.hook_out, sae)  # (batch, seq, d)
+        x = preprocess(written, sae.hook_out, sae)  # (batch, seq, d)
         size = made.error_squared.sqrt()[..., None]
         hidden = [clean.hidden, model.resume(clean, {sae.hook_out: instead(made.activation)})]
         for factor in (None, self._factor()):
             drawn = self._drawn(batch, x.shape[-1]).to(x)  # (batch, seq, d)
             direction = drawn if factor is None else drawn @ factor.to(x)
             direction = direction / direction.norm(dim=-1, keepdim=True).clamp_min(1e-30)
-            disturbed = put(written, (x + size * direction).to(written.dtype), batch.replaced, sae.part)
+            disturbed = replace_at(written, (x + size * direction).to(written.dtype), batch.replaced, sae.head_slice)
             hidden.append(model.resume(clean, {sae.hook_out: instead(disturbed)}))
         of_clean, *found = score(model, batch, hidden)
         chosen = batch.position < self._n_within
