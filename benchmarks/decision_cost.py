@@ -23,8 +23,7 @@ from sae_checks.judging.sequential import Budget
 from sae_checks.judging.thresholds import Limit
 from sae_checks.measuring.local import LocalExecutor
 from sae_checks.plan.options import Options
-from sae_checks.plugin.configure import settle
-from sae_checks.plugin.state import Asked
+from sae_checks.run.settle import Request, settle
 
 N_SHUFFLES = 50
 TRUTH_OVER_LIMIT = (0.5, 0.8, 1.25, 2.0)
@@ -56,7 +55,7 @@ def main() -> None:
             _tell(check, k, [case for _, case in cases if case.limit.check == check])
 
 
-def _cases(asked: Asked):
+def _cases(asked: Request):
     executor, sae_ids = LocalExecutor(asked.plan, lambda *_: None), asked.plan.release.sae_ids
     options, n_checks = asked.plan.options, asked.plan.n_checks
     for sae_id in sae_ids:

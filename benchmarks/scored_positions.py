@@ -17,7 +17,7 @@ import numpy as np
 
 from sae_checks.measuring.local import LocalExecutor
 from sae_checks.plan.options import Options
-from sae_checks.plugin.configure import settle
+from sae_checks.run.settle import settle
 
 N_DRAWS = 40
 UNEMBEDDING = 77 / 201

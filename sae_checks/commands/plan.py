@@ -31,13 +31,13 @@ def run(asked: argparse.Namespace) -> int:
     """Print `key=value` lines for $GITHUB_OUTPUT, and pytest's output to stderr. Returns pytest's exit status, or 4."""
     import pytest
 
-    from sae_checks.plugin.state import ASKED
+    from sae_checks.plugin.state import REQUEST
 
     class Planner:
         settled: Plan | None = None
 
         def pytest_collection_finish(self, session: pytest.Session) -> None:
-            settled = session.config.stash.get(ASKED, None)
+            settled = session.config.stash.get(REQUEST, None)
             self.settled = None if settled is None else settled.plan
 
     planner = Planner()

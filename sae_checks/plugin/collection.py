@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from sae_checks import checks, errors
-from sae_checks.plugin.state import ASKED, GATE, GATE_ID, HUB_PROBLEM, LEDGER, cell_of, param_id
+from sae_checks.plugin.state import GATE, GATE_ID, HUB_PROBLEM, LEDGER, REQUEST, cell_of, param_id
 
 _CHECKS = {check.name for check in (*checks.CHECKS, checks.NO_REGRESSION)}
 _SPEED = "test_speed.py"
@@ -27,7 +27,7 @@ class GateModule(pytest.Module):
     def funcnamefilter(self, name: str) -> bool:
         if not name.startswith("test_"):
             return False
-        asked, check = self.config.stash.get(ASKED, None), name.removeprefix("test_")
+        asked, check = self.config.stash.get(REQUEST, None), name.removeprefix("test_")
         # An empty parametrisation is a skip in pytest: a check that no SAE has is no test at all.
         return asked is None or check not in _CHECKS or any(check == has for _, has in asked.own)
 
@@ -66,7 +66,7 @@ def pytest_pycollect_makemodule(module_path: Path, parent: pytest.Collector) -> 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if not {"sae_judgement", "sae_speed"} & set(metafunc.fixturenames):  # `sae_id` alone may be the user's own
         return
-    asked = metafunc.config.stash.get(ASKED, None)
+    asked = metafunc.config.stash.get(REQUEST, None)
     if asked is None:
         raise pytest.Collector.CollectError(str(errors.release_not_given([metafunc.definition.nodeid])))
     check = metafunc.definition.get_closest_marker("sae_check")

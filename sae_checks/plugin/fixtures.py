@@ -14,7 +14,8 @@ from sae_checks import checks, errors
 from sae_checks.plan.options import Profile
 from sae_checks.plugin import xdist
 from sae_checks.plugin.progress import ProgressLine
-from sae_checks.plugin.state import ASKED, LEDGER, RESULT, Cell, compared
+from sae_checks.plugin.state import LEDGER, REQUEST, RESULT
+from sae_checks.run.settle import Cell, compared
 
 if TYPE_CHECKING:
     from sae_checks.measuring.local import LocalExecutor
@@ -48,17 +49,18 @@ class Judgement:
 @pytest.fixture
 def sae_judgement(request: pytest.FixtureRequest, sae_id: str) -> Judgement:
     """The result of this test's check (its `sae_check` marker) for the SAE *sae_id*."""
-    from sae_checks.plugin import judging, junit
+    from sae_checks.plugin import junit
+    from sae_checks.run.judge import compare
 
     marker = request.node.get_closest_marker("sae_check")
-    asked, ledger = request.config.stash[ASKED], request.config.stash[LEDGER]
+    asked, ledger = request.config.stash[REQUEST], request.config.stash[LEDGER]
     cell = (sae_id, marker.args[0])
     measured = compared(cell)
     result = ledger.results.get(measured) if measured != cell else None
     if result is None:
         result = _judged(request.config, measured)
     if measured != cell:
-        result = judging.compare(asked, result)
+        result = compare(asked, result)
     request.node.stash[RESULT] = result
     request.node.user_properties.extend(junit.properties(result))
     if result.outcome == "error":
@@ -67,10 +69,10 @@ def sae_judgement(request: pytest.FixtureRequest, sae_id: str) -> Judgement:
 
 
 def _judged(config: pytest.Config, cell: Cell) -> Result:
-    from sae_checks.plugin import judging
+    from sae_checks.run.judge import judge
 
     executor = _executor(config)
-    return judging.judge(executor, config.stash[ASKED], cell[0], checks.named(cell[1]), xdist.together(config, cell[0]))
+    return judge(executor, config.stash[REQUEST], cell[0], checks.named(cell[1]), xdist.together(config, cell[0]))
 
 
 @pytest.fixture
@@ -101,5 +103,5 @@ def _executor(config: pytest.Config) -> LocalExecutor:
         os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
         from sae_checks.measuring.local import LocalExecutor  # torch, transformers and SAE Lens from here on
 
-        ledger.executor = LocalExecutor(config.stash[ASKED].plan, ProgressLine.of(config))
+        ledger.executor = LocalExecutor(config.stash[REQUEST].plan, ProgressLine.of(config))
     return ledger.executor

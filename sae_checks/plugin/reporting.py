@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from sae_checks import checks, errors
-from sae_checks.plugin.state import ASKED, LEDGER, RESULT, Cell, cell_of
+from sae_checks.plugin.state import LEDGER, REQUEST, RESULT, cell_of
 from sae_checks.record import run_verdict
+from sae_checks.run.settle import Cell
 
 if TYPE_CHECKING:
     from sae_checks.record.record import Record, Result
@@ -36,7 +37,7 @@ class Reporter:
 
     def __init__(self, config: pytest.Config) -> None:
         self._config = config
-        self._asked = config.stash[ASKED]
+        self._asked = config.stash[REQUEST]
         self._ledger = config.stash[LEDGER]
         self._started = datetime.now(UTC)
         self._started_s = time.monotonic()

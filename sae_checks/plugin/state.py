@@ -10,42 +10,16 @@ from urllib.parse import quote, unquote
 
 import pytest
 
-from sae_checks import checks
 from sae_checks.errors import HubError
-from sae_checks.judging.thresholds import Limit
-from sae_checks.plan.golden_prompts import Golden
-from sae_checks.plan.plan import Plan
+from sae_checks.run.settle import Cell, Request
 
 if TYPE_CHECKING:
-    from sae_checks.comparing.baseline import Baseline
     from sae_checks.measuring.local import LocalExecutor
     from sae_checks.record.record import Result
 
 GATE = Path(__file__).parent.parent / "gate"
 GATE_ID = "sae_checks/gate/"
 """How node ids of the gate begin, wherever the package is installed."""
-
-Cell = tuple[str, str]
-"""(id of an SAE or a stack, check name); a comparison of that with the baseline is (SAE-CHECK, "no_regression")."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Asked:
-    """What was asked and found good; the same in every process of a run."""
-
-    plan: Plan
-    limits: dict[Cell, Limit | None]
-    """of every check that there is, of every SAE and stack; None: it is reported, and no limit is written for it."""
-    golden: dict[str, Golden]
-    """by SAE id."""
-    baseline: Baseline | None = None
-    """the earlier run that `no_regression` compares with."""
-
-    @property
-    def own(self) -> frozenset[Cell]:
-        """The cells that this run judges: all, or those of its shard."""
-        subjects = set(self.plan.subjects_of_shard)
-        return frozenset(cell for cell in self.limits if compared(cell)[0] in subjects)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -58,9 +32,9 @@ class Ledger:
     executor: LocalExecutor | None = None
 
 
-ASKED = pytest.StashKey[Asked]()
+REQUEST = pytest.StashKey[Request]()
 HUB_PROBLEM = pytest.StashKey[HubError]()
-"""why nothing could be settled, in place of ASKED."""
+"""why nothing could be settled, in place of REQUEST."""
 LEDGER = pytest.StashKey[Ledger]()
 RESULT = pytest.StashKey["Result"]()
 
@@ -77,11 +51,3 @@ def cell_of(nodeid: str) -> Cell | None:
     if not file.startswith(GATE_ID) or not name.endswith("]"):
         return None
     return unquote(name[:-1]), function
-
-
-def compared(cell: Cell) -> Cell:
-    """The cell whose measure *cell* asks for: of a comparison the one that is compared, else itself."""
-    if cell[1] != checks.NO_REGRESSION.name:
-        return cell
-    subject, _, check = cell[0].rpartition("-")  # an id may hold one, the name of a check does not
-    return subject, check

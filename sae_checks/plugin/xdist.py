@@ -13,21 +13,22 @@ from typing import Any
 
 import pytest
 
-from sae_checks.plugin.state import ASKED, HUB_PROBLEM, LEDGER, Asked, Cell, cell_of, compared
+from sae_checks.plugin.state import HUB_PROBLEM, LEDGER, REQUEST, cell_of
+from sae_checks.run.settle import Cell, Request, compared
 
 # Any below: pytest-xdist is optional, and so are its types.
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_configure_node(node: Any) -> None:
-    asked = node.config.stash.get(ASKED, None) or node.config.stash.get(HUB_PROBLEM, None)
+    asked = node.config.stash.get(REQUEST, None) or node.config.stash.get(HUB_PROBLEM, None)
     if asked is not None:
         node.workerinput["sae_checks"] = pickle.dumps(asked)
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    asked = config.stash.get(ASKED, None)
+    asked = config.stash.get(REQUEST, None)
     if asked is None or config.getoption("dist") != "load":  # another --dist is the user's own choice
         return None
     from xdist.scheduler import LoadScopeScheduling
@@ -48,11 +49,11 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 def pytest_xdist_node_collection_finished(node: Any, ids: list[str]) -> None:
     ledger = node.config.stash.get(LEDGER, None)
     if ledger is not None:
-        known = set(node.config.stash[ASKED].limits)
+        known = set(node.config.stash[REQUEST].limits)
         ledger.selected |= {cell for nodeid in ids if (cell := cell_of(nodeid)) in known}
 
 
-def _own_saes(asked: Asked) -> tuple[str, ...]:
+def _own_saes(asked: Request) -> tuple[str, ...]:
     """The SAEs of this run's shard, which its workers share."""
     of_shard = set(asked.plan.subjects_of_shard)
     return tuple(sae_id for sae_id in asked.plan.release.sae_ids if sae_id in of_shard)
@@ -65,7 +66,7 @@ def share_of(sae_id: str, sae_ids: Collection[str], n_workers: int) -> int:
 
 def together(config: pytest.Config, subject: str) -> tuple[Cell, ...]:
     """The cells of this process's share that are selected, in the plan's order; *subject* falls to it, too."""
-    asked, selected = config.stash[ASKED], set(map(compared, config.stash[LEDGER].selected))
+    asked, selected = config.stash[REQUEST], set(map(compared, config.stash[LEDGER].selected))
     sae_ids = _own_saes(asked)
     n_workers = getattr(config, "workerinput", {}).get("workercount", 1)
     share = share_of(subject, sae_ids, n_workers)

@@ -16,10 +16,9 @@ from sae_checks.judging.sequential import Budget
 from sae_checks.measuring import corpus_pass
 from sae_checks.measuring.local import LocalExecutor
 from sae_checks.plan.options import Options
-from sae_checks.plugin.configure import settle
-from sae_checks.plugin.judging import STUDIES, judge
-from sae_checks.plugin.state import Asked
 from sae_checks.release import release
+from sae_checks.run.judge import STUDIES, judge
+from sae_checks.run.settle import Request, settle
 from sae_checks.saes.sae import Reconstruction
 
 pytestmark = pytest.mark.slow
@@ -60,7 +59,7 @@ VARIANTS = {"as trained": lambda w, _: w, "identity": lambda w, _: identity(w), 
 
 @dataclasses.dataclass(frozen=True)
 class Judged:
-    asked: Asked
+    asked: Request
     executor: LocalExecutor
     results: dict
 

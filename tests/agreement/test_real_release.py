@@ -47,8 +47,8 @@ CHECKS = ("ce_loss", "lambada", "cbt", "long_context", "usable_context", "sparsi
 
 def judged(asked_options, names=CHECKS):
     from sae_checks.measuring.local import LocalExecutor
-    from sae_checks.plugin.configure import settle
-    from sae_checks.plugin.judging import judge
+    from sae_checks.run.judge import judge
+    from sae_checks.run.settle import settle
 
     asked = settle(asked_options)
     executor = LocalExecutor(asked.plan, lambda *_: None)

@@ -15,10 +15,10 @@ from sae_checks.measuring.local import LocalExecutor
 from sae_checks.measuring.studies.propagation import Propagation
 from sae_checks.measuring.studies.study import anew, run
 from sae_checks.plan.options import Options
-from sae_checks.plugin.configure import settle
-from sae_checks.plugin.judging import STUDIES, judge, judge_study
 from sae_checks.record import record
 from sae_checks.release import release
+from sae_checks.run.judge import STUDIES, judge, judge_study
+from sae_checks.run.settle import settle
 from sae_checks.saes.sae import Reconstruction
 
 pytestmark = pytest.mark.slow

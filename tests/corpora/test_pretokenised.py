@@ -266,9 +266,9 @@ def test_the_gate_measures_ids_as_it_measures_their_text(tmp_path):
     from sae_checks.measuring.local import LocalExecutor
     from sae_checks.model import hugging_face
     from sae_checks.plan.options import Options
-    from sae_checks.plugin.configure import settle
-    from sae_checks.plugin.judging import judge
     from sae_checks.release import release
+    from sae_checks.run.judge import judge
+    from sae_checks.run.settle import settle
 
     demo = release.resolve("demo")
     tokenizer = hugging_face.load(demo.model, dtype="float32", device=torch.device("cpu")).tokenizer

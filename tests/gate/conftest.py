@@ -58,8 +58,9 @@ def _warm_up(release: TinyRelease) -> None:
     from sae_checks import checks
     from sae_checks.measuring.local import LocalExecutor
     from sae_checks.plan import flags, options
-    from sae_checks.plugin import configure, judging
     from sae_checks.report import terminal
+    from sae_checks.run.judge import judge
+    from sae_checks.run.settle import settle
 
     raw = {
         **flags.defaults(),
@@ -70,10 +71,10 @@ def _warm_up(release: TinyRelease) -> None:
         "sae_cbt": str(release.cbt),
         "sae_study_sequences": "0",
     }
-    asked = configure.settle(options.parse(raw))
+    asked = settle(options.parse(raw))
     executor = LocalExecutor(asked.plan, lambda _kind, _done, _all: None)
     sae_ids = asked.plan.release.sae_ids
     of_first = [check for check in checks.CHECKS if (sae_ids[0], check.name) in asked.limits]
-    results = [judging.judge(executor, asked, sae_ids[0], check) for check in of_first]
+    results = [judge(executor, asked, sae_ids[0], check) for check in of_first]
     assert [record.unpack(record.pack(result)).outcome for result in results] == ["passed"] * len(results)
     assert terminal.check_table(results)

@@ -12,7 +12,7 @@ from test_xdist import STAND_IN, WHO
 from tiny_release import D_MODEL, HOOKS, copy_saes, identity_weights, write_jsonl, write_sae
 
 from sae_checks import checks
-from sae_checks.plugin.state import compared
+from sae_checks.run.settle import compared
 
 pytest_plugins = ["pytester"]
 

@@ -19,10 +19,11 @@ WINGS = {
 """The rooms in the order of the data: a room imports the rooms before it, and never the other wing."""
 WING_OF = {room: wing for wing, rooms in WINGS.items() for room in rooms}
 ORDER = [room for rooms in WINGS.values() for room in rooms]
+KNOW_PYTEST = ("plugin", "gate", "commands")  # commands: `sae-checks plan` asks pytest what it would collect
 HEAVY = {"torch", "transformers", "sae_lens", "transformer_lens"}
 SCRIPTS = {"demo/train_model.py", "demo/train_saes.py"}  # they made the demo and are run by hand, never imported
 ASKING = {
-    "plugin/configure.py",
+    "run/settle.py",
     "release/converters.py",
 }  # what they are asked only torch or SAE Lens knows, in rare runs
 
@@ -50,6 +51,8 @@ def breaches(place, source):
             if is_later or {wing, WING_OF[rest[0]]} == {"measuring", "judging"}:
                 yield f"{place} imports {module}"
         exempt = place in SCRIPTS or (place in ASKING and not at_module_level)
+        if first in ("pytest", "_pytest") and room not in KNOW_PYTEST:
+            yield f"{place} imports {module}"
         if first in HEAVY and wing != "measuring" and not exempt:
             yield f"{place} imports {module}"
 
@@ -80,11 +83,13 @@ def test_nothing_imports_the_scripts():
         ("judging/verdict.py", "from sae_checks.record.record import Record"),
         ("measuring/corpus_pass.py", "def f():\n    from sae_checks.judging import verdict"),
         ("release/release.py", "from sae_checks.plan import options"),
-        ("report/terminal.py", "from sae_checks.plugin.state import ASKED"),
+        ("report/terminal.py", "from sae_checks.plugin.state import REQUEST"),
         ("corpora/text.py", "import sae_checks.plugin"),
         ("release/release.py", "import torch"),
         ("plugin/state.py", "def f():\n    import torch.nn"),
-        ("plugin/configure.py", "import torch"),
+        ("run/judge.py", "import pytest"),
+        ("report/terminal.py", "from _pytest import terminal"),
+        ("run/settle.py", "import torch"),
         ("release/converters.py", "from sae_lens import SAE"),
         ("gate/test_ce_loss.py", "from transformers import AutoModel"),
         ("judging/verdict.py", "class A:\n    def f(self):\n        from sae_lens import SAE"),
@@ -103,8 +108,8 @@ def test_a_planted_breach_is_found(place, source):
             "import numpy\nfrom sae_checks.losses import Span\nfrom sae_checks import checks, __version__",
         ),
         ("measuring/corpus_pass.py", "import torch\nfrom sae_checks.model.interface import CleanPass"),
-        ("plugin/judging.py", "from sae_checks import errors\nfrom sae_checks.measuring.local import X"),
-        ("plugin/configure.py", "def f():\n    import torch"),
+        ("run/judge.py", "from sae_checks import errors\nfrom sae_checks.measuring.local import X"),
+        ("run/settle.py", "def f():\n    import torch"),
         ("release/converters.py", "def f():\n    from sae_lens import SAE"),
     ],
 )

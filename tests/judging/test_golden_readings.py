@@ -221,8 +221,8 @@ def results():
     """The demo's third SAE, as trained and damaged, judged by the shipped prompts."""
     from sae_checks.measuring.local import LocalExecutor
     from sae_checks.plan.options import Options
-    from sae_checks.plugin.configure import settle
-    from sae_checks.plugin.judging import judge
+    from sae_checks.run.judge import judge
+    from sae_checks.run.settle import settle
 
     found = {}
     for release in ("demo", "demo-broken"):

@@ -18,9 +18,9 @@ from sae_checks.measuring.local import LocalExecutor
 from sae_checks.measuring.studies import explain as study
 from sae_checks.measuring.studies import single_latents as singles
 from sae_checks.plan.options import Options
-from sae_checks.plugin import judging
-from sae_checks.plugin.configure import settle
 from sae_checks.release import release
+from sae_checks.run.judge import judge
+from sae_checks.run.settle import settle
 from sae_checks.saes.sae import Reconstruction
 
 pytestmark = pytest.mark.slow
@@ -221,7 +221,7 @@ def test_the_one_harmful_latent_is_named_first(tmp_path, latent):
             explain=("b*",),
         )
     )
-    result = judging.judge(LocalExecutor(asked.plan, lambda *_: None), asked, "bad", checks.CE_LOSS)
+    result = judge(LocalExecutor(asked.plan, lambda *_: None), asked, "bad", checks.CE_LOSS)
     assert [token.document for token in result.explanation.tokens[::2]] == [w.document for w in result.worst[:3]]
     for token in result.explanation.tokens:
         assert token.increase_nats > 3

@@ -11,8 +11,8 @@ from sae_checks import checks
 from sae_checks.losses import Span
 from sae_checks.measuring.local import LocalExecutor
 from sae_checks.plan.options import Options
-from sae_checks.plugin.configure import settle
-from sae_checks.plugin.judging import STUDIES, judge
+from sae_checks.run.judge import STUDIES, judge
+from sae_checks.run.settle import settle
 
 pytestmark = pytest.mark.slow
 HOOKS = ["blocks.0.hook_resid_pre", "blocks.3.hook_resid_post"]

@@ -16,8 +16,8 @@ from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 from sae_checks import checks, errors
 from sae_checks.measuring.local import LocalExecutor
 from sae_checks.plan.options import Options
-from sae_checks.plugin.configure import settle
-from sae_checks.plugin.judging import judge
+from sae_checks.run.judge import judge
+from sae_checks.run.settle import settle
 
 pytestmark = [
     pytest.mark.slow,

@@ -115,8 +115,8 @@ def test_dropped_centring_is_seen(tmp_path):
     from sae_checks import checks
     from sae_checks.measuring.local import LocalExecutor
     from sae_checks.plan.options import Options
-    from sae_checks.plugin.configure import settle
-    from sae_checks.plugin.judging import judge
+    from sae_checks.run.judge import judge
+    from sae_checks.run.settle import settle
 
     stand_in.model_files(tmp_path / "model")
     for path, content in stand_in.sae_files().items():

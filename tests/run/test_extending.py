@@ -5,8 +5,8 @@ import pytest
 from sae_checks import checks
 from sae_checks.measuring.local import LocalExecutor
 from sae_checks.plan.options import Options
-from sae_checks.plugin.configure import settle
-from sae_checks.plugin.judging import judge
+from sae_checks.run.judge import judge
+from sae_checks.run.settle import settle
 
 pytestmark = pytest.mark.slow
 HOOK = "blocks.3.hook_resid_post"

@@ -9,10 +9,10 @@ from builders import cells
 from sae_checks import checks
 from sae_checks.measuring.local import LocalExecutor
 from sae_checks.plan.options import Options
-from sae_checks.plugin import judging
-from sae_checks.plugin.configure import settle
-from sae_checks.plugin.judging import judge
 from sae_checks.record import record
+from sae_checks.run import judge as judge_module
+from sae_checks.run.judge import judge
+from sae_checks.run.settle import settle
 
 pytestmark = pytest.mark.slow
 OF_TEXT = (checks.CE_LOSS, checks.LONG_CONTEXT, checks.USABLE_CONTEXT, checks.SPARSITY)
@@ -112,8 +112,8 @@ def test_an_sae_stays_while_its_comparison_is_open(tmp_path, monkeypatch):
     record.write(earlier, tmp_path / "earlier.json")
     again = asked(baseline=str(tmp_path / "earlier.json"))
     (left,) = judged(again, HOOKS[:1], checks.CE_LOSS).values()
-    assert judging.compare(again, left).outcome == "passed"
-    monkeypatch.setattr(judging, "compare", lambda _, after: replace(after, outcome="inconclusive"))
+    assert judge_module.compare(again, left).outcome == "passed"
+    monkeypatch.setattr(judge_module, "compare", lambda _, after: replace(after, outcome="inconclusive"))
     (stayed,) = judged(again, HOOKS[:1], checks.CE_LOSS).values()
     assert (stayed.outcome, stayed.decision) == (left.outcome, left.decision)
     assert [r.estimates[0].n for r in (left, stayed, whole)] == [left.decision.n_used, 96, 96]

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from sae_checks import checks, errors
 from sae_checks.measuring.local import LocalExecutor
 from sae_checks.plan.options import Options
-from sae_checks.plugin.configure import settle
-from sae_checks.plugin.judging import STUDIES, judge
+from sae_checks.run.judge import STUDIES, judge
+from sae_checks.run.settle import settle
 from sae_checks.saes import free_memory, loading, sae
 from sae_checks.saes.lazy_weights import LazySae, WeightCache
 

@@ -26,10 +26,10 @@ from sae_checks.losses import ChoiceLosses, ItemLosses, TextLosses, first_sequen
 from sae_checks.measuring.local import LocalExecutor
 from sae_checks.measuring.local_studies import N_ITEMS_PER_SEQUENCE, Kind, Studied, Wanted
 from sae_checks.measuring.measured import Measured
-from sae_checks.plugin.state import Asked, Cell
 from sae_checks.record.record import Result
 from sae_checks.release import release
 from sae_checks.release.release import Sae
+from sae_checks.run.settle import Cell, Request
 
 Losses = TypeVar("Losses", TextLosses, ItemLosses, ChoiceLosses)
 
@@ -74,22 +74,22 @@ def checks_of_one_pass(check: checks.Check) -> frozenset[str]:
 
 
 def judge_study(
-    executor: LocalExecutor, asked: Asked, subject: str, check: checks.Check, cells: Collection[Cell]
+    executor: LocalExecutor, request: Request, subject: str, check: checks.Check, cells: Collection[Cell]
 ) -> Result:
     """Measure the study behind *check* of *subject*, an SAE or a stack, with those of *cells*, and judge it."""
-    limit = asked.limits[subject, check.name]
+    limit = request.limits[subject, check.name]
     found: Studied | None = None
-    if (reason := _impossible(asked, subject, check.name)) is not None:
+    if (reason := _impossible(request, subject, check.name)) is not None:
         readings = all_not_measured(check, reason)
     else:
         try:
-            found = executor.study((STUDIES[check.name], subject), _studied(asked, cells))
+            found = executor.study((STUDIES[check.name], subject), _studied(request, cells))
             readings = _OF_STUDY[check.name](found.losses)
         except errors.SaeChecksError as problem:
             return Result(sae_id=subject, check=check.name, outcome="error", reason=str(problem), limit=limit)
     provenance = None if found is None else found.provenance
     decided = verdict.judge(
-        readings, limit, _budget(asked, check, 0 if provenance is None else provenance.corpus.n_sequences)
+        readings, limit, _budget(request, check, 0 if provenance is None else provenance.corpus.n_sequences)
     )
     return Result(
         sae_id=subject,
@@ -106,20 +106,20 @@ def judge_study(
     )
 
 
-def _studied(asked: Asked, cells: Collection[Cell]) -> list[Wanted]:
+def _studied(request: Request, cells: Collection[Cell]) -> list[Wanted]:
     """The studies behind *cells* that can be measured."""
-    return [(STUDIES[name], each) for each, name in cells if name in STUDIES and not _impossible(asked, each, name)]
+    return [(STUDIES[name], each) for each, name in cells if name in STUDIES and not _impossible(request, each, name)]
 
 
-def _impossible(asked: Asked, subject: str, check: str) -> str | None:
+def _impossible(request: Request, subject: str, check: str) -> str | None:
     """Why the study *check* of *subject* cannot be measured at all."""
-    if (reason := _not_given(asked, checks.named(check))) is not None:
+    if (reason := _not_given(request, checks.named(check))) is not None:
         return reason
-    return next((stack.problem for stack in asked.plan.stacks if stack.stack_id == subject), None)
+    return next((stack.problem for stack in request.plan.stacks if stack.stack_id == subject), None)
 
 
 def judge(
-    executor: LocalExecutor, asked: Asked, sae_id: str, check: checks.Check, cells: Collection[Cell] = ()
+    executor: LocalExecutor, request: Request, sae_id: str, check: checks.Check, cells: Collection[Cell] = ()
 ) -> Result:
     """
     Measure *sae_id* and judge *check*; what cannot be measured is an error with its reason.
@@ -127,35 +127,35 @@ def judge(
     With it all of *cells* is measured that the same pass serves, and an SAE leaves it when its own are decided.
     """
     if check.name in STUDIES:
-        return judge_study(executor, asked, sae_id, check, cells)
-    limit = asked.limits[sae_id, check.name]
+        return judge_study(executor, request, sae_id, check, cells)
+    limit = request.limits[sae_id, check.name]
     try:
         if check is checks.GOLDEN:
-            return _golden(executor, asked, sae_id)
+            return _golden(executor, request, sae_id)
         if check is checks.DISTINCT:
-            return _distinct(executor, asked, sae_id)
-        if (reason := _not_given(asked, check)) is not None:
-            return _judged(asked, sae_id, check, all_not_measured(check, reason)).result
-        return _sampled(executor, asked, (sae_id, check.name), cells)
+            return _distinct(executor, request, sae_id)
+        if (reason := _not_given(request, check)) is not None:
+            return _judged(request, sae_id, check, all_not_measured(check, reason)).result
+        return _sampled(executor, request, (sae_id, check.name), cells)
     except errors.SaeChecksError as problem:
         return Result(sae_id=sae_id, check=check.name, outcome="error", reason=str(problem), limit=limit)
 
 
-def _sampled(executor: LocalExecutor, asked: Asked, cell: Cell, cells: Collection[Cell]) -> Result:
+def _sampled(executor: LocalExecutor, request: Request, cell: Cell, cells: Collection[Cell]) -> Result:
     """The verdict on a check whose corpus is measured until it is decided."""
     sae_id, check = cell[0], checks.named(cell[1])
     served = [each for each in (cell, *cells) if each[1] in checks_of_one_pass(check)]
     together = dict.fromkeys(each for each, _ in served)
     if check is checks.LAMBADA:
-        items = executor.items(sae_id, together, until_decided(asked, served, _of_items))
-        return replace(_of_items(asked, cell, items).result, flips=changed_answers.flips(items.losses, items.texts))
+        items = executor.items(sae_id, together, until_decided(request, served, _of_items))
+        return replace(_of_items(request, cell, items).result, flips=changed_answers.flips(items.losses, items.texts))
     if check is checks.CBT:
-        until = until_decided(asked, served, _of_choices)
+        until = until_decided(request, served, _of_choices)
         chosen = executor.choices(sae_id, together, until)
-        result = _of_choices(asked, cell, chosen).result
+        result = _of_choices(request, cell, chosen).result
         return replace(result, choice_flips=changed_answers.choice_flips(chosen.losses, chosen.choices))
-    text = executor.text(sae_id, together, until_decided(asked, served, _of_text), _studied(asked, cells))
-    result = _of_text(asked, cell, text).result
+    text = executor.text(sae_id, together, until_decided(request, served, _of_text), _studied(request, cells))
+    result = _of_text(request, cell, text).result
     if check is checks.LONG_CONTEXT:
         return replace(result, curves=position_readings.curves(text.losses))
     if check is checks.CE_LOSS:  # of what it is about: within the training context
@@ -164,7 +164,7 @@ def _sampled(executor: LocalExecutor, asked: Asked, cell: Cell, cells: Collectio
         found = worst_sequences.worst(
             increase, text.losses.documents, lambda i: text.tokens_of(i)[: None if n is None else n + 1]
         )
-        is_asked = bool(release.matching([sae_id], asked.plan.options.explain))
+        is_asked = bool(release.matching([sae_id], request.plan.options.explain))
         documents = [each.document for each in found]
         explanation = executor.explain(sae_id, text, documents) if is_asked else None
         return replace(result, worst=found, explanation=explanation)
@@ -180,7 +180,7 @@ class _Judged:
 
 
 def until_decided(
-    asked: Asked, cells: Collection[Cell], judged: Callable[[Asked, Cell, Measured[Losses]], _Judged]
+    request: Request, cells: Collection[Cell], judged: Callable[[Request, Cell, Measured[Losses]], _Judged]
 ) -> Callable[[str, Measured[Losses]], bool]:
     """
     Whether an SAE goes on: while one of its *cells*, or the comparison of it with the baseline, is open.
@@ -189,12 +189,12 @@ def until_decided(
     not matter how long the others keep an SAE.
     """
     still = {sae_id: [cell for cell in cells if cell[0] == sae_id] for sae_id, _ in cells}
-    options = asked.plan.options
+    options = request.plan.options
     whole_plan = options.profile == "full" or options.calibrate is not None
 
     def is_open(cell: Cell, known: Measured[Losses]) -> bool:
-        found = judged(asked, cell, known)
-        return not found.is_final or _comparison_is_open(asked, found.result)
+        found = judged(request, cell, known)
+        return not found.is_final or _comparison_is_open(request, found.result)
 
     def goes_on(sae_id: str, known: Measured[Losses]) -> bool:
         if whole_plan and known.n < known.n_planned:
@@ -205,71 +205,71 @@ def until_decided(
     return goes_on
 
 
-def _comparison_is_open(asked: Asked, after: Result) -> bool:
+def _comparison_is_open(request: Request, after: Result) -> bool:
     """There is more in the baseline that would tell."""
-    if asked.baseline is None or (f"{after.sae_id}-{after.check}", checks.NO_REGRESSION.name) not in asked.limits:
+    if request.baseline is None or (f"{after.sae_id}-{after.check}", checks.NO_REGRESSION.name) not in request.limits:
         return False
-    before = asked.baseline.result(after.sae_id, after.check)
+    before = request.baseline.result(after.sae_id, after.check)
     if before is None or before.sample is None or after.sample is None:
         return False
     is_more = len(after.sample.top) < len(before.sample.top)
-    return is_more and compare(asked, after).outcome == "inconclusive"
+    return is_more and compare(request, after).outcome == "inconclusive"
 
 
-def _of_text(asked: Asked, cell: Cell, text: Measured[TextLosses]) -> _Judged:
-    sae_id, check, limit = cell[0], checks.named(cell[1]), asked.limits[cell]
-    in_context = asked.limits[sae_id, checks.CE_LOSS.name]
+def _of_text(request: Request, cell: Cell, text: Measured[TextLosses]) -> _Judged:
+    sae_id, check, limit = cell[0], checks.named(cell[1]), request.limits[cell]
+    in_context = request.limits[sae_id, checks.CE_LOSS.name]
     assert in_context is not None
 
     def read(losses: TextLosses) -> tuple[Reading, ...]:
-        return _OF_TEXT[check.name](losses, asked.plan.release.sae(sae_id), in_context, limit)
+        return _OF_TEXT[check.name](losses, request.plan.release.sae(sae_id), in_context, limit)
 
     readings = read(text.losses)
     # what is kept is of the plan: so all runs of it can be compared, however far one was extended
     of_plan = readings if text.n <= text.n_planned else read(first_sequences(text.losses, text.n_planned))
-    return _judged(asked, sae_id, check, readings, text, sample=paired_samples.keep(of_plan, limit, text.fingerprint))
+    return _judged(request, sae_id, check, readings, text, sample=paired_samples.keep(of_plan, limit, text.fingerprint))
 
 
-def _of_items(asked: Asked, cell: Cell, items: Measured[ItemLosses]) -> _Judged:
+def _of_items(request: Request, cell: Cell, items: Measured[ItemLosses]) -> _Judged:
     assert items.provenance.sae is not None
     readings = corpus_readings.lambada(
         items.losses,
         n_training_context_tokens=items.provenance.sae.n_training_context_tokens,
         n_listed=items.provenance.corpus.n_listed,
     )
-    sample = paired_samples.keep(readings, asked.limits[cell], items.fingerprint)
-    return _judged(asked, cell[0], checks.LAMBADA, readings, items, sample=sample)
+    sample = paired_samples.keep(readings, request.limits[cell], items.fingerprint)
+    return _judged(request, cell[0], checks.LAMBADA, readings, items, sample=sample)
 
 
-def _of_choices(asked: Asked, cell: Cell, chosen: Measured[ChoiceLosses]) -> _Judged:
+def _of_choices(request: Request, cell: Cell, chosen: Measured[ChoiceLosses]) -> _Judged:
     readings = corpus_readings.cbt(chosen.losses, n_listed=chosen.provenance.corpus.n_listed)
-    sample = paired_samples.keep(readings, asked.limits[cell], chosen.fingerprint)
-    return _judged(asked, cell[0], checks.CBT, readings, chosen, sample=sample)
+    sample = paired_samples.keep(readings, request.limits[cell], chosen.fingerprint)
+    return _judged(request, cell[0], checks.CBT, readings, chosen, sample=sample)
 
 
-def _golden(executor: LocalExecutor, asked: Asked, sae_id: str) -> Result:
-    measured = executor.golden(sae_id, asked.golden[sae_id])
-    answers = golden_readings.answers(measured.losses, asked.golden[sae_id])
-    found = _judged(asked, sae_id, checks.GOLDEN, golden_readings.readings(answers), measured).result
+def _golden(executor: LocalExecutor, request: Request, sae_id: str) -> Result:
+    measured = executor.golden(sae_id, request.golden[sae_id])
+    answers = golden_readings.answers(measured.losses, request.golden[sae_id])
+    found = _judged(request, sae_id, checks.GOLDEN, golden_readings.readings(answers), measured).result
     return replace(found, reason="\n".join([found.reason, *(str(a) for a in answers if not a.error <= 1)]))
 
 
-def _distinct(executor: LocalExecutor, asked: Asked, sae_id: str) -> Result:
+def _distinct(executor: LocalExecutor, request: Request, sae_id: str) -> Result:
     copies = executor.copies(sae_id)
-    found = _judged(asked, sae_id, checks.DISTINCT, corpus_readings.distinct(len(copies))).result
+    found = _judged(request, sae_id, checks.DISTINCT, corpus_readings.distinct(len(copies))).result
     return replace(found, reason="\n".join([found.reason, *(f"  the same weights as {each}" for each in copies)]))
 
 
 def _judged(
-    asked: Asked,
+    request: Request,
     sae_id: str,
     check: checks.Check,
     readings: tuple[Reading, ...],
     of: Measured[Any] | None = None,  # Any: the readings are made of it already
     **more: Any,  # fields of Result
 ) -> _Judged:
-    limit = asked.limits[sae_id, check.name]
-    decided = verdict.judge(readings, limit, _budget(asked, check, 0 if of is None else of.n_most))
+    limit = request.limits[sae_id, check.name]
+    decided = verdict.judge(readings, limit, _budget(request, check, 0 if of is None else of.n_most))
     result = Result(
         sae_id=sae_id,
         check=check.name,
@@ -284,19 +284,19 @@ def _judged(
     return _Judged(result=result, is_final=decided.is_final)
 
 
-def compare(asked: Asked, after: Result) -> Result:
+def compare(request: Request, after: Result) -> Result:
     """*after* against the baseline."""
-    assert asked.baseline is not None
-    limit = asked.limits[f"{after.sae_id}-{after.check}", checks.NO_REGRESSION.name]
+    assert request.baseline is not None
+    limit = request.limits[f"{after.sae_id}-{after.check}", checks.NO_REGRESSION.name]
     assert limit is not None
-    plan = asked.plan
+    plan = request.plan
     now = baseline.Conditions(special_tokens=plan.options.special_tokens, sae_ids=plan.release.sae_ids)
-    return baseline.compare(after, asked.baseline, limit, now, _budget(asked, checks.named(after.check), 0))
+    return baseline.compare(after, request.baseline, limit, now, _budget(request, checks.named(after.check), 0))
 
 
-def _budget(asked: Asked, check: checks.Check, n_most: int) -> Budget:
+def _budget(request: Request, check: checks.Check, n_most: int) -> Budget:
     """What the verdict on *check* may spend: so many sequences, passages or queries, of *n_most* that there are."""
-    options = asked.plan.options
+    options = request.plan.options
     n_planned = options.n_study_sequences if check.name in STUDIES else options.n_sequences
     if check is checks.STACKED_LAMBADA:
         n_planned *= N_ITEMS_PER_SEQUENCE
@@ -304,14 +304,14 @@ def _budget(asked: Asked, check: checks.Check, n_most: int) -> Budget:
         n_planned = options.n_items
     elif check is checks.CBT:
         n_planned = options.n_queries
-    return Budget(n_planned=n_planned, n_most=n_most, n_checks=asked.plan.n_checks)
+    return Budget(n_planned=n_planned, n_most=n_most, n_checks=request.plan.n_checks)
 
 
-def _not_given(asked: Asked, check: checks.Check) -> str | None:
+def _not_given(request: Request, check: checks.Check) -> str | None:
     """Why there is nothing to measure *check* on."""
-    if check is checks.CBT and asked.plan.cbt is None:
+    if check is checks.CBT and request.plan.cbt is None:
         return "no Children's Book Test was given (--sae-cbt)"
-    if check in (checks.LAMBADA, checks.STACKED_LAMBADA) and asked.plan.lambada is None:
+    if check in (checks.LAMBADA, checks.STACKED_LAMBADA) and request.plan.lambada is None:
         return "no Lambada passages were given (--sae-lambada)"
     return None
 

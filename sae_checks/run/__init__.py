@@ -1,0 +1,1 @@
+"""From what was asked to results: settle, measure until decided, judge. Knows no pytest."""
