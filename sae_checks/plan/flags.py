@@ -206,7 +206,3 @@ def gather(given: Callable[[str], object], ini: Callable[[str], object]) -> dict
             elif found:
                 raw[spec.key] = str(found)
     return raw
-
-
-def _patterns(value: str | list[str] | None) -> tuple[str, ...]:
-    return tuple([value] if isinstance(value, str) else value or [])

@@ -7,106 +7,90 @@ import typing
 from collections.abc import Sequence
 from pathlib import Path
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from strategies import HOSTILE, hostile_names
 
 from sae_checks import errors
 
+FOLDER = Path(errors.__file__).parent
 BUILDERS = {"shown", "said"}
-"""What messages are made with; every other public function of errors.py is a message."""
-
+"""What messages are made with; every other public function of `errors` is a message."""
 SAMPLES = {str: "a-name", int: 7, float: 2.5, Sequence[str]: ["first", "second"]}
+NAMED = [(name, getattr(errors, name)) for name in errors.__all__]
+MESSAGES = {name: found for name, found in NAMED if inspect.isfunction(found) and name not in BUILDERS}
+CLASSES = [found for _, found in NAMED if inspect.isclass(found)]
 
 
-def _is_message(name):
-    return not name.startswith("_") and name not in BUILDERS
-
-
-def _messages():
-    functions = inspect.getmembers(errors, inspect.isfunction)
-    return [f for name, f in functions if f.__module__ == errors.__name__ and _is_message(name)]
-
-
-MESSAGES = _messages()
-every_message = pytest.mark.parametrize("message", MESSAGES, ids=lambda f: f.__name__)
-
-
-def _arguments(message, samples):
+def render(message, samples=SAMPLES):
     hints = typing.get_type_hints(message)
-    return {name: samples[hints[name]] for name in inspect.signature(message).parameters}
+    return message(**{name: samples[hints[name]] for name in inspect.signature(message).parameters})
 
 
-def _render(message, samples=SAMPLES):
-    return message(**_arguments(message, samples))
+RENDERED = {name: render(message) for name, message in MESSAGES.items()}
 
 
-@every_message
-def test_a_message_has_four_parts(message):
+def test_a_message_has_four_parts():
     """What is wrong, then expected, got and try: one line each, none of them empty."""
-    what, expected, got, attempt = str(_render(message)).split("\n")
-    assert what.strip() == what != ""
-    for line, head in ((expected, "  expected: "), (got, "  got:      "), (attempt, "  try:      ")):
-        assert line.startswith(head)
-        assert line.removeprefix(head).strip()
+    for name, rendered in RENDERED.items():
+        what, *others = str(rendered).split("\n")
+        assert what.strip() == what != "", name
+        assert [line[:12] for line in others] == ["  expected: ", "  got:      ", "  try:      "], name
+        assert all(line[12:].strip() for line in others), name
 
 
-@every_message
-def test_a_message_is_one_exception_of_this_package_or_text(message):
+def test_a_message_is_one_exception_of_this_package_or_text():
     """The annotation tells the truth, and exceptions carry exactly one string."""
-    rendered = _render(message)
-    assert type(rendered) is typing.get_type_hints(message)["return"]
-    if not isinstance(rendered, str):
-        assert isinstance(rendered, errors.SaeChecksError)
-        assert [type(arg) for arg in rendered.args] == [str]
+    for name, rendered in RENDERED.items():
+        assert type(rendered) is typing.get_type_hints(MESSAGES[name])["return"]
+        if not isinstance(rendered, str):
+            assert isinstance(rendered, errors.SaeChecksError), name
+            assert [type(arg) for arg in rendered.args] == [str], name
 
 
-@every_message
-def test_a_message_survives_the_way_to_another_process(message):
+def test_a_message_survives_the_way_to_another_process():
     """Pickled and unpickled, it is the same type with the same words."""
-    rendered = _render(message)
-    back = pickle.loads(pickle.dumps(rendered))
-    assert (type(back), str(back)) == (type(rendered), str(rendered))
+    for name, rendered in RENDERED.items():
+        back = pickle.loads(pickle.dumps(rendered))
+        assert (type(back), str(back)) == (type(rendered), str(rendered)), name
 
 
-@every_message
-def test_a_message_prints_nothing_but_its_four_lines(message):
+def test_a_message_prints_nothing_but_its_four_lines():
     """Whatever its arguments hold, no control character reaches the terminal and no line is added."""
-    for name in HOSTILE:
-        lines = str(_render(message, {**SAMPLES, str: name, Sequence[str]: [name] * 20})).split("\n")
-        assert [line for line in lines if not line.isprintable()] == []
-        assert len(lines) == 4
+    for name, message in MESSAGES.items():
+        for hostile in HOSTILE:
+            lines = str(render(message, {**SAMPLES, str: hostile, Sequence[str]: [hostile] * 20})).split("\n")
+            assert [line for line in lines if not line.isprintable()] == [], name
+            assert len(lines) == 4, name
 
 
-@every_message
-def test_a_message_can_list_nothing(message):
-    """An empty list of names is said in words, not as an exception."""
-    assert len(str(_render(message, {**SAMPLES, Sequence[str]: []})).split("\n")) == 4
+def test_a_message_says_that_a_name_is_empty():
+    """No line is empty where a name or a list is."""
+    for name, message in MESSAGES.items():
+        for empty in ({str: ""}, {Sequence[str]: []}):
+            lines = str(render(message, {**SAMPLES, **empty})).split("\n")
+            assert len(lines) == 4, name
+            assert all(line[12:].strip() for line in lines[1:]), name
 
 
 def test_every_message_is_rendered_here():
-    """Every function that builds the four parts is among the messages above, and each takes what SAMPLES has."""
-    tree = ast.parse(Path(errors.__file__).read_text(encoding="utf-8"))
-    functions = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)]
-    saying = {f.name for f in functions if any(isinstance(n, ast.Name) and n.id == "said" for n in ast.walk(f))}
-    assert saying == {f.__name__ for f in MESSAGES} == {f.name for f in functions if _is_message(f.name)}
-    for message in MESSAGES:
-        assert _arguments(message, SAMPLES) is not None
+    """Whatever builds the four parts is public, and stands in the file of its subject."""
+    trees = [ast.parse(path.read_text(encoding="utf-8")) for path in FOLDER.glob("*.py")]
+    functions = [node for tree in trees for node in tree.body if isinstance(node, ast.FunctionDef)]
+    building = {f.name for f in functions if any(isinstance(n, ast.Name) and n.id == "said" for n in ast.walk(f))}
+    assert building == {*MESSAGES}
 
 
 def test_every_message_can_be_met():
     """A message that nothing in the package raises or prints is dead text."""
-    package = Path(errors.__file__).parent
-    sources = "\n".join(path.read_text(encoding="utf-8") for path in package.rglob("*.py"))
-    assert [f.__name__ for f in MESSAGES if f"errors.{f.__name__}(" not in sources] == []
+    sources = "\n".join(path.read_text(encoding="utf-8") for path in FOLDER.parent.rglob("*.py"))
+    assert [name for name in MESSAGES if f"errors.{name}(" not in sources] == []
 
 
 def test_exceptions_have_one_root():
     """Whoever catches SaeChecksError catches all that the package says on purpose."""
-    classes = [c for _, c in inspect.getmembers(errors, inspect.isclass) if c.__module__ == errors.__name__]
-    assert {errors.UsageError, errors.SaeError, errors.MeasuringError, errors.RecordError} < {*classes}
-    assert all(issubclass(c, errors.SaeChecksError) for c in classes)
+    assert {errors.UsageError, errors.SaeError, errors.MeasuringError, errors.RecordError} < {*CLASSES}
+    assert all(issubclass(c, errors.SaeChecksError) for c in CLASSES)
 
 
 @given(st.text() | hostile_names, st.integers(4, 200))

@@ -77,7 +77,7 @@ def test_nothing_imports_the_scripts():
 @pytest.mark.parametrize(
     ("place", "source"),
     [
-        ("errors.py", "from sae_checks.judging import verdict"),
+        ("errors/options.py", "from sae_checks.judging import verdict"),
         ("losses.py", "import sae_checks.measuring.corpus_pass"),
         ("judging/corpus_readings.py", "from sae_checks.measuring.corpus_pass import measure_text"),
         ("judging/verdict.py", "from sae_checks.record.record import Record"),

@@ -1,0 +1,31 @@
+"""The form of a message: what is wrong, what was expected (and where that is written), what was got, what to try."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+
+def shown(text: object, *, n_most: int = 120) -> str:
+    """
+    *text* fit for a terminal, JUnit and JSON: one line, printable, at most *n_most* characters.
+
+    Names come from files that strangers wrote (cfg.json, folder names), so control characters are escaped.
+    """
+    printable = _escaped(str(text))
+    return printable if len(printable) <= n_most else printable[: n_most - 3] + "..."
+
+
+def _escaped(text: str) -> str:
+    """*text* with every character that is not printable written as its escape."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def said(what: str, *, expected: str, got: str, attempt: str) -> str:
+    """The four parts of a message, one line each."""
+    what, expected, got, attempt = (_escaped(part) or "nothing" for part in (what, expected, got, attempt))
+    return f"{what}\n  expected: {expected}\n  got:      {got}\n  try:      {attempt}"
+
+
+def listed(names: Sequence[str], *, n_most: int = 8) -> str:
+    head = ", ".join(shown(name) for name in names[:n_most]) or "nothing"
+    return head if len(names) <= n_most else f"{head} and {len(names) - n_most} more"
