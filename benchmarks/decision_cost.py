@@ -16,11 +16,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from sae_checks import checks
-from sae_checks.judging import corpus_readings, sequential
-from sae_checks.judging.corpus_readings import Estimate, Reading
+from sae_checks.judging import answer_readings, corpus_readings, sequential
+from sae_checks.judging.budget import Budget
+from sae_checks.judging.estimates import Estimate, Reading
+from sae_checks.judging.limits import Limit
 from sae_checks.judging.samples import Answers, Difference, Explained, Ratio, Sample
-from sae_checks.judging.sequential import Budget
-from sae_checks.judging.thresholds import Limit
 from sae_checks.measuring.local import LocalExecutor
 from sae_checks.plan.options import Options
 from sae_checks.run.settle import Request, settle
@@ -66,14 +66,14 @@ def _cases(asked: Request):
             checks.SPARSITY.name: (options.n_sequences, corpus_readings.sparsity(text.losses)),
             checks.LAMBADA.name: (
                 options.n_items,
-                corpus_readings.lambada(items.losses, n_listed=items.provenance.corpus.n_listed),
+                answer_readings.lambada(items.losses, n_listed=items.provenance.corpus.n_listed),
             ),
         }
         if asked.plan.cbt is not None:
             queries = executor.choices(sae_id, sae_ids)
             readings[checks.CBT.name] = (
                 options.n_queries,
-                corpus_readings.cbt(queries.losses, n_listed=queries.provenance.corpus.n_listed),
+                answer_readings.cbt(queries.losses, n_listed=queries.provenance.corpus.n_listed),
             )
         for name, (n_planned, of_check) in readings.items():
             limit = asked.limits[sae_id, name]

@@ -14,8 +14,8 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "tests" / "support"))
 import numpy as np
 from simulated import increases, rates
 
-from sae_checks.judging import betting, sequential
-from sae_checks.judging.sequential import Budget
+from sae_checks.judging import betting
+from sae_checks.judging.budget import ALPHA, Budget
 
 N_REPLICATIONS = 10_000
 N_CHECKS = 65
@@ -61,7 +61,7 @@ def of_answers(n_listed: int | None, n: int = 1000) -> None:
             n_lost, n_won = round(lost * n_listed), round(won * n_listed)
             whole = np.r_[np.ones(n_lost), -np.ones(n_won), np.zeros(n_listed - n_lost - n_won)].astype(np.int64)
             values = np.array([rng.permutation(whole)[:n] for _ in range(1000)])
-        against = betting.log_capital(values, limit, n_listed)[:, looks - 1] >= -np.log(sequential.ALPHA)
+        against = betting.log_capital(values, limit, n_listed)[:, looks - 1] >= -np.log(ALPHA)
         towards = betting.log_capital(-values, -limit, n_listed)[:, looks - 1] >= -np.log(plan.alpha_to_fail)
         first = [np.where(each.any(axis=1), each.argmax(axis=1), len(looks)) for each in (against, towards)]
         used = np.r_[looks, n][np.minimum(*first)]

@@ -27,8 +27,8 @@ from work import Work, ours
 
 from sae_checks import checks
 from sae_checks.judging import corpus_readings, verdict
-from sae_checks.judging.sequential import Budget
-from sae_checks.judging.thresholds import Limit
+from sae_checks.judging.budget import Budget
+from sae_checks.judging.limits import Limit
 from sae_checks.losses import TextLosses
 from sae_checks.measuring import corpus_pass
 from sae_checks.measuring.scoring import Fault, round_ends

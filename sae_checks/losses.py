@@ -131,7 +131,7 @@ class ItemLosses:
     n_context_tokens: Counts
     """that the last token of the target is predicted from, BOS included."""
     clean_rank: Counts
-    """of the target, see `corpus_readings.lambada`; 1 is the most probable."""
+    """of the target, see `answer_readings.lambada`; 1 is the most probable."""
     spliced_rank: Counts
 
 

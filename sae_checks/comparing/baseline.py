@@ -17,11 +17,11 @@ import numpy as np
 
 from sae_checks import checks, errors
 from sae_checks.judging import verdict
+from sae_checks.judging.budget import Budget
 from sae_checks.judging.estimates import Estimate, NotMeasured, Reading, paired_drop, t_quantile
+from sae_checks.judging.limits import Limit
 from sae_checks.judging.paired_samples import Kept, KeptAnswers, KeptRatio
 from sae_checks.judging.samples import Answers, Difference, Sample
-from sae_checks.judging.sequential import Budget
-from sae_checks.judging.thresholds import Limit
 from sae_checks.provenance import Provenance
 from sae_checks.record import record
 from sae_checks.record.record import Record, Result

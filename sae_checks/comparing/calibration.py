@@ -21,11 +21,11 @@ import numpy as np
 from sae_checks import checks, errors
 from sae_checks.comparing import resampled_error_rates
 from sae_checks.comparing.resampled_error_rates import Rates
-from sae_checks.judging import sequential, verdict
-from sae_checks.judging.corpus_readings import Estimate
-from sae_checks.judging.estimates import t_quantile
-from sae_checks.judging.sequential import Budget, Moments
-from sae_checks.judging.thresholds import Limit
+from sae_checks.judging import bounds, verdict
+from sae_checks.judging.bounds import Moments
+from sae_checks.judging.budget import ALPHA, N_LEAST, Budget
+from sae_checks.judging.estimates import Estimate, t_quantile
+from sae_checks.judging.limits import Limit
 from sae_checks.record.record import Record, Result
 
 WIDENING = 3.0
@@ -97,7 +97,7 @@ def propose(result: Result, *, date: str, n_checks: int) -> Proposal:
     if judged.outcome != "passed":  # accuracy may drop so far that no drop beyond it could be told
         return none(f"by {limit} it would be {judged.outcome.replace('_', ' ')}: {judged.reason}")
     rates = None
-    if result.sample is not None and len(result.sample.top) >= sequential.N_LEAST:
+    if result.sample is not None and len(result.sample.top) >= N_LEAST:
         n = len(result.sample.top)
         rates = resampled_error_rates.at_the_limit(
             result.sample, limit, Budget(n_planned=n, n_most=n, n_checks=n_checks)
@@ -179,13 +179,13 @@ def _far_enough(measured: Estimate, kind: str, skewness: float) -> float:
 
 def _to_pass(measured: Estimate, skewness: float) -> float:
     """How far from the value a limit lies at which so many sequences would pass; 0 of what was counted."""
-    if measured.low == measured.high or measured.n < sequential.N_LEAST:
+    if measured.low == measured.high or measured.n < N_LEAST:
         return 0.0
     error = (measured.high - measured.low) / 2 / t_quantile(measured.n)
     numbers = (measured.n, 0.0, error * math.sqrt(measured.n), skewness)
     of = Moments(**dict(zip(("n", "mean", "sd", "skewness"), map(np.asarray, numbers), strict=True)))
     with np.errstate(over="ignore"):
-        upper = float(sequential.upper_end(of, _budget(measured), None))
+        upper = float(bounds.upper_end(of, _budget(measured), None))
     return upper if math.isfinite(upper) else 0.0
 
 
@@ -233,7 +233,7 @@ def _told(rates: Rates) -> Iterator[str]:
         f"{rates.passed:.1%} would pass, {rates.failed:.1%} fail"
     )
     if not rates.is_as_promised:
-        above = f"{resampled_error_rates.WARNS_ABOVE:g} times the nominal {sequential.ALPHA:.0%}"
+        above = f"{resampled_error_rates.WARNS_ABOVE:g} times the nominal {ALPHA:.0%}"
         yield f"MORE than {above}: trust no verdict near it"
 
 

@@ -14,10 +14,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from sae_checks.judging import betting, sequential
+from sae_checks.judging import betting, bounds, sequential
+from sae_checks.judging.bounds import Moments
+from sae_checks.judging.budget import ALPHA, Budget
+from sae_checks.judging.limits import Limit
 from sae_checks.judging.paired_samples import Kept, KeptAnswers, KeptRatio
-from sae_checks.judging.sequential import ALPHA, Budget, Moments
-from sae_checks.judging.thresholds import Limit
 from sae_checks.losses import Floats
 
 N_RESAMPLES = 2000
@@ -82,9 +83,9 @@ def of_ratios(badness: Floats, budget: Budget, worst: float | None) -> Rates:
     decided = np.zeros((2, len(badness), len(looks)), dtype=np.bool_)  # passed, failed
     for i, n in enumerate(looks):
         of = _moments(n, *(column[:, n - 1] / n for column in sums))
-        upper = sequential.upper_end(of, budget, None if worst is None else np.asarray(worst))
+        upper = bounds.upper_end(of, budget, None if worst is None else np.asarray(worst))
         decided[0, :, i] = (n >= budget.n_least_to_pass) & (upper < 0)
-        decided[1, :, i] = sequential.lower_end(of, budget) > 0
+        decided[1, :, i] = bounds.lower_end(of, budget) > 0
     return _rates(decided[0], decided[1], np.array(looks), n_values)
 
 

@@ -6,8 +6,6 @@ What is per position stands in `position_readings`.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
@@ -15,36 +13,20 @@ import numpy as np
 from sae_checks import checks
 from sae_checks.judging.estimates import (
     Estimate,
-    NotFinite,
     NotMeasured,
     Reading,
     all_not_finite,
     all_not_measured,
     counted,
     estimated,
-    exp_of_mean,
+    explained_variance,
+    first_bad_row,
     influence_on_ratio,
-    mean_fraction,
     mean_of,
-    paired_drop,
     ratio_of,
-    share_of,
 )
-from sae_checks.judging.samples import Difference, Explained, Ratio
-from sae_checks.losses import ChoiceLosses, Counts, Flags, Floats, ItemLosses, Span, TextLosses
-
-__all__ = [
-    "Estimate",
-    "NotFinite",
-    "NotMeasured",
-    "Reading",
-    "cbt",
-    "ce_loss",
-    "distinct",
-    "lambada",
-    "long_context",
-    "sparsity",
-]
+from sae_checks.judging.samples import Difference, Ratio
+from sae_checks.losses import Counts, Flags, Floats, Span, TextLosses
 
 
 def ce_loss(losses: TextLosses) -> tuple[Reading, ...]:
@@ -121,26 +103,17 @@ def sparsity(losses: TextLosses, *, recorded_l0: float | None = None, k: int | N
     n = sums.n_tokens
     of_x = sums.sum.sum(axis=1)
     for name, values in (("|x - x^|^2", sums.error_squared), ("|x|^2", sums.norm_squared), ("x", of_x)):
-        if (row := _first_bad_row(values)) is not None:
+        if (row := first_bad_row(values)) is not None:
             where = f"{name} is {values[row]} in {_sequence(losses, row)}"
             return all_not_finite(check, where)
     if not n.any():
         return all_not_measured(check, "no token was replaced")
-    mean = sums.sum.sum(axis=0) / n.sum()  # (d_in,)
-    # |x - mean|^2 summed over a sequence's tokens, from its sums alone
-    spread = sums.norm_squared - 2 * sums.sum @ mean + n * float(mean @ mean)  # (n_sequences,)
-    if spread.sum() <= 1e-12 * max(1.0, sums.norm_squared.sum()):
-        explained: Reading = NotMeasured(measure="explained_variance", reason="the activations do not vary")
-    else:
-        has = n > 0
-        sample = Explained(
-            error_squared=sums.error_squared[has],
-            norm_squared=sums.norm_squared[has],
-            sum=sums.sum[has],
-            n_tokens=n[has],
-            n_silent=int((~has).sum()),
-        )
-        explained = ratio_of("explained_variance", check, (spread - sums.error_squared)[has], spread[has], sample)
+    found = explained_variance(sums)
+    explained: Reading = (
+        NotMeasured(measure="explained_variance", reason="the activations do not vary")
+        if found is None
+        else estimated("explained_variance", check, *found)
+    )
     n_sequences = int((n > 0).sum())
     l0 = mean_of("l0", check, sums.n_active.astype(np.float64), n)
     most = int(sums.n_active_most.max())
@@ -160,90 +133,6 @@ def sparsity(losses: TextLosses, *, recorded_l0: float | None = None, k: int | N
 def distinct(n_copies: int) -> tuple[Reading, ...]:
     """How many other SAEs of the release have the same weights."""
     return (counted("copies", checks.DISTINCT, n_copies, 1),)
-
-
-def lambada(
-    losses: ItemLosses, *, n_training_context_tokens: int | None = None, n_listed: int | None = None
-) -> tuple[Reading, ...]:
-    """
-    The share of passages whose last word is predicted, clean and spliced, on the same passages.
-
-    Correct: every token of the word is the most probable one given the true tokens before it. Perplexity: exp of minus
-    the mean over passages of the word's summed log-probability. Both as in lm-evaluation-harness.
-
-    Probability: of the whole word, exp of its summed log-probability; the mean over passages. Rank: 1 and the number of
-    tokens that are more probable than the right one; of a word of several tokens the largest of their ranks, each given
-    the true tokens before it, so that a word is right where its rank is 1 (but for ties). Ranks have no mean worth
-    having, so what is given is the mean of 1 / rank. Within and beyond: passages whose word is predicted from at most,
-    and from more than, *n_training_context_tokens* (None: unknown). Lost and won: shares of all passages. *n_listed*:
-    passages of the whole list, of which these are the first (None: unknown).
-    """
-    check = checks.LAMBADA
-    clean, spliced = losses.clean_logprob_nats, losses.spliced_logprob_nats
-    for name, values in (("clean log-probability", clean), ("spliced log-probability", spliced)):
-        if (row := _first_bad_row(values)) is not None:
-            where = f"the {name} of item {losses.items[row]} is {values[row]}"
-            return all_not_finite(check, where)
-    return (
-        share_of("accuracy_clean", losses.clean_correct, n_listed),
-        share_of("accuracy_spliced", losses.spliced_correct, n_listed),
-        paired_drop("accuracy_drop", losses.clean_correct, losses.spliced_correct, n_listed),
-        exp_of_mean("perplexity_clean", check, -clean),
-        exp_of_mean("perplexity_spliced", check, -spliced),
-        exp_of_mean("perplexity_ratio", check, clean - spliced, best=0.0),
-        mean_fraction("probability_clean", check, np.exp(clean)),
-        mean_fraction("probability_spliced", check, np.exp(spliced)),
-        mean_fraction("reciprocal_rank_clean", check, 1 / losses.clean_rank),
-        mean_fraction("reciprocal_rank_spliced", check, 1 / losses.spliced_rank),
-        *_by_length(losses, n_training_context_tokens, n_listed),
-        share_of("answers_lost", losses.clean_correct & ~losses.spliced_correct, n_listed),
-        share_of("answers_won", ~losses.clean_correct & losses.spliced_correct, n_listed),
-    )
-
-
-def _by_length(losses: ItemLosses, n_training: int | None, n_listed: int | None) -> Iterator[Reading]:
-    """Clean accuracy and its drop, over the passages within the training context and over those beyond."""
-    for place in ("within", "beyond"):
-        measures = (f"accuracy_clean_{place}", f"accuracy_drop_{place}")
-        if n_training is None:
-            yield from (NotMeasured(measure=m, reason="the SAE's training context is unknown") for m in measures)
-            continue
-        chosen = (losses.n_context_tokens <= n_training) == (place == "within")
-        if not chosen.any():
-            reason = f"no passage is {place} the training context of {n_training} tokens"
-            yield from (NotMeasured(measure=m, reason=reason) for m in measures)
-            continue
-        clean, spliced = losses.clean_correct[chosen], losses.spliced_correct[chosen]
-        n_alike = len(clean) if n_listed == len(chosen) else None  # of part of a list it is unknown
-        yield share_of(measures[0], clean, n_alike)
-        yield paired_drop(measures[1], clean, spliced, n_alike)
-
-
-def cbt(losses: ChoiceLosses, *, n_listed: int | None = None) -> tuple[Reading, ...]:
-    """
-    The share of queries whose gap is filled rightly, clean and spliced, on the same queries.
-
-    `chance` is the share that guessing gets right. `answer_logprob_drop` is what the right option loses of its
-    log-probability among the options: it moves before choices do. *n_listed*: queries of the whole list, of which these
-    are the first (None: unknown).
-    """
-    check = checks.CBT
-    clean, spliced = losses.clean_logprob_nats, losses.spliced_logprob_nats
-    for name, values in (("clean log-probability", clean), ("spliced log-probability", spliced)):
-        if (row := _first_bad_row(values)) is not None:
-            where = f"the {name} of query {losses.queries[row]} is {values[row]}"
-            return all_not_finite(check, where)
-    n = len(losses.queries)
-    if n == 0:
-        return all_not_measured(check, "no query")
-    chance = math.fsum(1 / losses.n_options) / n
-    return (
-        share_of("choice_accuracy_clean", losses.clean_correct, n_listed),
-        share_of("choice_accuracy_spliced", losses.spliced_correct, n_listed),
-        paired_drop("choice_accuracy_drop", losses.clean_correct, losses.spliced_correct, n_listed),
-        counted("chance", check, chance, n),
-        mean_of("answer_logprob_drop", check, clean - spliced, np.ones(n, dtype=np.int64), best=0.0),
-    )
 
 
 def _increase(span: Span) -> Floats:
@@ -304,11 +193,6 @@ def why_nothing_beyond(losses: TextLosses) -> str | None:
     )
 
 
-def _first_bad_row(values: Floats) -> int | None:
-    bad = np.flatnonzero(~np.isfinite(values))
-    return int(bad[0]) if len(bad) else None
-
-
 def first_not_finite(losses: TextLosses) -> str | None:
     """The first number of the text pass that is not finite, in words."""
     spans = ((losses.within, "within"), (losses.beyond, "beyond"))
@@ -323,7 +207,7 @@ def first_not_finite(losses: TextLosses) -> str | None:
     ]
     ablated = () if losses.ce_ablated_nats is None else (("ablated CE", losses.ce_ablated_nats),)
     for name, values in (*named, *ablated):
-        if (row := _first_bad_row(values)) is not None:
+        if (row := first_bad_row(values)) is not None:
             return f"{name} is {values[row]} in {_sequence(losses, row)}"
     return None
 

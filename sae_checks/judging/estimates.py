@@ -17,8 +17,8 @@ import numpy as np
 from scipy.special import bdtri, stdtrit
 
 from sae_checks import checks
-from sae_checks.judging.samples import Answers, Ratio, Sample
-from sae_checks.losses import Counts, Flags, Floats
+from sae_checks.judging.samples import Answers, Explained, Ratio, Sample
+from sae_checks.losses import Counts, Flags, Floats, Reconstructions
 
 ALPHA = 0.05
 
@@ -199,3 +199,30 @@ def exp_of_mean(measure: str, check: checks.Check, nats: Floats, *, best: float 
     low, value, high = (math.exp(x) for x in (mean - margin, mean, mean + margin))
     sample = Ratio(top=nats, bottom=np.ones(n), is_log=True, best=best)
     return Estimate(measure=measure, value=value, low=low, high=high, unit=unit, n=n, sample=sample)
+
+
+def explained_variance(sums: Reconstructions) -> tuple[float, Floats, Explained] | None:
+    """Explained variance as in `corpus_readings`, each sequence's pull, and the sample; None: nothing varies."""
+    n = sums.n_tokens
+    if not n.any():
+        return None
+    mean = sums.sum.sum(axis=0) / n.sum()  # (d,)
+    spread = sums.norm_squared - 2 * sums.sum @ mean + n * float(mean @ mean)  # (n_sequences,)
+    if spread.sum() <= 1e-12 * max(1.0, sums.norm_squared.sum()):
+        return None
+    has = n > 0
+    top, bottom = (spread - sums.error_squared)[has], spread[has]
+    value = float(top.sum() / bottom.sum())
+    sample = Explained(
+        error_squared=sums.error_squared[has],
+        norm_squared=sums.norm_squared[has],
+        sum=sums.sum[has],
+        n_tokens=n[has],
+        n_silent=int((~has).sum()),
+    )
+    return value, (top - value * bottom) / bottom.mean(), sample
+
+
+def first_bad_row(values: Floats) -> int | None:
+    bad = np.flatnonzero(~np.isfinite(values))
+    return int(bad[0]) if len(bad) else None

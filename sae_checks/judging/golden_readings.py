@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from sae_checks import checks, errors
-from sae_checks.judging.corpus_readings import Estimate, NotFinite, Reading
+from sae_checks.judging.estimates import Estimate, NotFinite, Reading
 from sae_checks.losses import ItemLosses
 from sae_checks.plan.golden_prompts import Golden, GoldenPrompt
 

@@ -19,8 +19,8 @@ import numpy as np
 
 from sae_checks import checks, errors
 from sae_checks.judging.estimates import Estimate, Reading
+from sae_checks.judging.limits import Limit
 from sae_checks.judging.samples import Answers, Ratio, Sample
-from sae_checks.judging.thresholds import Limit
 from sae_checks.losses import Floats
 
 _FLOATS, _ANSWERS = "<f4", "<i1"

@@ -13,29 +13,19 @@ Expansion (1992), section 3.9.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 from scipy import optimize
 
 from sae_checks.judging import betting
+from sae_checks.judging.bounds import Moments, boundary, ends, lower_end, moments, together, upper_end
+from sae_checks.judging.budget import ALPHA, N_LEAST, Budget
+from sae_checks.judging.limits import Limit
 from sae_checks.judging.samples import Answers, Sample
-from sae_checks.judging.thresholds import Limit
-from sae_checks.losses import Floats
 
-ALPHA = 0.05
-"""Chance that one check passes an SAE beyond its limit; and that any check of a release fails one within its limit."""
-
-N_BETWEEN_LOOKS = 8
-N_LEAST = 8
-"""Sequences or items below which nothing is decided."""
-N_SMOKE = 64
-"""A plan of no more sequences can pass at half of N_LEAST_TO_PASS."""
-N_LEAST_TO_PASS = 32
-N_GUARDED = 128
-"""A plan of so many pays for the guard against what was not met."""
 WORST = 5.0
 """Times the limit: the value that is added before a pass."""
 _N_DOUBLINGS = 20
@@ -45,42 +35,6 @@ TO_PASS, TO_FAIL = 2.9, 4.3
 """Standard errors between value and limit that decide, about, for the guess of how many more it takes."""
 
 Outcome = Literal["passed", "failed", "inconclusive"]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Budget:
-    """What a verdict may spend: settled with the plan, never from what was measured."""
-
-    n_planned: int
-    """sequences or items of the plan; an extension does not change it, and with it none of the bounds."""
-    n_most: int
-    """that can be measured: the extension's, or as many as the corpus has."""
-    n_checks: int
-    """of the whole release, whatever of it is judged."""
-
-    @property
-    def alpha_to_fail(self) -> float:
-        return ALPHA / self.n_checks
-
-    @property
-    def n_tightest(self) -> float:
-        """Where the bounds are tightest for their level."""
-        return max(32.0, self.n_planned / 4)
-
-    @property
-    def n_least_to_pass(self) -> int:
-        return N_LEAST_TO_PASS // 2 if self.n_planned <= N_SMOKE else N_LEAST_TO_PASS
-
-    @property
-    def is_guarded(self) -> bool:
-        return self.n_planned >= N_GUARDED
-
-    def looks(self, n: int, *, n_silent: int = 0) -> Iterator[int]:
-        """Numbers of values at which is looked, of *n* that are there; *n_silent* more were measured for nothing."""
-        for look in range(1, n + 1):
-            is_last = look == n and n + n_silent == self.n_most
-            if look >= N_LEAST and (look % N_BETWEEN_LOOKS == 0 or is_last):
-                yield look
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,17 +60,6 @@ class Decision:
     """about how many would decide, were they like these; None where it is decided, or the value is the limit."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Moments:
-    """Of some values; a number, or one per replication."""
-
-    n: Floats
-    mean: Floats
-    sd: Floats
-    skewness: Floats
-    """Fisher and Pearson's, adjusted for n."""
-
-
 def decide(sample: Sample | Answers, limit: Limit, budget: Budget) -> Decision:
     """
     Look at *sample* as *budget* says; the first look that decides is final.
@@ -131,78 +74,6 @@ def decide(sample: Sample | Answers, limit: Limit, budget: Budget) -> Decision:
         if outcome != "inconclusive":
             return test.decision(outcome, n)
     return test.decision("inconclusive", looks[-1] if looks else sample.n)
-
-
-def boundary(n: Floats, alpha: float, n_tightest: float) -> Floats:
-    """Standard errors that the mean of *n* values strays with probability *alpha* to one side, at any n at all."""
-    spent = -2 * math.log(2 * alpha)
-    n = np.asarray(n, dtype=np.float64)
-    mixed = n * (spent + math.log1p(spent)) / n_tightest
-    w = ((2 * alpha) ** 2 / (1 + mixed)) ** (1 / n)
-    bracket = mixed / (1 + mixed) - 1 + w
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return np.where(bracket > 0, np.sqrt((n - 1) * (1 - w) / bracket), np.inf)
-
-
-def ends(of: Moments, below: Floats, above: Floats) -> tuple[Floats, Floats]:
-    """The mean less and more so many standard errors, *below* and *above* it, as its skewness has it."""
-    error = of.sd / np.sqrt(of.n)
-    slant = of.skewness / np.sqrt(of.n)
-    with np.errstate(invalid="ignore"):  # nothing varies and nothing is known: 0 x inf
-        upper = of.mean + error * np.maximum(above, -_hall(-above, slant))
-        lower = of.mean - error * _hall(below, slant)
-    return np.where(np.isinf(below), -np.inf, lower), np.where(np.isinf(above), np.inf, upper)
-
-
-def with_one_more(of: Moments, value: Floats) -> Moments:
-    """What becomes of the moments when *value* is met; skewness is left out: one such value would be nothing else."""
-    off = value - of.mean
-    variance = ((of.n - 1) * of.sd**2 + off**2 * of.n / (of.n + 1)) / of.n
-    return Moments(
-        n=of.n + 1, mean=of.mean + off / (of.n + 1), sd=np.sqrt(variance), skewness=np.zeros_like(of.skewness)
-    )
-
-
-def moments(values: Floats) -> Moments:
-    """Of at least two values; the sums are exact, so that no order or instruction set moves a verdict."""
-    n = len(values)
-    mean = math.fsum(values) / n
-    off = values - mean
-    scale = float(np.abs(off).max()) or 1.0
-    off = off / scale
-    second, third = math.fsum(off**2) / n, math.fsum(off**3) / n
-    skewness = third / second**1.5 * math.sqrt(n * (n - 1)) / (n - 2) if second > 0 and n > 2 else 0.0
-    numbers = (float(n), mean, scale * math.sqrt(second * n / (n - 1)), skewness)
-    return Moments(**dict(zip(("n", "mean", "sd", "skewness"), map(np.asarray, numbers), strict=True)))
-
-
-def together(each: Sequence[Moments]) -> Moments:
-    """The moments of several looks as those of one array."""
-    return Moments(**{f.name: np.array([getattr(of, f.name) for of in each]) for f in fields(Moments)})
-
-
-def upper_end(of: Moments, budget: Budget, worst: Floats | None) -> Floats:
-    """What the mean is below but for ALPHA; *worst*: one value more, none to meet or None."""
-    _, upper = ends(of, np.zeros_like(of.n), boundary(of.n, ALPHA, budget.n_tightest))
-    if worst is None:
-        return upper
-    met = with_one_more(of, worst)
-    _, guarded = ends(met, np.zeros_like(of.n), boundary(met.n, ALPHA, budget.n_tightest))
-    return np.maximum(upper, guarded)
-
-
-def lower_end(of: Moments, budget: Budget) -> Floats:
-    """What the mean is above but for ALPHA / n_checks."""
-    lower, _ = ends(of, boundary(of.n, budget.alpha_to_fail, budget.n_tightest), np.zeros_like(of.n))
-    return lower
-
-
-def _hall(y: Floats, slant: Floats) -> Floats:
-    """Hall's cubic, inverted: the t statistic at which one that is skewed is as far out as *y* is in Student's."""
-    shifted = y - slant / 6
-    safe = np.where(np.abs(slant) < 1e-9, 1.0, slant)
-    cubic = 3 / safe * (np.cbrt(1 + safe * shifted) - 1)
-    return np.where(np.abs(slant) < 1e-9, shifted - slant * y**2 / 3, cubic)
 
 
 class _Test:

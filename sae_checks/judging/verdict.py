@@ -9,10 +9,10 @@ from typing import Literal
 
 from sae_checks import checks
 from sae_checks.judging import sequential
-from sae_checks.judging.corpus_readings import Estimate, NotFinite, NotMeasured, Reading
-from sae_checks.judging.estimates import StandIn
-from sae_checks.judging.sequential import N_LEAST, Budget, Decision
-from sae_checks.judging.thresholds import Limit
+from sae_checks.judging.budget import N_LEAST, Budget
+from sae_checks.judging.estimates import Estimate, NotFinite, NotMeasured, Reading, StandIn
+from sae_checks.judging.limits import Limit
+from sae_checks.judging.sequential import Decision
 
 Outcome = Literal["passed", "failed", "inconclusive", "not_measured", "reported", "error"]
 

@@ -7,8 +7,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from sae_checks import checks
+from sae_checks.judging.limits import Limit
 from sae_checks.judging.position_readings import Curve
-from sae_checks.judging.thresholds import Limit
 from sae_checks.record.record import Record, Result
 from sae_checks.report import wording
 from sae_checks.report.plots import Dot, DotPlot, LinePlot, MatrixPlot, ReferenceLine

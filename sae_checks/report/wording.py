@@ -8,7 +8,7 @@ from markupsafe import Markup
 
 from sae_checks import checks, errors
 from sae_checks.judging.estimates import Estimate
-from sae_checks.judging.thresholds import Limit
+from sae_checks.judging.limits import Limit
 from sae_checks.record.record import Result
 
 OUTCOMES = {

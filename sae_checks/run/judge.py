@@ -9,19 +9,20 @@ from typing import Any, TypeVar
 from sae_checks import checks, errors
 from sae_checks.comparing import baseline
 from sae_checks.judging import (
+    answer_readings,
     changed_answers,
     corpus_readings,
     golden_readings,
     paired_samples,
     position_readings,
+    propagation_readings,
     study_readings,
     verdict,
     worst_sequences,
 )
-from sae_checks.judging.corpus_readings import Reading
-from sae_checks.judging.estimates import all_not_measured
-from sae_checks.judging.sequential import Budget
-from sae_checks.judging.thresholds import Limit
+from sae_checks.judging.budget import Budget
+from sae_checks.judging.estimates import Reading, all_not_measured
+from sae_checks.judging.limits import Limit
 from sae_checks.losses import ChoiceLosses, ItemLosses, TextLosses, first_sequences
 from sae_checks.measuring.local import LocalExecutor
 from sae_checks.measuring.local_studies import N_ITEMS_PER_SEQUENCE, Kind, Studied, Wanted
@@ -56,9 +57,9 @@ STUDIES: dict[str, Kind] = {
     checks.STACKED_LAMBADA.name: "stacked_lambada",
 }
 _OF_STUDY: dict[str, Callable[[Any], tuple[Reading, ...]]] = {  # Any: the losses of the study that STUDIES names
-    checks.PROPAGATION.name: study_readings.propagation,
-    checks.NEXT_SAE.name: study_readings.next_sae,
-    checks.LAST_SAE.name: study_readings.last_sae,
+    checks.PROPAGATION.name: propagation_readings.propagation,
+    checks.NEXT_SAE.name: propagation_readings.next_sae,
+    checks.LAST_SAE.name: propagation_readings.last_sae,
     checks.OWN_LAYER.name: study_readings.own_layer,
     checks.RANDOM_ERROR.name: study_readings.random_error,
     checks.STACKED.name: study_readings.stacked,
@@ -100,7 +101,9 @@ def judge_study(
         estimates=decided.estimates,
         decision=decided.decision,
         sample=None if provenance is None else paired_samples.keep(readings, limit, provenance.corpus.fingerprint),
-        downstream=study_readings.matrix(found.losses) if found is not None and check is checks.PROPAGATION else (),
+        downstream=propagation_readings.matrix(found.losses)
+        if found is not None and check is checks.PROPAGATION
+        else (),
         steps=study_readings.steps(found.losses) if found is not None and check.of == "stack" else (),
         provenance=provenance,
     )
@@ -232,7 +235,7 @@ def _of_text(request: Request, cell: Cell, text: Measured[TextLosses]) -> _Judge
 
 def _of_items(request: Request, cell: Cell, items: Measured[ItemLosses]) -> _Judged:
     assert items.provenance.sae is not None
-    readings = corpus_readings.lambada(
+    readings = answer_readings.lambada(
         items.losses,
         n_training_context_tokens=items.provenance.sae.n_training_context_tokens,
         n_listed=items.provenance.corpus.n_listed,
@@ -242,7 +245,7 @@ def _of_items(request: Request, cell: Cell, items: Measured[ItemLosses]) -> _Jud
 
 
 def _of_choices(request: Request, cell: Cell, chosen: Measured[ChoiceLosses]) -> _Judged:
-    readings = corpus_readings.cbt(chosen.losses, n_listed=chosen.provenance.corpus.n_listed)
+    readings = answer_readings.cbt(chosen.losses, n_listed=chosen.provenance.corpus.n_listed)
     sample = paired_samples.keep(readings, request.limits[cell], chosen.fingerprint)
     return _judged(request, cell[0], checks.CBT, readings, chosen, sample=sample)
 

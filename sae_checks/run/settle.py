@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from sae_checks import checks, errors
 from sae_checks.corpora import files
 from sae_checks.judging import thresholds
-from sae_checks.judging.thresholds import Limit
+from sae_checks.judging.limits import Limit, limit_of, no_copies
 from sae_checks.plan import options, plan
 from sae_checks.plan.golden_prompts import Golden
 from sae_checks.plan.plan import Plan
@@ -70,7 +70,7 @@ def settle(asked: options.Options) -> Request:
     settled = plan.make(asked, found)
     golden = {sae_id: known for sae_id in found.sae_ids if (known := limits.golden(found.name, sae_id)) is not None}
     by_cell = _limits(settled, limits)
-    by_cell |= {(sae_id, checks.GOLDEN.name): thresholds.limit_of(known) for sae_id, known in golden.items()}
+    by_cell |= {(sae_id, checks.GOLDEN.name): limit_of(known) for sae_id, known in golden.items()}
     if any(limit is not None and limit.measure in checks.CE_LOSS.ablated for limit in by_cell.values()):
         settled = replace(settled, options=replace(settled.options, ablation=True))
     if settled.corpus.path is not None:
@@ -95,26 +95,26 @@ def settle(asked: options.Options) -> Request:
     return Request(plan=settled, limits=by_cell, golden=golden, baseline=compared_with)
 
 
-def _limits(settled: plan.Plan, limits: thresholds.Thresholds) -> dict[Cell, thresholds.Limit | None]:
+def _limits(settled: plan.Plan, limits: thresholds.Thresholds) -> dict[Cell, Limit | None]:
     """The limit of every check of every SAE and stack; golden prompts bring their own."""
     found = settled.release
     subjects = {"sae": found.sae_ids, "stack": tuple(stack.stack_id for stack in settled.stacks)}
-    by_cell: dict[Cell, thresholds.Limit | None] = {}
+    by_cell: dict[Cell, Limit | None] = {}
     asked_of = [check for check in checks.CHECKS if not check.is_study or settled.options.n_study_sequences]
     for check in asked_of:
         for subject in subjects[check.of] if not check.is_exact else ():
             look_up = limits.find if check.is_optional else limits.limit
             by_cell[subject, check.name] = look_up(found.name, subject, check.name)
     if checks.DISTINCT in asked_of and len(found.sae_ids) > 1:
-        by_cell |= {(sae_id, checks.DISTINCT.name): thresholds.no_copies() for sae_id in found.sae_ids}
+        by_cell |= {(sae_id, checks.DISTINCT.name): no_copies() for sae_id in found.sae_ids}
     return by_cell
 
 
 def _comparisons(
-    settled: plan.Plan, limits: thresholds.Thresholds, by_cell: dict[Cell, thresholds.Limit | None]
-) -> dict[Cell, thresholds.Limit | None]:
+    settled: plan.Plan, limits: thresholds.Thresholds, by_cell: dict[Cell, Limit | None]
+) -> dict[Cell, Limit | None]:
     """How far every check may be from the baseline that has a limit and, for the same measure, a margin."""
-    found: dict[Cell, thresholds.Limit | None] = {}
+    found: dict[Cell, Limit | None] = {}
     for subject in settled.subjects:
         for check in checks.CHECKS:
             limit = by_cell.get((subject, check.name))

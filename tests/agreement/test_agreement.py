@@ -11,7 +11,8 @@ from peers import lm_eval_lambada
 
 from sae_checks.corpora import cbt, files, lambada, text
 from sae_checks.corpora.sequences import Convention
-from sae_checks.judging import corpus_readings, position_readings
+from sae_checks.judging import answer_readings, corpus_readings, position_readings
+from sae_checks.judging.estimates import Estimate
 from sae_checks.measuring import choices, corpus_pass
 from sae_checks.model import hugging_face
 from sae_checks.release import release
@@ -51,7 +52,7 @@ def readings(model, saes, n_context):
         s.hook: {
             r.measure: r.value
             for r in (*corpus_readings.ce_loss(x), *corpus_readings.sparsity(x))
-            if isinstance(r, corpus_readings.Estimate)
+            if isinstance(r, Estimate)
         }
         for s, x in zip(saes, losses, strict=True)
     }
@@ -202,7 +203,7 @@ def test_lambada_in_depth_agrees_with_plain_transformers(model, saes, hook):
     items = lambada.tokenise(passages, model.tokenizer, convention, bos=bos, n_most=100, seed=0)
     (losses,) = corpus_pass.measure_items(model, [ready], items, n_batch_tokens=1024, progress=lambda *_: None)
     ours = {
-        r.measure: r.value for r in corpus_readings.lambada(losses, n_training_context_tokens=64) if hasattr(r, "value")
+        r.measure: r.value for r in answer_readings.lambada(losses, n_training_context_tokens=64) if hasattr(r, "value")
     }
 
     def change(x):
@@ -243,7 +244,7 @@ def test_lambada_agrees_with_lm_evaluation_harness(model, saes, hook, tmp_path, 
     convention = Convention(prepend_bos=False, special_tokens_kept=True, n_context_tokens=256)
     items = lambada.tokenise(passages, model.tokenizer, convention, bos=None, n_most=len(passages), seed=0)
     (losses,) = corpus_pass.measure_items(model, [ready], items, n_batch_tokens=1024, progress=lambda *_: None)
-    ours = {r.measure: r.value for r in corpus_readings.lambada(losses) if isinstance(r, corpus_readings.Estimate)}
+    ours = {r.measure: r.value for r in answer_readings.lambada(losses) if isinstance(r, Estimate)}
     accuracy, perplexity = lm_eval_lambada(model, path)
     assert ours["accuracy_clean"] == pytest.approx(accuracy, abs=1e-9)
     assert ours["perplexity_clean"] == pytest.approx(perplexity, rel=1e-4)

@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 
 from sae_checks import checks
 from sae_checks.judging import corpus_readings, position_readings, verdict
-from sae_checks.judging.sequential import Budget
+from sae_checks.judging.budget import Budget
 from sae_checks.measuring import corpus_pass
 from sae_checks.measuring.local import LocalExecutor
 from sae_checks.plan.options import Options

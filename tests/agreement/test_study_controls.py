@@ -9,8 +9,8 @@ from builders import cells
 from safetensors.torch import load_file, save_file
 
 from sae_checks import checks
-from sae_checks.judging import study_readings, verdict
-from sae_checks.judging.sequential import Budget
+from sae_checks.judging import propagation_readings, verdict
+from sae_checks.judging.budget import Budget
 from sae_checks.measuring.local import LocalExecutor
 from sae_checks.measuring.studies.propagation import Propagation
 from sae_checks.measuring.studies.study import anew, run
@@ -184,7 +184,7 @@ def test_an_error_that_is_carried_further_than_the_demos_is_red(tmp_path):
             anew(ready.model, few, n_batch_tokens=4096, progress=lambda *_: None),
         )
         limit, budget = asked.limits[HOOKS[0], "propagation"], Budget(n_planned=n, n_most=n, n_checks=65)
-        readings = [study_readings.propagation(losses) for losses in found]
+        readings = [propagation_readings.propagation(losses) for losses in found]
         return [verdict.judge(each, limit, budget).outcome for each in readings], readings
 
     aimed = [Aimed(direction) for direction in directions]

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from sae_checks import errors
 from sae_checks.comparing import baseline
 from sae_checks.comparing.baseline import Baseline, Conditions
+from sae_checks.judging.limits import Margin
 from sae_checks.judging.paired_samples import KeptAnswers, KeptRatio
 from sae_checks.judging.study_readings import Step
-from sae_checks.judging.thresholds import Margin
 from sae_checks.record import record
 from sae_checks.record.record import Record, ReleaseFacts, Result
 

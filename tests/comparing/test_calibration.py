@@ -14,7 +14,8 @@ from strategies import estimates, hostile_names, moderate, records, results
 
 from sae_checks import checks, errors
 from sae_checks.comparing import calibration
-from sae_checks.judging import sequential, thresholds, verdict
+from sae_checks.judging import thresholds, verdict
+from sae_checks.judging.budget import N_LEAST
 from sae_checks.judging.paired_samples import KeptRatio
 from sae_checks.provenance import Package
 from sae_checks.record.record import Record, ReleaseFacts, Result
@@ -66,7 +67,7 @@ def folder(tmp_path_factory):
 def test_a_limit_allows_what_was_measured(data, check, kind, outcome):
     """The value and both ends of its interval on the near side, whatever they are, and the verdict by it is a pass."""
     measured = data.draw(st.sampled_from(check.measures).flatmap(estimates))
-    measured = replace(measured, n=max(measured.n, sequential.N_LEAST))
+    measured = replace(measured, n=max(measured.n, N_LEAST))
     of_check = limit(check.name, measured.measure, kind)
     readings = (measured,) if check is not checks.LAMBADA else (measured, estimate("accuracy_clean", 0.8))
     found = calibration.propose(

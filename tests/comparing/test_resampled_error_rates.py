@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from simulated import increases
 
 from sae_checks.comparing import resampled_error_rates
+from sae_checks.judging.budget import ALPHA, Budget
 from sae_checks.judging.paired_samples import KeptAnswers, KeptRatio
-from sae_checks.judging.sequential import ALPHA, Budget
 
 SMOKE = Budget(n_planned=64, n_most=64, n_checks=31)
 

@@ -15,8 +15,8 @@ from sae_checks import checks, errors
 from sae_checks.corpora import cbt, files
 from sae_checks.corpora.rows import Query
 from sae_checks.corpora.sequences import Convention
-from sae_checks.judging import corpus_readings
-from sae_checks.judging.corpus_readings import Estimate, NotFinite, NotMeasured
+from sae_checks.judging import answer_readings
+from sae_checks.judging.estimates import Estimate, NotFinite, NotMeasured
 from sae_checks.losses import ItemLosses
 
 ROW = {
@@ -234,7 +234,7 @@ def test_a_query_that_is_not_finite_is_named(bad, place):
     """In the right option or another: nothing is chosen, and the query is said."""
     nats = [-1.0, -2, -3, -1, -2, -3]
     nats[place] = bad
-    readings = corpus_readings.cbt(chosen([-1.0, -2, -3, -1, -2, -3], [4, 4, 4, 7, 7, 7], nats))
+    readings = answer_readings.cbt(chosen([-1.0, -2, -3, -1, -2, -3], [4, 4, 4, 7, 7, 7], nats))
     assert all(isinstance(r, NotFinite) and "spliced log-probability of query 7 is " in r.where for r in readings)
 
 
@@ -243,7 +243,7 @@ def test_readings_by_hand():
     losses = choice_losses(
         [True, True, False, True], [True, False, False, True], [-1.0] * 4, [-1, -3, -1.5, -1.5], n_options=[2, 4, 4, 2]
     )
-    found = {r.measure: r for r in corpus_readings.cbt(losses)}
+    found = {r.measure: r for r in answer_readings.cbt(losses)}
     assert [found[m].value for m in ("choice_accuracy_clean", "choice_accuracy_spliced", "choice_accuracy_drop")] == [
         0.75,
         0.5,
@@ -259,7 +259,7 @@ def test_every_measure_is_read(rows):
     clean, spliced, was, became = (list(column) for column in zip(*rows, strict=True))
     losses = choice_losses(clean, spliced, [-x for x in was], [-x for x in became])
     back = choice_losses(spliced, clean, [-x for x in became], [-x for x in was])
-    readings, swapped = corpus_readings.cbt(losses), corpus_readings.cbt(back)
+    readings, swapped = answer_readings.cbt(losses), answer_readings.cbt(back)
     assert [r.measure for r in readings] == [m.name for m in checks.CBT.measures]
     for r, other in zip(readings, swapped, strict=True):
         assert isinstance(r, Estimate)
@@ -271,8 +271,8 @@ def test_every_measure_is_read(rows):
 
 def test_no_query_measures_nothing():
     """And one query has shares, but no interval for a mean."""
-    assert {type(r) for r in corpus_readings.cbt(choice_losses([], []))} == {NotMeasured}
-    one = {r.measure: r for r in corpus_readings.cbt(choice_losses([True], [False]))}
+    assert {type(r) for r in answer_readings.cbt(choice_losses([], []))} == {NotMeasured}
+    one = {r.measure: r for r in answer_readings.cbt(choice_losses([True], [False]))}
     assert isinstance(one["answer_logprob_drop"], NotMeasured)
     assert isinstance(one["choice_accuracy_drop"], Estimate)
 

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sae_checks.judging import betting, sequential
+from sae_checks.judging.budget import ALPHA, N_LEAST, Budget
 from sae_checks.judging.samples import Answers
-from sae_checks.judging.sequential import ALPHA, Budget
 
 N_REPLICATIONS = 1000
 FEW = 4 * math.sqrt(ALPHA * (1 - ALPHA) / N_REPLICATIONS)
@@ -79,12 +79,12 @@ def test_the_end_of_the_list_decides_exactly(values, bound, kind):
     """Once the whole list is measured nothing is left to be uncertain of, on the limit too."""
     found = decided(values, bound, len(values), kind=kind)
     of_check = limit("lambada", "accuracy_drop", kind, bound)
-    if len(values) < sequential.N_LEAST:
+    if len(values) < N_LEAST:
         assert found.outcome == "inconclusive"
     else:
         assert found.outcome == ("passed" if of_check.allows(int(values.sum()) / len(values)) else "failed")
     on_it = decided(values, int(values.sum()) / len(values), len(values), kind=kind)
-    assert on_it.outcome == ("passed" if len(values) >= sequential.N_LEAST else "inconclusive")
+    assert on_it.outcome == ("passed" if len(values) >= N_LEAST else "inconclusive")
 
 
 @given(drops, bounds, st.sampled_from([None, 60, 200]))
@@ -108,7 +108,7 @@ def test_interval_and_verdict_agree(values, bound, n_listed, kind):
     """PASS exactly where the interval's bad end is on the good side, FAIL where its good end is on the bad one."""
     found = decided(values, bound, n_listed, kind=kind)
     assert found.low - 1e-9 <= found.value <= found.high + 1e-9
-    if len(values) >= sequential.N_LEAST:
+    if len(values) >= N_LEAST:
         sign = 1 if kind == "max" else -1
         bad, good = (found.high, found.low) if kind == "max" else (found.low, found.high)
         assert found.outcome != "passed" or sign * (bound - bad) >= -1e-9

@@ -15,8 +15,8 @@ from strategies import item_losses as any_item_losses
 from strategies import text_losses as any_text_losses
 
 from sae_checks import checks
-from sae_checks.judging import corpus_readings
-from sae_checks.judging.corpus_readings import Estimate, NotFinite, NotMeasured
+from sae_checks.judging import answer_readings, corpus_readings
+from sae_checks.judging.estimates import Estimate, NotFinite, NotMeasured
 
 OF_TEXT = (
     pytest.param(corpus_readings.ce_loss, checks.CE_LOSS, id="ce_loss"),
@@ -72,7 +72,7 @@ def test_every_measure_of_the_catalogue_is_read(estimator, check, losses):
 @given(any_item_losses())
 def test_every_measure_of_lambada_is_read(losses):
     """The same for Lambada: ordered and finite, or a reason."""
-    readings = corpus_readings.lambada(losses)
+    readings = answer_readings.lambada(losses)
     assert [r.measure for r in readings] == [m.name for m in checks.LAMBADA.measures]
     for r in readings:
         assert isinstance(r, Estimate | NotMeasured)
@@ -94,7 +94,7 @@ def test_the_order_of_sequences_does_not_matter(estimator, check, losses, seed):
 def test_the_order_of_items_does_not_matter(losses, seed):
     """Permuting the passages changes no reading."""
     order = np.random.default_rng(seed).permutation(len(losses.items))
-    assert_alike(corpus_readings.lambada(builders.rows_of(losses, order)), corpus_readings.lambada(losses))
+    assert_alike(answer_readings.lambada(builders.rows_of(losses, order)), answer_readings.lambada(losses))
 
 
 @every_check_of_text
@@ -426,14 +426,14 @@ def test_a_passage_that_is_not_finite_is_named(bad, field):
     """The item's place in its file is said."""
     losses = item_losses([True] * 9, [True] * 9)
     getattr(losses, field)[4] = bad
-    readings = corpus_readings.lambada(losses)
+    readings = answer_readings.lambada(losses)
     assert all(isinstance(r, NotFinite) and "item 104 " in r.where for r in readings)
 
 
 @given(st.lists(st.booleans(), min_size=1, max_size=300))
 def test_an_identical_splice_drops_nothing_with_an_honest_interval(right):
     """No answer flips: drop 0, and still an interval of positive width on both sides."""
-    drop = reading(corpus_readings.lambada(item_losses(right, right)), "accuracy_drop")
+    drop = reading(answer_readings.lambada(item_losses(right, right)), "accuracy_drop")
     assert drop.low < drop.value == 0 < drop.high
 
 
@@ -441,14 +441,14 @@ def test_an_identical_splice_drops_nothing_with_an_honest_interval(right):
 def test_swapping_clean_and_spliced_negates_the_drop(losses):
     """The drop from b to a is minus the drop from a to b, bounds and all."""
     swapped = item_losses(losses.spliced_correct, losses.clean_correct)
-    there, back = (reading(corpus_readings.lambada(x), "accuracy_drop") for x in (losses, swapped))
+    there, back = (reading(answer_readings.lambada(x), "accuracy_drop") for x in (losses, swapped))
     assert (back.value, back.low, back.high) == (-there.value, -there.high, -there.low)
 
 
 @given(any_item_losses(n_least=1))
 def test_the_drop_is_the_difference_of_the_accuracies(losses):
     """clean - spliced, each the share of right answers."""
-    readings = named(corpus_readings.lambada(losses))
+    readings = named(answer_readings.lambada(losses))
     assert readings["accuracy_clean"].value == losses.clean_correct.mean()
     assert readings["accuracy_spliced"].value == losses.spliced_correct.mean()
     expected = readings["accuracy_clean"].value - readings["accuracy_spliced"].value
@@ -460,7 +460,7 @@ def test_a_share_has_the_exact_interval(k_of_n):
     """Clopper and Pearson's interval, as scipy computes it."""
     k, n = k_of_n
     right = np.arange(n) < k
-    accuracy = reading(corpus_readings.lambada(item_losses(right, right)), "accuracy_clean")
+    accuracy = reading(answer_readings.lambada(item_losses(right, right)), "accuracy_clean")
     exact = binomtest(k, n).proportion_ci(0.95, method="exact")
     assert accuracy.value == k / n
     assert (accuracy.low, accuracy.high) == pytest.approx((exact.low, exact.high), abs=1e-9)
@@ -472,7 +472,7 @@ def test_the_drop_joins_two_exact_intervals(lost, won, same):
     n = lost + won + same
     clean = np.arange(n) < lost
     spliced = (np.arange(n) >= lost) & (np.arange(n) < lost + won)
-    drop = reading(corpus_readings.lambada(item_losses(clean, spliced)), "accuracy_drop")
+    drop = reading(answer_readings.lambada(item_losses(clean, spliced)), "accuracy_drop")
     of_lost, of_won = (binomtest(k, n).proportion_ci(0.975, method="exact") for k in (lost, won))
     assert drop.value == pytest.approx((lost - won) / n)
     assert (drop.low, drop.high) == pytest.approx((of_lost.low - of_won.high, of_lost.high - of_won.low), abs=1e-9)
@@ -481,7 +481,7 @@ def test_the_drop_joins_two_exact_intervals(lost, won, same):
 def test_perplexity_by_hand():
     """exp of minus the mean over passages of the word's log-probability, and the ratio of the two."""
     clean, spliced = np.log([0.5, 0.25, 0.125]), np.log([0.25, 0.25, 0.0625])
-    readings = named(corpus_readings.lambada(item_losses([True] * 3, [True] * 3, clean, spliced)))
+    readings = named(answer_readings.lambada(item_losses([True] * 3, [True] * 3, clean, spliced)))
     assert readings["perplexity_clean"].value == pytest.approx(4)
     assert readings["perplexity_spliced"].value == pytest.approx(2 ** (8 / 3))
     assert readings["perplexity_ratio"].value == pytest.approx(2 ** (2 / 3))
@@ -494,7 +494,7 @@ def test_perplexity_by_hand():
 def test_an_enormous_perplexity_is_not_measured():
     """What overflows float64 is no number and no infinity."""
     losses = item_losses([True] * 3, [False] * 3, None, [-1e6, -2e6, -3e6])
-    readings = named(corpus_readings.lambada(losses))
+    readings = named(answer_readings.lambada(losses))
     assert isinstance(readings["perplexity_spliced"], NotMeasured)
     assert isinstance(readings["perplexity_ratio"], NotMeasured)
     assert isinstance(readings["perplexity_clean"], Estimate)
@@ -502,8 +502,8 @@ def test_an_enormous_perplexity_is_not_measured():
 
 def test_no_item_and_one_item():
     """No item: nothing measured. One item: shares have exact intervals, perplexities have none."""
-    assert [type(r) for r in corpus_readings.lambada(item_losses([], []))] == [NotMeasured] * 16
-    one = named(corpus_readings.lambada(item_losses([True], [False])))
+    assert [type(r) for r in answer_readings.lambada(item_losses([], []))] == [NotMeasured] * 16
+    one = named(answer_readings.lambada(item_losses([True], [False])))
     measured = {m for m, r in one.items() if isinstance(r, Estimate)}
     assert measured == {"accuracy_clean", "accuracy_spliced", "accuracy_drop", "answers_lost", "answers_won"}
     assert one["accuracy_drop"].low < 0 < one["accuracy_drop"].value == one["accuracy_drop"].high == 1
@@ -513,7 +513,7 @@ def test_probability_and_rank_by_hand():
     """Means over passages of the word's probability and of 1 / rank."""
     clean, spliced = np.log([0.5, 0.25, 0.75]), np.log([0.25, 0.25, 0.1])
     losses = item_losses([True] * 3, [True] * 3, clean, spliced, ranks=([1, 2, 4], [1, 1, 10]))
-    readings = named(corpus_readings.lambada(losses))
+    readings = named(answer_readings.lambada(losses))
     assert readings["probability_clean"].value == pytest.approx(0.5)
     assert readings["probability_spliced"].value == pytest.approx(0.2)
     assert readings["reciprocal_rank_clean"].value == pytest.approx((1 + 0.5 + 0.25) / 3)
@@ -526,7 +526,7 @@ def test_probability_and_rank_by_hand():
 @given(losses=any_item_losses(n_least=1), n_training=st.integers(1, 40))
 def test_lengths_and_flips_add_up_to_the_drop(losses, n_training):
     """Within and beyond, weighted by their passages, and lost less won are all the drop; fractions stay fractions."""
-    readings = named(corpus_readings.lambada(losses, n_training_context_tokens=n_training))
+    readings = named(answer_readings.lambada(losses, n_training_context_tokens=n_training))
     drop = readings["accuracy_drop"].value
     assert readings["answers_lost"].value - readings["answers_won"].value == pytest.approx(drop)
     parts = [readings[f"accuracy_drop_{place}"] for place in ("within", "beyond")]
@@ -542,10 +542,10 @@ def test_lengths_and_flips_add_up_to_the_drop(losses, n_training):
 def test_a_passage_as_long_as_the_training_context_is_within_it():
     """Its last prediction is made at the last position that the SAE was trained on."""
     losses = item_losses([True] * 4, [True, True, False, False], n_context_tokens=[15, 16, 16, 17])
-    readings = named(corpus_readings.lambada(losses, n_training_context_tokens=16))
+    readings = named(answer_readings.lambada(losses, n_training_context_tokens=16))
     within, beyond = (readings[f"accuracy_drop_{place}"] for place in ("within", "beyond"))
     assert (within.value, within.n, beyond.value, beyond.n) == (pytest.approx(1 / 3), 3, 1, 1)
-    unknown = named(corpus_readings.lambada(losses))["accuracy_drop_within"]
+    unknown = named(answer_readings.lambada(losses))["accuracy_drop_within"]
     assert isinstance(unknown, NotMeasured)
 
 
@@ -571,6 +571,6 @@ def test_the_interval_of_a_drop_covers_it(p_lost, p_won):
     covered = 0
     for of_run in uniform:
         losses = item_losses(of_run < p_lost, of_run > 1 - p_won)
-        drop = reading(corpus_readings.lambada(losses), "accuracy_drop")
+        drop = reading(answer_readings.lambada(losses), "accuracy_drop")
         covered += drop.low <= p_lost - p_won <= drop.high
     assert covered / N_RUNS >= 0.95

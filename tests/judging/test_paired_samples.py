@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from strategies import kept_samples, text_losses
 
 from sae_checks import errors
-from sae_checks.judging import corpus_readings, paired_samples
+from sae_checks.judging import answer_readings, corpus_readings, paired_samples
+from sae_checks.judging.estimates import Estimate
 from sae_checks.judging.paired_samples import KeptAnswers, KeptRatio
 from sae_checks.judging.samples import Ratio, Root
 
@@ -36,7 +37,7 @@ def test_what_is_kept_is_the_measure(losses):
     for (check, measure), readings in found.items():
         (estimate,) = (r for r in readings if r.measure == measure)
         sample = paired_samples.keep(readings, builders.limit(check, measure), SHA)
-        if isinstance(estimate, corpus_readings.Estimate):
+        if isinstance(estimate, Estimate):
             scale = max(1.0, abs(estimate.value), *map(abs, sample.top))
             value = math.fsum(sample.top) / math.fsum(sample.bottom)
             assert value == pytest.approx(estimate.value, abs=1e-5 * scale)
@@ -61,7 +62,7 @@ def test_answers_are_kept_as_they_are():
     """The drop of each passage, and how long the list is."""
     losses = builders.item_losses([True, True, False, False], [True, False, True, False])
     found = paired_samples.keep(
-        corpus_readings.lambada(losses, n_listed=9), builders.limit("lambada", "accuracy_drop"), SHA
+        answer_readings.lambada(losses, n_listed=9), builders.limit("lambada", "accuracy_drop"), SHA
     )
     assert found == KeptAnswers(measure="accuracy_drop", version=1, fingerprint=SHA, top=(0, 1, -1, 0), n_listed=9)
 

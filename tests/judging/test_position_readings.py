@@ -14,9 +14,9 @@ from strategies import rates
 
 from sae_checks import checks
 from sae_checks.judging import estimates, position_readings, verdict
+from sae_checks.judging.budget import Budget
 from sae_checks.judging.estimates import Estimate, NotFinite, NotMeasured
 from sae_checks.judging.samples import Ratio
-from sae_checks.judging.sequential import Budget
 
 LIMIT = 0.1
 

@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from simulated import increases, rates
 
-from sae_checks.judging import sequential
+from sae_checks.judging import bounds, sequential
+from sae_checks.judging.budget import ALPHA, Budget
 from sae_checks.judging.samples import Difference, Explained, Ratio, Root
-from sae_checks.judging.sequential import ALPHA, Budget
 
 N_REPLICATIONS = 2000
 FEW = 4 * math.sqrt(ALPHA * (1 - ALPHA) / N_REPLICATIONS)
@@ -47,7 +47,7 @@ def decided(sample, bound=0.3, kind="max", budget=BUDGET):
     return sequential.decide(sample, limit(value=bound, kind=kind), budget)
 
 
-bounds = st.floats(0.01, 3.0)
+limits = st.floats(0.01, 3.0)
 kinds = st.sampled_from(["max", "min"])
 
 
@@ -58,12 +58,12 @@ kinds = st.sampled_from(["max", "min"])
 )
 def test_the_boundary(alpha, n, expected):
     """The standard errors that a mean may stray, for a plan of 256."""
-    assert float(sequential.boundary(np.asarray(n), alpha, 64)) == pytest.approx(expected, abs=0.005)
+    assert float(bounds.boundary(np.asarray(n), alpha, 64)) == pytest.approx(expected, abs=0.005)
 
 
 def test_the_boundary_is_infinite_before_anything_can_be_said():
     """Eight sequences tell nothing of the tails."""
-    assert np.isinf(sequential.boundary(np.asarray(8), 0.05, 64))
+    assert np.isinf(bounds.boundary(np.asarray(8), 0.05, 64))
 
 
 @given(st.integers(1, 300), st.integers(0, 40))
@@ -76,7 +76,7 @@ def test_looks_are_every_eight_and_at_the_end(n, n_silent):
     assert list(running.looks(n, n_silent=n_silent)) == [*range(8, n + 1, 8)]
 
 
-@given(ratios(), bounds, kinds)
+@given(ratios(), limits, kinds)
 @settings(max_examples=60)
 def test_a_verdict_depends_on_nothing_behind_it(sample, bound, kind):
     """Cut off where it was decided, or measured on, the decision is the same to the last digit."""
@@ -118,7 +118,7 @@ def test_every_sample_is_stable_in_its_prefixes():
     assert np.array_equal(cut.upto(8), Root(of=one, over=other).upto(8))
 
 
-@given(ratios(), bounds, kinds)
+@given(ratios(), limits, kinds)
 @settings(max_examples=60)
 def test_interval_and_verdict_agree(sample, bound, kind):
     """L <= value <= U, PASS exactly where U is below the limit, FAIL exactly where L is above it."""
@@ -132,7 +132,7 @@ def test_interval_and_verdict_agree(sample, bound, kind):
     assert (found.n_needed is None) or found.outcome == "inconclusive"
 
 
-@given(ratios(), bounds, st.floats(1e-3, 1e3), kinds)
+@given(ratios(), limits, st.floats(1e-3, 1e3), kinds)
 def test_units_do_not_matter(sample, bound, factor, kind):
     """Nats or bits, tokens or kilotokens: value and limit scaled together give the same verdict at the same look."""
     budget = replace(BUDGET, n_most=sample.n)
@@ -145,7 +145,7 @@ def test_units_do_not_matter(sample, bound, factor, kind):
     assert scaled.value == pytest.approx(plain.value * factor)
 
 
-@given(ratios(), bounds, st.floats(-5, 5), kinds)
+@given(ratios(), limits, st.floats(-5, 5), kinds)
 def test_where_zero_lies_does_not_matter(sample, bound, shift, kind):
     """Value and limit moved together give the same verdict; and so does the best, which the guard is measured from."""
     budget = replace(BUDGET, n_most=sample.n)
@@ -156,7 +156,7 @@ def test_where_zero_lies_does_not_matter(sample, bound, shift, kind):
     assert found.value == pytest.approx(plain.value + shift, abs=1e-6)
 
 
-@given(ratios(), bounds, bounds)
+@given(ratios(), limits, limits)
 @settings(max_examples=60)
 def test_a_more_generous_limit_passes_no_later(sample, one, other):
     """Monotone in the limit: what passes under a strict one passes, and what fails under a generous one fails."""
@@ -168,7 +168,7 @@ def test_a_more_generous_limit_passes_no_later(sample, one, other):
         assert (strict.outcome, strict.n_used <= generous.n_used) == ("failed", True)
 
 
-@given(ratios(), bounds, st.integers(2, 500))
+@given(ratios(), limits, st.integers(2, 500))
 def test_more_checks_never_fail_earlier(sample, bound, n_checks):
     """A smaller share of the false alarms is a later failure, or none; passes are as early as before."""
     one, many = (decided(sample, bound, budget=replace(BUDGET, n_most=sample.n, n_checks=m)) for m in (1, n_checks))
@@ -276,7 +276,7 @@ def test_the_simulation_is_that_of_the_rule():
 
 def keeps_its_promises():
     """What every mutant must break."""
-    assert float(sequential.boundary(np.asarray(256), 0.05, BUDGET.n_tightest)) == pytest.approx(2.88, abs=0.005)
+    assert float(bounds.boundary(np.asarray(256), 0.05, BUDGET.n_tightest)) == pytest.approx(2.88, abs=0.005)
     for shape, cv in (("lognormal", 1.0), ("gamma", 1.5)):
         values = simulated(shape, cv, 1.0, seed=2)
         found = rates(values, BUDGET)
@@ -305,7 +305,7 @@ def _ended_backwards(of, below, above):
     return lower, upper
 
 
-ENDS, BOUNDARY = sequential.ends, sequential.boundary
+ENDS, BOUNDARY = bounds.ends, bounds.boundary
 MUTANTS = {
     "no skewness": ("_hall", lambda y, _slant: y),
     "skewness the wrong way round": ("ends", _ended_backwards),
@@ -319,7 +319,7 @@ MUTANTS = {
     "never fails": ("lower_end", lambda of, _budget: of.mean - np.inf),
     "no guard": ("with_one_more", lambda of, _value: of),
 }
-LOWER = sequential.lower_end
+LOWER = bounds.lower_end
 
 
 def test_the_rule_itself_keeps_its_promises():
@@ -331,6 +331,6 @@ def test_the_rule_itself_keeps_its_promises():
 def test_a_mutant_of_the_rule_does_not(mutant, monkeypatch):
     """Every part of the rule is there for a reason that the tests see."""
     name, change = MUTANTS[mutant]
-    monkeypatch.setattr(sequential, name, change)
+    monkeypatch.setattr(bounds, name, change)
     with pytest.raises(AssertionError):
         keeps_its_promises()

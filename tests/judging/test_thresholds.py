@@ -11,6 +11,7 @@ from strategies import finite, limits
 
 from sae_checks import checks, errors
 from sae_checks.judging import thresholds
+from sae_checks.judging.limits import Limit, Margin
 
 LIMIT = {"measure": '"ce_increase"', "max": "0.3", "unit": '"nats/token"', "source": '"a test"'}
 SPARSITY = {"measure": '"explained_variance"', "unit": '"fraction"'}
@@ -116,7 +117,7 @@ def test_patterns_are_of_case_and_of_the_whole_name(load):
 def test_a_limit_tells_where_it_is_written(load):
     """File and table, so that it can be found and changed."""
     found = load(document(table('release."r".sae."a*".ce_loss', source='"measured in May"')))
-    assert found.limit("r", "ab", "ce_loss") == thresholds.Limit(
+    assert found.limit("r", "ab", "ce_loss") == Limit(
         check="ce_loss",
         measure="ce_increase",
         kind="max",
@@ -328,9 +329,7 @@ def test_a_margin_that_is_not_understood_is_refused(refused, changes, word):
 @given(st.sampled_from(SAMPLED).flatmap(limits), st.floats(1e-6, 1e6))
 def test_a_margin_allows_what_is_better_and_no_more_than_itself(of_check, value):
     """On the bad side of the check's own limit; of a range on both sides."""
-    of = thresholds.Margin(
-        check=of_check.check, measure=of_check.measure, value=value, unit=of_check.unit, source="", where=""
-    )
+    of = Margin(check=of_check.check, measure=of_check.measure, value=value, unit=of_check.unit, source="", where="")
     on = of.limit(of_check)
     worse = 1 if of_check.kind == "max" else -1
     assert on.allows(worse * value)

@@ -13,8 +13,8 @@ from strategies import estimates, finite, moderate
 
 from sae_checks import checks
 from sae_checks.judging import verdict
-from sae_checks.judging.corpus_readings import Estimate, NotFinite, NotMeasured
-from sae_checks.judging.sequential import N_LEAST, Budget
+from sae_checks.judging.budget import N_LEAST, Budget
+from sae_checks.judging.estimates import Estimate, NotFinite, NotMeasured
 from sae_checks.record import record
 
 INCREASE = checks.CE_LOSS.measures[3]

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from sae_checks.corpora.sequences import Convention, TokenRow, build
 from sae_checks.judging import corpus_readings, position_readings
+from sae_checks.judging.estimates import NotFinite
 from sae_checks.measuring import corpus_pass
 from sae_checks.measuring.position_sums import _Spread
 
@@ -279,7 +280,7 @@ def test_a_nan_is_kept_and_named(tiny_models):
     good = tiny.identity_sae(hook)
     (losses,) = text_losses(model, [SometimesNan(hook, encoder=good.encoder, decoder=good.decoder)], sequences)
     for readings in (corpus_readings.ce_loss(losses), corpus_readings.long_context(losses)):
-        assert all(isinstance(r, corpus_readings.NotFinite) for r in readings)
+        assert all(isinstance(r, NotFinite) for r in readings)
         assert f"sequence {worst} (document {worst}" in readings[0].where
 
 

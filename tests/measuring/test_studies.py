@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sae_checks import checks
-from sae_checks.judging import corpus_readings, study_readings
+from sae_checks.judging import corpus_readings, propagation_readings, study_readings
 from sae_checks.judging.estimates import Estimate, NotMeasured
 from sae_checks.losses import PropagationLosses, RandomErrorLosses, StackLosses
 from sae_checks.measuring import corpus_pass
@@ -82,13 +82,13 @@ def test_propagation_is_what_plain_transformers_carries(tiny_models):
         n_active.append(made.n_active.sum())
     x, y = torch.cat(read).double(), torch.cat(given).double()
     explained = 1 - (x - y).square().sum() / (x - x.mean(0)).square().sum()
-    cell = study_readings.matrix(losses)[-1]
+    cell = propagation_readings.matrix(losses)[-1]
     assert cell.relative_error == pytest.approx((error / norm) ** 0.5, rel=1e-4)
     assert cell.residual_error == pytest.approx(cell.relative_error)
     assert cell.cosine == pytest.approx(cosine / n, abs=1e-5)
     assert cell.explained_variance == pytest.approx(float(explained), abs=1e-4)
     assert cell.l0 == pytest.approx(float(sum(n_active)) / n)
-    assert values(study_readings.propagation(losses))["relative_error_last"] == pytest.approx(cell.relative_error)
+    assert values(propagation_readings.propagation(losses))["relative_error_last"] == pytest.approx(cell.relative_error)
 
 
 @pytest.mark.parametrize("family", list(tiny.FAMILIES))
@@ -228,10 +228,13 @@ def test_an_exact_splice_is_followed_nowhere_and_disturbs_nobody(tiny_models):
     model, sequences = tiny_models[FAMILY], tiny.sequences()
     saes = [tiny.identity_sae(HOOKS[0]), tiny.random_sae(HOOKS[1]), tiny.random_sae(HOOKS[3], seed=5)]
     (losses,) = studied(model, [Propagation(saes[0], saes, len(sequences.rows))], sequences)
-    assert {r.reason.partition(" (")[0] for r in study_readings.propagation(losses)} == {
+    assert {r.reason.partition(" (")[0] for r in propagation_readings.propagation(losses)} == {
         "the splice makes no error to follow"
     }
-    for readings, name in ((study_readings.next_sae(losses), "next"), (study_readings.last_sae(losses), "last")):
+    for readings, name in (
+        (propagation_readings.next_sae(losses), "next"),
+        (propagation_readings.last_sae(losses), "last"),
+    ):
         assert abs(values(readings)[f"{name}_explained_variance_loss"]) < 1e-5
 
 
@@ -246,12 +249,12 @@ def test_centring_is_no_error_to_follow(tiny_models):
     for saes in (centred, plain):
         (losses,) = studied(model, [Propagation(saes[0], saes, len(sequences.rows))], sequences)
         found.append(
-            [(cell.relative_error, cell.residual_error, cell.cosine) for cell in study_readings.matrix(losses)]
+            [(cell.relative_error, cell.residual_error, cell.cosine) for cell in propagation_readings.matrix(losses)]
         )
     assert np.array(found[0]) == pytest.approx(np.array(found[1]), rel=0.35)
     exact = [tiny.identity_sae(hook, center=True) for hook in HOOKS]
     (losses,) = studied(model, [Propagation(exact[0], exact, len(sequences.rows))], sequences)
-    assert max(cell.relative_error for cell in study_readings.matrix(losses)) < 1e-5
+    assert max(cell.relative_error for cell in propagation_readings.matrix(losses)) < 1e-5
 
 
 def test_a_dead_sae_ruins_those_behind_it(tiny_models):
@@ -270,9 +273,9 @@ def test_a_dead_sae_ruins_those_behind_it(tiny_models):
 
     later = Later(HOOKS[3], encoder=None, decoder=None)
     (losses,) = studied(model, [Propagation(dead, [dead, later], len(sequences.rows))], sequences)
-    found = values(study_readings.last_sae(losses))
+    found = values(propagation_readings.last_sae(losses))
     assert found["last_explained_variance_loss"] > 0.1
-    assert values(study_readings.propagation(losses))["own_error"] == pytest.approx(1.0, abs=1e-6)
+    assert values(propagation_readings.propagation(losses))["own_error"] == pytest.approx(1.0, abs=1e-6)
 
 
 def test_the_last_sae_has_nobody_behind_it(tiny_models):
@@ -280,9 +283,9 @@ def test_the_last_sae_has_nobody_behind_it(tiny_models):
     model, sequences = tiny_models[FAMILY], tiny.sequences()
     alone = tiny.random_sae(HOOKS[1])
     (losses,) = studied(model, [Propagation(alone, [alone], len(sequences.rows))], sequences)
-    for of in (study_readings.propagation, study_readings.next_sae, study_readings.last_sae):
+    for of in (propagation_readings.propagation, propagation_readings.next_sae, propagation_readings.last_sae):
         assert {r.reason for r in of(losses)} == {"there is no SAE behind this one in the release"}
-    assert study_readings.matrix(losses) == ()
+    assert propagation_readings.matrix(losses) == ()
 
 
 def test_studies_do_not_depend_on_batches_or_company(tiny_models):
@@ -301,7 +304,7 @@ def test_studies_do_not_depend_on_batches_or_company(tiny_models):
             assert [step.ce_spliced_nats for step in losses.steps] == [pytest.approx(e, abs=1e-3) for e in expected]
         else:
             assert isinstance(losses, PropagationLosses)
-            pairs = zip(study_readings.matrix(losses), study_readings.matrix(together[i]), strict=True)
+            pairs = zip(propagation_readings.matrix(losses), propagation_readings.matrix(together[i]), strict=True)
             assert all(a.relative_error == pytest.approx(b.relative_error, rel=1e-4) for a, b in pairs)
 
 

@@ -9,6 +9,7 @@ from architectures import ARCHITECTURES, MLP_IN, MLP_OUT, TRANSCODERS, test_ever
 from builders import with_weights
 
 from sae_checks.judging import corpus_readings
+from sae_checks.judging.estimates import Estimate
 from sae_checks.measuring import corpus_pass
 from sae_checks.release import release
 from sae_checks.release.configuration import BrokenSae
@@ -137,7 +138,7 @@ def test_every_hook_has_its_controls_in_both_backends(tiny_models, hooked_models
             make(h, d=d) for make in (tiny.identity_sae, tiny.random_sae) for h, d in zip(hooks, widths, strict=True)
         ]
         losses[backend] = [
-            {r.measure: r.value for r in corpus_readings.ce_loss(one) if isinstance(r, corpus_readings.Estimate)}
+            {r.measure: r.value for r in corpus_readings.ce_loss(one) if isinstance(r, Estimate)}
             for one in corpus_pass.measure_text(
                 model, saes, tiny.sequences(), n_batch_tokens=64, progress=lambda *_: None
             )

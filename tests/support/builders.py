@@ -10,10 +10,10 @@ import numpy as np
 from safetensors.numpy import save_file
 
 from sae_checks import checks
-from sae_checks.judging.corpus_readings import Estimate
+from sae_checks.judging.budget import Budget
+from sae_checks.judging.estimates import Estimate
+from sae_checks.judging.limits import Limit
 from sae_checks.judging.samples import Ratio
-from sae_checks.judging.sequential import Budget
-from sae_checks.judging.thresholds import Limit
 from sae_checks.losses import ByPosition, ChoiceLosses, ItemLosses, RatioSums, Reconstructions, Span, TextLosses
 from sae_checks.release.configuration import Sae
 

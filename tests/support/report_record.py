@@ -6,7 +6,8 @@ from builders import estimate, limit
 
 from sae_checks.judging.changed_answers import ChoiceFlip, Flip
 from sae_checks.judging.position_readings import Curve
-from sae_checks.judging.study_readings import Downstream, Step
+from sae_checks.judging.propagation_readings import Downstream
+from sae_checks.judging.study_readings import Step
 from sae_checks.judging.worst_sequences import WorstSequence
 from sae_checks.provenance import CorpusFacts, FileHash, ModelFacts, Package, Provenance, SaeFacts
 from sae_checks.record.record import Record, ReleaseFacts, Result

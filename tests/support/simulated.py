@@ -7,7 +7,7 @@ import numpy as np
 from sae_checks.comparing import resampled_error_rates
 from sae_checks.comparing.resampled_error_rates import Rates
 from sae_checks.judging import sequential
-from sae_checks.judging.sequential import Budget
+from sae_checks.judging.budget import Budget
 
 LIMIT = 1.0
 

@@ -13,12 +13,13 @@ from hypothesis import strategies as st
 from sae_checks import checks
 from sae_checks.explanation import CostlyToken, Explanation, Source, TakenOut
 from sae_checks.judging.changed_answers import ChoiceFlip, Flip
-from sae_checks.judging.corpus_readings import Estimate
+from sae_checks.judging.estimates import Estimate
+from sae_checks.judging.limits import Limit
 from sae_checks.judging.paired_samples import KeptAnswers, KeptRatio
 from sae_checks.judging.position_readings import Curve
+from sae_checks.judging.propagation_readings import Downstream
 from sae_checks.judging.sequential import Decision
-from sae_checks.judging.study_readings import Downstream, Step
-from sae_checks.judging.thresholds import Limit
+from sae_checks.judging.study_readings import Step
 from sae_checks.judging.worst_sequences import WorstSequence
 from sae_checks.provenance import CorpusFacts, FileHash, ModelFacts, Package, Provenance, SaeFacts
 from sae_checks.record.record import Record, ReleaseFacts, Result

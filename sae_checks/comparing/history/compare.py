@@ -18,9 +18,10 @@ from scipy.special import ndtri
 from sae_checks import checks
 from sae_checks.comparing import baseline
 from sae_checks.comparing.baseline import Conditions
+from sae_checks.judging.budget import ALPHA, N_LEAST, Budget
 from sae_checks.judging.estimates import Estimate
-from sae_checks.judging.sequential import ALPHA, N_LEAST, Budget
-from sae_checks.judging.thresholds import Limit, Thresholds
+from sae_checks.judging.limits import Limit
+from sae_checks.judging.thresholds import Thresholds
 from sae_checks.record.record import Record, Result
 
 State = Literal["regressed", "undecided", "lost", "no worse", "not compared", "new"]

@@ -18,7 +18,7 @@ from datetime import UTC, datetime
 from sae_checks import checks
 from sae_checks.comparing.history.runs import Run
 from sae_checks.judging.estimates import Estimate
-from sae_checks.judging.thresholds import Limit
+from sae_checks.judging.limits import Limit
 from sae_checks.judging.verdict import Outcome
 from sae_checks.record.record import Record, Result
 
