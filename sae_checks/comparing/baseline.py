@@ -20,7 +20,7 @@ from sae_checks.judging import verdict
 from sae_checks.judging.budget import Budget
 from sae_checks.judging.estimates import Estimate, NotMeasured, Reading, paired_drop, t_quantile
 from sae_checks.judging.limits import Limit
-from sae_checks.judging.paired_samples import Kept, KeptAnswers, KeptRatio
+from sae_checks.judging.paired_samples import PairedAnswers, PairedRatio, PairedSample
 from sae_checks.judging.samples import Answers, Difference, Sample
 from sae_checks.provenance import Provenance
 from sae_checks.record import record
@@ -76,7 +76,7 @@ def load(asked: str, own: Path | None) -> Baseline:
 def from_record(found: Record, source: str) -> Baseline:
     """The baseline that *found* is, without curves and examples."""
     results = (
-        replace(r, curves=(), flips=(), choice_flips=(), explanation=None, downstream=())
+        replace(r, curves=(), changed_answers=(), changed_choices=(), explanation=None, downstream=())
         for r in found.results
         if r.check != checks.NO_REGRESSION.name
     )
@@ -132,29 +132,31 @@ def compare(after: Result, baseline: Baseline, limit: Limit, now: Conditions, bu
     if after.provenance is not None:
         blank = replace(blank, provenance=replace(after.provenance, sae=None))
     before = baseline.result(after.sae_id, after.check)
-    if after.sample is None or after.outcome == "not_measured":  # WHY both: a drop without room to fail has a sample
+    if (
+        after.paired_sample is None or after.outcome == "not_measured"
+    ):  # WHY both: a drop without room to fail has a sample
         outcome = after.outcome if after.outcome in ("error", "failed") else "not_measured"
         return replace(blank, outcome=outcome, reason=after.reason)
-    if before is None or before.sample is None:
+    if before is None or before.paired_sample is None:
         why = "it is not in that run" if before is None else f"{before.outcome.replace('_', ' ')}: {before.reason}"
         return replace(blank, outcome="not_measured", reason=f"the baseline has no values: {why}")
     for what, earlier, later in differences(before, after, baseline.conditions, now):
         if earlier != later:
             return replace(blank, reason=str(errors.not_comparable(subject, what, str(earlier), str(later))))
     try:
-        found = _pairs(before.sample, after.sample, limit.unit)
+        found = _pairs(before.paired_sample, after.paired_sample, limit.unit)
     except errors.RecordError as problem:
         return replace(blank, reason=str(problem))
     difference = found[-1]
     if isinstance(difference, Estimate) and _is_the_same(before, after, difference.n):
         found = (*found[:-1], replace(difference, low=0.0, high=0.0, sample=None))
     # WHY n_most: pairs are limited by the baseline's values; this run has as many unless it was decided earlier
-    decided = verdict.judge(found, limit, replace(budget, n_most=len(before.sample.top)))
+    decided = verdict.judge(found, limit, replace(budget, n_most=before.paired_sample.n))
     reason = decided.reason
     if decided.outcome == "passed":
         reason = _in_words(found[-1], limit) + reason
-    elif decided.outcome == "inconclusive" and len(before.sample.top) < len(after.sample.top):
-        reason += f"; the baseline stopped after {len(before.sample.top)}; --sae-profile=full measures all of them"
+    elif decided.outcome == "inconclusive" and before.paired_sample.n < after.paired_sample.n:
+        reason += f"; the baseline stopped after {before.paired_sample.n}; --sae-profile=full measures all of them"
     return replace(
         blank,
         outcome=decided.outcome,
@@ -168,18 +170,18 @@ def differences(
     before: Result, after: Result, then: Conditions, now: Conditions
 ) -> Iterator[tuple[str, object, object]]:
     """(name, before, after) of every condition that must be the same, the most telling first."""
-    assert before.sample is not None
-    assert after.sample is not None
-    yield "the version of the measures", before.sample.version, after.sample.version
-    yield "the limited measure", before.sample.measure, after.sample.measure
-    yield "the kind of the sample", type(before.sample).__name__, type(after.sample).__name__
+    assert before.paired_sample is not None
+    assert after.paired_sample is not None
+    yield "the version of the measures", before.paired_sample.measures_version, after.paired_sample.measures_version
+    yield "the limited measure", before.paired_sample.measure, after.paired_sample.measure
+    yield "the kind of the sample", type(before.paired_sample).__name__, type(after.paired_sample).__name__
     yield "the rule for special tokens", then.special_tokens, now.special_tokens
     earlier, later = before.provenance, after.provenance
     if earlier is None or later is None:
         yield "what was measured of it", earlier, later
         return
     yield "BOS before every sequence", earlier.corpus.prepend_bos, later.corpus.prepend_bos
-    yield "the fingerprint of its tokens", before.sample.fingerprint, after.sample.fingerprint
+    yield "the fingerprint of its tokens", before.paired_sample.fingerprint, after.paired_sample.fingerprint
     yield "the sha256 of the model's weights", _hashes(earlier), _hashes(later)
     yield "the model's dtype", earlier.model.dtype, later.model.dtype
     if earlier.sae is not None and later.sae is not None:
@@ -188,7 +190,7 @@ def differences(
         contexts = (earlier.sae.n_training_context_tokens, later.sae.n_training_context_tokens)
         if earlier.corpus.kind == "text":
             yield "the SAE's training context", *contexts
-    stack_before, stack_after = ([step.sae_id for step in r.steps] for r in (before, after))
+    stack_before, stack_after = ([step.sae_id for step in r.stack_steps] for r in (before, after))
     yield "the list of the stack's SAEs", stack_before, stack_after
     if after.check in _OF_OTHER_SAES:
         yield "the list of the release's SAEs", then.sae_ids, now.sae_ids
@@ -202,35 +204,38 @@ def _is_the_same(before: Result, after: Result, n: int) -> bool:
     """Whether both have the same weights and the same first *n* values."""
     saes = [r.provenance.sae for r in (before, after) if r.provenance is not None and r.provenance.sae is not None]
     of_weights = {tuple(sorted(file.sha256 for file in sae.weights)) for sae in saes}
-    return len(saes) == 2 and len(of_weights) == 1 and _first(before.sample, n) == _first(after.sample, n)
+    return len(saes) == 2 and len(of_weights) == 1 and _first(before.paired_sample, n) == _first(after.paired_sample, n)
 
 
-def _first(kept: Kept | None, n: int) -> tuple[object, ...]:
-    return () if kept is None else (kept.top[:n], kept.bottom[:n] if isinstance(kept, KeptRatio) else None)
+def _first(kept: PairedSample | None, n: int) -> tuple[object, ...]:
+    if kept is None:
+        return ()
+    return (kept.answers[:n],) if isinstance(kept, PairedAnswers) else (kept.numerators[:n], kept.denominators[:n])
 
 
-def _pairs(before: Kept, after: Kept, unit: str) -> tuple[Reading, ...]:
+def _pairs(before: PairedSample, after: PairedSample, unit: str) -> tuple[Reading, ...]:
     """
     Estimates of before, after, and after - before, over the first values, which both samples have.
 
     Raises:
         RecordError: the clean model answers an item in one way before and in another after.
     """
-    n = min(len(before.top), len(after.top))
+    n = min(before.n, after.n)
     if n < 2:
         return (NotMeasured(measure="difference", reason=f"{n} pair: an interval needs two"),)
-    if isinstance(before, KeptRatio) and isinstance(after, KeptRatio):
-        earlier, later = before.sample(n), after.sample(n)
+    if isinstance(before, PairedRatio) and isinstance(after, PairedRatio):
+        earlier, later = before.first(n), after.first(n)
         samples = (("before", earlier), ("after", later), ("difference", Difference(of=later, less=earlier)))
         return tuple(_estimate(measure, sample, unit) for measure, sample in samples)
-    of_both = [np.array(kept.top[:n], dtype=np.int64) for kept in (before, after)]
+    assert isinstance(before, PairedAnswers)
+    assert isinstance(after, PairedAnswers)
+    of_both = [np.array(kept.answers[:n], dtype=np.int64) for kept in (before, after)]
     moved = of_both[1] - of_both[0]
     if np.abs(moved).max() > 1:  # WHY: from lost to won means that the clean answer has changed
         raise errors.not_comparable(after.measure, "an answer of the untouched model", "one", "another")
     named = zip(("before", "after", "difference"), (*of_both, moved), strict=True)
     *both, difference = (paired_drop(measure, values > 0, values < 0, None) for measure, values in named)
     assert isinstance(difference, Estimate)
-    assert isinstance(after, KeptAnswers)
     return (*both, replace(difference, sample=Answers(values=moved, n_listed=after.n_listed)))
 
 

@@ -97,10 +97,10 @@ def propose(result: Result, *, date: str, n_checks: int) -> Proposal:
     if judged.outcome != "passed":  # accuracy may drop so far that no drop beyond it could be told
         return none(f"by {limit} it would be {judged.outcome.replace('_', ' ')}: {judged.reason}")
     rates = None
-    if result.sample is not None and len(result.sample.top) >= N_LEAST:
-        n = len(result.sample.top)
+    if result.paired_sample is not None and result.paired_sample.n >= N_LEAST:
+        n = result.paired_sample.n
         rates = resampled_error_rates.at_the_limit(
-            result.sample, limit, Budget(n_planned=n, n_most=n, n_checks=n_checks)
+            result.paired_sample, limit, Budget(n_planned=n, n_most=n, n_checks=n_checks)
         )
     return Proposal(result=result, limit=limit, why_none="", rates=rates)
 

@@ -18,7 +18,7 @@ from sae_checks.judging import betting, bounds, sequential
 from sae_checks.judging.bounds import Moments
 from sae_checks.judging.budget import ALPHA, Budget
 from sae_checks.judging.limits import Limit
-from sae_checks.judging.paired_samples import Kept, KeptAnswers, KeptRatio
+from sae_checks.judging.paired_samples import PairedAnswers, PairedRatio, PairedSample
 from sae_checks.losses import Floats
 
 N_RESAMPLES = 2000
@@ -41,7 +41,7 @@ class Rates:
         return max(self.passed, self.failed) <= WARNS_ABOVE * ALPHA
 
 
-def at_the_limit(kept: Kept, limit: Limit, budget: Budget, *, n_resamples: int = N_RESAMPLES) -> Rates | None:
+def at_the_limit(kept: PairedSample, limit: Limit, budget: Budget, *, n_resamples: int = N_RESAMPLES) -> Rates | None:
     """
     What verdicts on resampled values of *kept* come to where the truth is *limit*: each of them is wrong.
 
@@ -49,16 +49,16 @@ def at_the_limit(kept: Kept, limit: Limit, budget: Budget, *, n_resamples: int =
     """
     rng = np.random.default_rng(0)
     size = (n_resamples, budget.n_planned)
-    if isinstance(kept, KeptAnswers):
+    if isinstance(kept, PairedAnswers):
         sign = 1 if limit.kind == "max" else -1
-        values = sign * np.array(kept.top, dtype=np.int64)
+        values = sign * np.array(kept.answers, dtype=np.int64)
         won = float((values < 0).mean())
         lost = won + sign * limit.value
         if not 0 <= lost <= 1 - won:
             return None
         drawn = rng.random(size)
         return of_answers((drawn < lost).astype(np.int64) - (drawn > 1 - won), sign * limit.value, budget)
-    top, bottom = (np.array(column) for column in (kept.top, kept.bottom))
+    top, bottom = (np.array(column) for column in (kept.numerators, kept.denominators))
     badness = (1 if limit.kind == "max" else -1) * (top - limit.value * bottom)
     badness -= badness.mean()
     if not badness.std() > 1e-9 * abs(limit.value) * bottom.mean():
@@ -67,12 +67,12 @@ def at_the_limit(kept: Kept, limit: Limit, budget: Budget, *, n_resamples: int =
     return of_ratios(badness[chosen], budget, _worst(kept, limit, budget))
 
 
-def _worst(kept: KeptRatio, limit: Limit, budget: Budget) -> float | None:
+def _worst(kept: PairedRatio, limit: Limit, budget: Budget) -> float | None:
     """The badness of the value that a guarded pass adds, as `sequential` has it."""
     sign = 1 if limit.kind == "max" else -1
-    if not budget.is_guarded or kept.best is None or sign * (limit.value - kept.best) <= 0:
+    if not budget.is_guarded or kept.ideal_value is None or sign * (limit.value - kept.ideal_value) <= 0:
         return None
-    return float((sequential.WORST - 1) * abs(limit.value - kept.best) * np.mean(kept.bottom))
+    return float((sequential.WORST - 1) * abs(limit.value - kept.ideal_value) * np.mean(kept.denominators))
 
 
 def of_ratios(badness: Floats, budget: Budget, worst: float | None) -> Rates:

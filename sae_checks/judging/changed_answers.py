@@ -17,7 +17,7 @@ Way = Literal["lost", "won"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Flip:
+class ChangedAnswer:
     """A passage whose answer is right with or without the splice, and wrong the other way."""
 
     item: int
@@ -32,8 +32,8 @@ class Flip:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ChoiceFlip:
-    """A query whose right option is chosen with or without the splice, and not the other way. Texts as in `Flip`."""
+class ChangedChoice:
+    """A query whose right option is chosen with or without the splice, and not the other way."""
 
     query: int
     """index in its file."""
@@ -50,12 +50,12 @@ class ChoiceFlip:
     probability_spliced: float
 
 
-def flips(losses: ItemLosses, texts: Iterable[ItemText]) -> tuple[Flip, ...]:
+def changed_answers(losses: ItemLosses, texts: Iterable[ItemText]) -> tuple[ChangedAnswer, ...]:
     """Passages whose answer the splice lost, then those it won: of each those whose probability moved most."""
     text_of = {text.item: text for text in texts}
     clean, spliced = (np.exp(nats) for nats in (losses.clean_logprob_nats, losses.spliced_logprob_nats))
     return tuple(
-        Flip(
+        ChangedAnswer(
             item=int(losses.items[row]),
             way=way,
             passage_end=shown(text_of[int(losses.items[row])].passage_end, n_most=2000),
@@ -69,7 +69,7 @@ def flips(losses: ItemLosses, texts: Iterable[ItemText]) -> tuple[Flip, ...]:
     )
 
 
-def choice_flips(losses: ChoiceLosses, texts: Iterable[ChoiceText]) -> tuple[ChoiceFlip, ...]:
+def changed_choices(losses: ChoiceLosses, texts: Iterable[ChoiceText]) -> tuple[ChangedChoice, ...]:
     """Queries whose right option the splice lost, then those it won: of each those whose probability moved most."""
     text_of = {text.query: text for text in texts}
     clean, spliced = (np.exp(nats) for nats in (losses.clean_logprob_nats, losses.spliced_logprob_nats))
@@ -80,7 +80,7 @@ def choice_flips(losses: ChoiceLosses, texts: Iterable[ChoiceText]) -> tuple[Cho
         text = text_of[int(losses.queries[row])]
         chosen = losses.spliced_chosen if way == "lost" else losses.clean_chosen
         found.append(
-            ChoiceFlip(
+            ChangedChoice(
                 query=text.query,
                 way=way,
                 passage_end=shown(text.passage_end, n_most=2000),

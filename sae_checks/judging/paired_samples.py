@@ -1,9 +1,9 @@
 """
-The sample behind a limited measure, as it outlives its run: what a later run is paired with.
+The values behind a limited measure, sequence by sequence or item by item: what a later run is paired with.
 
-Two columns for every kind of sample: sum(top) / sum(bottom) is the measure. What is no plain ratio is linearised once,
-at the estimate from all that were measured, for a comparison begins when both runs are over. Numbers are float32, in
-this run as in the record, so that the same values are equal whichever way they came.
+A record keeps them. Every measure is kept as a ratio of two sums; a measure that is no plain ratio is linearised once,
+at the estimate from everything that was measured. Numbers are float32 here as in the record, so values that are equal
+in two runs stay equal however they were read.
 """
 
 from __future__ import annotations
@@ -27,68 +27,93 @@ _FLOATS, _ANSWERS = "<f4", "<i1"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class KeptRatio:
-    """A measure as a ratio of sums over sequences or items, in the plan's order."""
+class PairedRatio:
+    """A measure as sum(numerators) / sum(denominators) over sequences or items, in the plan's order."""
 
     measure: str
-    version: int
-    """of the check's measures, see `checks.Check.version`."""
+    measures_version: int
+    """version of the check's measures, see `checks.Check.version`; values of two versions are not comparable."""
     fingerprint: str
-    """of the sequences or items, as in `provenance.CorpusFacts`."""
-    top: tuple[float, ...]
-    bottom: tuple[float, ...]
-    best: float | None = None
-    """what an exact reconstruction gives; None: there is no such number."""
+    """sha256 of the sequences or items, as in `provenance.CorpusFacts`."""
+    numerators: tuple[float, ...]
+    """(n,), in the unit of the measure times that of the denominators."""
+    denominators: tuple[float, ...]
+    """(n,), mostly scored tokens; their sum is above zero."""
+    ideal_value: float | None = None
+    """the measure's value for an exact reconstruction; None: there is no such number."""
 
-    def sample(self, n: int) -> Ratio:
-        """The first *n* of it."""
-        top, bottom = (np.array(column[:n], dtype=np.float64) for column in (self.top, self.bottom))
+    @property
+    def n(self) -> int:
+        """Number of sequences or items."""
+        return len(self.numerators)
+
+    def first(self, n: int) -> Ratio:
+        """The first *n* sequences or items as a sample that can be judged."""
+        top, bottom = (np.array(column[:n], dtype=np.float64) for column in (self.numerators, self.denominators))
         return Ratio(top=top, bottom=bottom, has_positive_bottoms=bool((bottom > 0).all()))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class KeptAnswers:
-    """Right and wrong, item by item in the plan's order: -1, 0 or 1."""
+class PairedAnswers:
+    """How each answer changed with the splice, item by item in the plan's order."""
 
     measure: str
-    version: int
+    measures_version: int
+    """as in `PairedRatio`."""
     fingerprint: str
-    top: tuple[int, ...]
+    """as in `PairedRatio`."""
+    answers: tuple[int, ...]
+    """(n,); 1: lost, -1: won, 0: unchanged."""
     n_listed: int | None
     """items of the whole list; None: unknown."""
 
+    @property
+    def n(self) -> int:
+        """Number of items."""
+        return len(self.answers)
 
-Kept = KeptRatio | KeptAnswers
+
+PairedSample = PairedRatio | PairedAnswers
 
 
-def keep(readings: Iterable[Reading], limit: Limit | None, fingerprint: str) -> Kept | None:
-    """The sample of what *limit* limits, on the tokens of *fingerprint*; None: it has none, or was not measured."""
+def paired_sample(readings: Iterable[Reading], limit: Limit | None, fingerprint: str) -> PairedSample | None:
+    """
+    The sample behind the limited measure.
+
+    Args:
+        readings: what was measured of the check.
+        limit: names the measure; None: nothing is limited.
+        fingerprint: of the tokens that were measured.
+
+    Returns:
+        None where the measure was not measured, is counted instead of estimated, or does not fit float32.
+    """
     limited = next((r for r in readings if limit is not None and r.measure == limit.measure), None)
     if limit is None or not isinstance(limited, Estimate) or limited.sample is None:
         return None
     if limited.stand_in is not None:  # a difference of what stands in would be in other units than the measure
         return None
     sample = limited.sample
-    version = checks.named(limit.check).version
+    measures_version = checks.named(limit.check).version
     if isinstance(sample, Answers):
-        return KeptAnswers(
+        return PairedAnswers(
             measure=limit.measure,
-            version=version,
+            measures_version=measures_version,
             fingerprint=fingerprint,
-            top=tuple(sample.values.tolist()),
+            answers=tuple(sample.values.tolist()),
             n_listed=sample.n_listed,
         )
-    with np.errstate(over="ignore"):  # seen below
+    with np.errstate(over="ignore"):  # refused below
         top, bottom = (column.astype(_FLOATS) for column in _columns(sample))
     if not (np.isfinite(top).all() and np.isfinite(bottom).all() and math.fsum(bottom) > 0):
         return None
-    return KeptRatio(
+    return PairedRatio(
         measure=limit.measure,
-        version=version,
+        measures_version=measures_version,
         fingerprint=fingerprint,
-        top=tuple(top.tolist()),
-        bottom=tuple(bottom.tolist()),
-        best=sample.best if sample.best is None or not sample.is_log else math.exp(sample.best),
+        numerators=tuple(top.tolist()),
+        denominators=tuple(bottom.tolist()),
+        ideal_value=sample.best if sample.best is None or not sample.is_log else math.exp(sample.best),
     )
 
 
@@ -100,14 +125,19 @@ def _columns(sample: Sample) -> tuple[Floats, Floats]:
     return np.exp(mean) * (bottom + top - mean * bottom), bottom  # the delta method, back from the logarithm
 
 
-def to_json(kept: Kept) -> dict[str, Any]:  # JSON's own border
-    head = {"measure": kept.measure, "version": kept.version, "fingerprint": kept.fingerprint}
-    if isinstance(kept, KeptAnswers):
-        return {**head, "answers": _packed(kept.top, _ANSWERS), "n_listed": kept.n_listed}
-    return {**head, "top": _packed(kept.top, _FLOATS), "bottom": _packed(kept.bottom, _FLOATS), "best": kept.best}
+def to_json(kept: PairedSample) -> dict[str, Any]:  # JSON's own border
+    head = {"measure": kept.measure, "version": kept.measures_version, "fingerprint": kept.fingerprint}
+    if isinstance(kept, PairedAnswers):
+        return {**head, "answers": _packed(kept.answers, _ANSWERS), "n_listed": kept.n_listed}
+    return {
+        **head,
+        "top": _packed(kept.numerators, _FLOATS),
+        "bottom": _packed(kept.denominators, _FLOATS),
+        "best": kept.ideal_value,
+    }
 
 
-def from_json(row: dict[str, Any]) -> Kept:
+def from_json(row: dict[str, Any]) -> PairedSample:
     """
     What `to_json` made, by its schema.
 
@@ -115,16 +145,16 @@ def from_json(row: dict[str, Any]) -> Kept:
         RecordError: the columns are not what they should be.
     """
     measure = row["measure"]
-    head = {name: row[name] for name in ("measure", "version", "fingerprint")}
+    head = {"measure": measure, "measures_version": row["version"], "fingerprint": row["fingerprint"]}
     if "answers" in row:
         answers = _unpacked(row["answers"], _ANSWERS)
         if not set(answers) <= {-1, 0, 1}:
             raise errors.bad_record("record", f"an answer of the sample of {measure} is none of -1, 0 and 1")
-        return KeptAnswers(**head, top=answers, n_listed=row["n_listed"])
+        return PairedAnswers(**head, answers=answers, n_listed=row["n_listed"])
     top, bottom = (_unpacked(row[name], _FLOATS) for name in ("top", "bottom"))
     if len(top) != len(bottom) or not all(map(math.isfinite, (*top, *bottom))) or math.fsum(bottom) <= 0:
         raise errors.bad_record("record", f"the sample of {measure} is not a ratio of sums")
-    return KeptRatio(**head, top=top, bottom=bottom, best=row["best"])
+    return PairedRatio(**head, numerators=top, denominators=bottom, ideal_value=row["best"])
 
 
 def _packed(values: tuple[float, ...], dtype: str) -> str:

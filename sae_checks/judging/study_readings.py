@@ -32,11 +32,11 @@ from sae_checks.losses import (
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Step:
+class StackStep:
     """The first SAEs of a stack, up to and with *sae_id*."""
 
     sae_id: str
-    readings: tuple[Estimate, ...]
+    estimates: tuple[Estimate, ...]
 
 
 def own_layer(losses: NeighbourLosses) -> tuple[Reading, ...]:
@@ -104,13 +104,13 @@ def stacked_lambada(losses: StackItemLosses) -> tuple[Reading, ...]:
     return _of_items(losses.steps[-1])
 
 
-def steps(losses: StackLosses | StackItemLosses) -> tuple[Step, ...]:
+def stack_steps(losses: StackLosses | StackItemLosses) -> tuple[StackStep, ...]:
     """What one SAE costs, what the first two cost together, ... ; measures that could not be made are left out."""
     found = []
     of_steps: tuple[Span | ItemLosses, ...] = losses.steps
     for sae_id, step in zip(losses.sae_ids, of_steps, strict=True):
         readings = _of_span(step) if isinstance(step, Span) else _of_items(step)
-        found.append(Step(sae_id=sae_id, readings=tuple(r for r in readings if isinstance(r, Estimate))))
+        found.append(StackStep(sae_id=sae_id, estimates=tuple(r for r in readings if isinstance(r, Estimate))))
     return tuple(found)
 
 

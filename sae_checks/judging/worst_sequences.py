@@ -27,7 +27,7 @@ class WorstSequence:
     """one per token: what predicting *this* token cost more with the splice; None: it was not scored."""
 
 
-def worst(
+def worst_sequences(
     increase_nats: npt.NDArray[np.floating],
     documents: Sequence[int] | npt.NDArray[np.integer],
     tokens_of: Callable[[int], Sequence[str]],

@@ -21,14 +21,14 @@ import jsonschema
 from sae_checks import checks, errors, explanation
 from sae_checks.explanation import Explanation
 from sae_checks.judging import paired_samples
-from sae_checks.judging.changed_answers import ChoiceFlip, Flip
+from sae_checks.judging.changed_answers import ChangedAnswer, ChangedChoice
 from sae_checks.judging.estimates import Estimate
 from sae_checks.judging.limits import Limit
-from sae_checks.judging.paired_samples import Kept
+from sae_checks.judging.paired_samples import PairedSample
 from sae_checks.judging.position_readings import Curve
 from sae_checks.judging.propagation_readings import Downstream
 from sae_checks.judging.sequential import Decision
-from sae_checks.judging.study_readings import Step
+from sae_checks.judging.study_readings import StackStep
 from sae_checks.judging.verdict import Outcome
 from sae_checks.judging.worst_sequences import WorstSequence
 from sae_checks.provenance import CorpusFacts, FileHash, ModelFacts, Package, Provenance, SaeFacts
@@ -65,21 +65,21 @@ class Result:
     estimates: tuple[Estimate, ...] = ()
     decision: Decision | None = None
     """what the verdict rests on; None where the limited measure was counted, is exact, or has no verdict."""
-    sample: Kept | None = None
+    paired_sample: PairedSample | None = None
     """of the limited measure, for a later run to be compared with; None: it has none."""
     curves: tuple[Curve, ...] = ()
     """measures by position; long_context only. Six significant digits of them are kept."""
-    flips: tuple[Flip, ...] = ()
+    changed_answers: tuple[ChangedAnswer, ...] = ()
     """examples of answers lost and won; lambada only."""
-    choice_flips: tuple[ChoiceFlip, ...] = ()
+    changed_choices: tuple[ChangedChoice, ...] = ()
     """the same of choices; cbt only."""
-    worst: tuple[WorstSequence, ...] = ()
+    worst_sequences: tuple[WorstSequence, ...] = ()
     """the sequences that the splice cost most, worst first; ce_loss only."""
     explanation: Explanation | None = None
     """where the loss comes from; ce_loss only, and only where that was asked (--sae-explain)."""
     downstream: tuple[Downstream, ...] = ()
     """what the splice does at every later SAE; propagation only."""
-    steps: tuple[Step, ...] = ()
+    stack_steps: tuple[StackStep, ...] = ()
     """one SAE, two, ... of a stack; checks of stacks only."""
     provenance: Provenance | None = None
     """None for what was never measured."""
@@ -152,12 +152,22 @@ def to_json(record: Record) -> Json:
         "propagation": {r.sae_id: [asdict(cell) for cell in r.downstream] for r in record.results if r.downstream},
         "stacks": _stacks(record.results),
         "samples": _samples(record.results),
-        "flips": {result.sae_id: [asdict(flip) for flip in result.flips] for result in record.results if result.flips},
-        "worst": {result.sae_id: [asdict(each) for each in result.worst] for result in record.results if result.worst},
+        "flips": {
+            result.sae_id: [asdict(flip) for flip in result.changed_answers]
+            for result in record.results
+            if result.changed_answers
+        },
+        "worst": {
+            result.sae_id: [asdict(each) for each in result.worst_sequences]
+            for result in record.results
+            if result.worst_sequences
+        },
         "explanations": {
             r.sae_id: explanation.to_json(r.explanation) for r in record.results if r.explanation is not None
         },
-        "choice_flips": {r.sae_id: [asdict(flip) for flip in r.choice_flips] for r in record.results if r.choice_flips},
+        "choice_flips": {
+            r.sae_id: [asdict(flip) for flip in r.changed_choices] for r in record.results if r.changed_choices
+        },
     }
     document = cast(Json, json.loads(dumps(document)))
     _validator().validate(document)
@@ -355,14 +365,14 @@ def _result(
         limit=None if limit is None else _limit(row["check"], limit),
         estimates=_estimates(row["measures"]),
         decision=None if row["decision"] is None else _decision(row),
-        sample=None if sample is None else paired_samples.from_json(sample),
+        paired_sample=None if sample is None else paired_samples.from_json(sample),
         curves=tuple(_curve(measure, columns) for measure, columns in drawn.items()),
-        flips=tuple(Flip(**flip) for flip in flips),
-        choice_flips=tuple(ChoiceFlip(**flip) for flip in choice_flips),
-        worst=tuple(_worst(each) for each in worst),
+        changed_answers=tuple(ChangedAnswer(**flip) for flip in flips),
+        changed_choices=tuple(ChangedChoice(**flip) for flip in choice_flips),
+        worst_sequences=tuple(_worst(each) for each in worst),
         explanation=None if explained is None else explanation.from_json(explained),
         downstream=tuple(Downstream(**cell) for cell in cells),
-        steps=tuple(Step(sae_id=step["sae_id"], readings=_estimates(step["measures"])) for step in steps),
+        stack_steps=tuple(StackStep(sae_id=step["sae_id"], estimates=_estimates(step["measures"])) for step in steps),
         provenance=provenance,
     )
 
@@ -383,8 +393,8 @@ def _samples(results: Iterable[Result]) -> Json:
     """By SAE or stack, and check."""
     found: Json = {}
     for result in results:
-        if result.sample is not None:
-            found.setdefault(result.sae_id, {})[result.check] = paired_samples.to_json(result.sample)
+        if result.paired_sample is not None:
+            found.setdefault(result.sae_id, {})[result.check] = paired_samples.to_json(result.paired_sample)
     return found
 
 
@@ -392,8 +402,8 @@ def _stacks(results: Iterable[Result]) -> Json:
     """By stack and check, the measures of one SAE, two, ... of it."""
     found: Json = {}
     for result in results:
-        if result.steps:
-            rows = [{"sae_id": step.sae_id, "measures": _measures(step.readings)} for step in result.steps]
+        if result.stack_steps:
+            rows = [{"sae_id": step.sae_id, "measures": _measures(step.estimates)} for step in result.stack_steps]
             found.setdefault(result.sae_id, {})[result.check] = rows
     return found
 

@@ -8,7 +8,7 @@ from typing import Literal
 
 from sae_checks import checks, errors
 from sae_checks.explanation import Explanation
-from sae_checks.judging.changed_answers import ChoiceFlip, Flip
+from sae_checks.judging.changed_answers import ChangedAnswer, ChangedChoice
 from sae_checks.judging.worst_sequences import WorstSequence
 from sae_checks.provenance import CorpusFacts, FileHash, ModelFacts, SaeFacts
 from sae_checks.record.record import Record, Result
@@ -32,9 +32,9 @@ class Subject:
     results: tuple[Result, ...]
     facts: SaeFacts | None
     plots: tuple[LinePlot, ...] = ()
-    flips: tuple[Flip, ...] = ()
-    choice_flips: tuple[ChoiceFlip, ...] = ()
-    worst: tuple[WorstSequence, ...] = ()
+    changed_answers: tuple[ChangedAnswer, ...] = ()
+    changed_choices: tuple[ChangedChoice, ...] = ()
+    worst_sequences: tuple[WorstSequence, ...] = ()
     explanation: Explanation | None = None
 
     @property
@@ -129,9 +129,9 @@ def _subject(anchor: str, name: str, results: Sequence[Result]) -> Subject:
         results=tuple(results),
         facts=next((r.provenance.sae for r in results if r.provenance is not None and r.provenance.sae), None),
         plots=figures.position_plots(results, anchor),
-        flips=tuple(flip for result in results for flip in result.flips),
-        choice_flips=tuple(flip for result in results for flip in result.choice_flips),
-        worst=tuple(each for result in results for each in result.worst),
+        changed_answers=tuple(each for result in results for each in result.changed_answers),
+        changed_choices=tuple(each for result in results for each in result.changed_choices),
+        worst_sequences=tuple(each for result in results for each in result.worst_sequences),
         explanation=next((r.explanation for r in results if r.explanation is not None), None),
     )
 

@@ -41,8 +41,10 @@ def _explain_loss(ce_loss: Result | None) -> Iterator[str]:
         why = "it was not selected" if ce_loss is None else wording.text(ce_loss.reason.partition("\n")[0])
         yield f"no explanation: it needs the check ce_loss: {why}"
         return
-    if ce_loss.worst:
-        sequences = (f"{wording.number(each.mean_increase)} over document {each.document}" for each in ce_loss.worst)
+    if ce_loss.worst_sequences:
+        sequences = (
+            f"{wording.number(each.mean_increase)} over document {each.document}" for each in ce_loss.worst_sequences
+        )
         yield f"worst sequences, nats/token within the training context: {', '.join(sequences)}"
     if ce_loss.explanation.why_none is not None:
         yield f"nothing to explain: {wording.text(ce_loss.explanation.why_none)}"

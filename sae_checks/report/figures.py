@@ -185,12 +185,12 @@ def _profile(run: Record, check: checks.Check) -> DotPlot:
 
 def stack_plots(run: Record) -> Iterator[DotPlot]:
     """Plots of each check of each stack: its measure with 1, 2, ... and all SAEs spliced in."""
-    found = [result for result in run.results if result.steps and checks.named(result.check).of == "stack"]
+    found = [result for result in run.results if result.stack_steps and checks.named(result.check).of == "stack"]
     for k, result in enumerate(found):
         name = checks.named(result.check).measures[-1].name if result.limit is None else result.limit.measure
         if result.check == checks.STACKED.name and result.limit is None:
             name = "stack_ce_increase"
-        steps = [(step, e) for step in result.steps for e in step.readings if e.measure == name]
+        steps = [(step, e) for step in result.stack_steps for e in step.estimates if e.measure == name]
         limits = tuple(side.value for side in result.limit.sides) if result.limit else ()
         if steps:
             yield DotPlot(

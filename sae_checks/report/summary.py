@@ -114,7 +114,7 @@ def _reason_details(subject: Subject) -> str:
         if result.limit is not None and result.outcome != "error":
             lines.append(f"limit written in {escaped(result.limit.where)}: {escaped(result.limit.source)}")
         parts.append(f"- **{escaped(result.check)}** {_outcome(result)}: " + "<br>".join(lines))
-    for each in subject.worst[:1]:
+    for each in subject.worst_sequences[:1]:
         costly = [
             f"**{escaped(wording.token(token))}**"
             if increase is not None and increase >= 1

@@ -100,11 +100,13 @@ def judge_study(
         limit=limit,
         estimates=decided.estimates,
         decision=decided.decision,
-        sample=None if provenance is None else paired_samples.keep(readings, limit, provenance.corpus.fingerprint),
+        paired_sample=None
+        if provenance is None
+        else paired_samples.paired_sample(readings, limit, provenance.corpus.fingerprint),
         downstream=propagation_readings.matrix(found.losses)
         if found is not None and check is checks.PROPAGATION
         else (),
-        steps=study_readings.steps(found.losses) if found is not None and check.of == "stack" else (),
+        stack_steps=study_readings.stack_steps(found.losses) if found is not None and check.of == "stack" else (),
         provenance=provenance,
     )
 
@@ -151,12 +153,15 @@ def _sampled(executor: LocalExecutor, request: Request, cell: Cell, cells: Colle
     together = dict.fromkeys(each for each, _ in served)
     if check is checks.LAMBADA:
         items = executor.items(sae_id, together, until_decided(request, served, _of_items))
-        return replace(_of_items(request, cell, items).result, flips=changed_answers.flips(items.losses, items.texts))
+        return replace(
+            _of_items(request, cell, items).result,
+            changed_answers=changed_answers.changed_answers(items.losses, items.texts),
+        )
     if check is checks.CBT:
         until = until_decided(request, served, _of_choices)
         chosen = executor.choices(sae_id, together, until)
         result = _of_choices(request, cell, chosen).result
-        return replace(result, choice_flips=changed_answers.choice_flips(chosen.losses, chosen.choices))
+        return replace(result, changed_choices=changed_answers.changed_choices(chosen.losses, chosen.choices))
     text = executor.text(sae_id, together, until_decided(request, served, _of_text), _studied(request, cells))
     result = _of_text(request, cell, text).result
     if check is checks.LONG_CONTEXT:
@@ -164,13 +169,13 @@ def _sampled(executor: LocalExecutor, request: Request, cell: Cell, cells: Colle
     if check is checks.CE_LOSS:  # of what it is about: within the training context
         n = text.losses.n_training_context_tokens
         increase = text.losses.increase_nats[:, :n]
-        found = worst_sequences.worst(
+        found = worst_sequences.worst_sequences(
             increase, text.losses.documents, lambda i: text.tokens_of(i)[: None if n is None else n + 1]
         )
         is_asked = bool(release.matching([sae_id], request.plan.options.explain))
         documents = [each.document for each in found]
         explanation = executor.explain(sae_id, text, documents) if is_asked else None
-        return replace(result, worst=found, explanation=explanation)
+        return replace(result, worst_sequences=found, explanation=explanation)
     return result
 
 
@@ -213,9 +218,9 @@ def _comparison_is_open(request: Request, after: Result) -> bool:
     if request.baseline is None or (f"{after.sae_id}-{after.check}", checks.NO_REGRESSION.name) not in request.limits:
         return False
     before = request.baseline.result(after.sae_id, after.check)
-    if before is None or before.sample is None or after.sample is None:
+    if before is None or before.paired_sample is None or after.paired_sample is None:
         return False
-    is_more = len(after.sample.top) < len(before.sample.top)
+    is_more = after.paired_sample.n < before.paired_sample.n
     return is_more and compare(request, after).outcome == "inconclusive"
 
 
@@ -230,7 +235,14 @@ def _of_text(request: Request, cell: Cell, text: Measured[TextLosses]) -> _Judge
     readings = read(text.losses)
     # what is kept is of the plan: so all runs of it can be compared, however far one was extended
     of_plan = readings if text.n <= text.n_planned else read(first_sequences(text.losses, text.n_planned))
-    return _judged(request, sae_id, check, readings, text, sample=paired_samples.keep(of_plan, limit, text.fingerprint))
+    return _judged(
+        request,
+        sae_id,
+        check,
+        readings,
+        text,
+        paired_sample=paired_samples.paired_sample(of_plan, limit, text.fingerprint),
+    )
 
 
 def _of_items(request: Request, cell: Cell, items: Measured[ItemLosses]) -> _Judged:
@@ -240,14 +252,14 @@ def _of_items(request: Request, cell: Cell, items: Measured[ItemLosses]) -> _Jud
         n_training_context_tokens=items.provenance.sae.n_training_context_tokens,
         n_listed=items.provenance.corpus.n_listed,
     )
-    sample = paired_samples.keep(readings, request.limits[cell], items.fingerprint)
-    return _judged(request, cell[0], checks.LAMBADA, readings, items, sample=sample)
+    sample = paired_samples.paired_sample(readings, request.limits[cell], items.fingerprint)
+    return _judged(request, cell[0], checks.LAMBADA, readings, items, paired_sample=sample)
 
 
 def _of_choices(request: Request, cell: Cell, chosen: Measured[ChoiceLosses]) -> _Judged:
     readings = answer_readings.cbt(chosen.losses, n_listed=chosen.provenance.corpus.n_listed)
-    sample = paired_samples.keep(readings, request.limits[cell], chosen.fingerprint)
-    return _judged(request, cell[0], checks.CBT, readings, chosen, sample=sample)
+    sample = paired_samples.paired_sample(readings, request.limits[cell], chosen.fingerprint)
+    return _judged(request, cell[0], checks.CBT, readings, chosen, paired_sample=sample)
 
 
 def _golden(executor: LocalExecutor, request: Request, sae_id: str) -> Result:

@@ -155,12 +155,12 @@ def test_a_broken_decoder_loses_the_choices(results, hook, variant):
     """Where every reconstruction is the bias alone, or latents write each other's directions, choices are lost."""
     result, exact = results[f"{hook}/{variant}", "cbt"], results[f"{hook}/identity", "cbt"]
     assert result.outcome == "failed", result.reason
-    assert exact.choice_flips == ()
+    assert exact.changed_choices == ()
     # all 40 were measured, so that the drop is a count: what was lost less what was won, as far as ten each way tell
-    ways = [flip.way for flip in result.choice_flips]
+    ways = [flip.way for flip in result.changed_choices]
     n_lost, n_won, n_net = ways.count("lost"), ways.count("won"), value(result, "choice_accuracy_drop") * 40
     assert n_lost == 10 or n_lost - n_won == pytest.approx(n_net)
-    for flip in result.choice_flips:
+    for flip in result.changed_choices:
         assert flip.instead != flip.answer
         assert (flip.probability_spliced < flip.probability_clean) == (flip.way == "lost")
 
@@ -173,8 +173,8 @@ def test_a_zero_decoder_loses_the_answers(results, hook):
     for measure_name in ("probability", "reciprocal_rank"):
         assert value(result, f"{measure_name}_spliced") < value(result, f"{measure_name}_clean") - 0.2
         assert value(exact, f"{measure_name}_spliced") == pytest.approx(value(exact, f"{measure_name}_clean"), abs=1e-6)
-    assert [flip.way for flip in result.flips].count("lost") == 10
-    assert exact.flips == ()
+    assert [flip.way for flip in result.changed_answers].count("lost") == 10
+    assert exact.changed_answers == ()
 
 
 def described_as(asked, sae_id, **changes):

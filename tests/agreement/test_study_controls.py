@@ -74,7 +74,7 @@ def test_the_demo_is_green(sound):
 def test_a_stack_costs_more_with_every_sae(sound):
     """The cumulative curve rises, in loss and in answers, far above the sum of its parts."""
     for check, measure in (("stacked", "stack_ce_increase"), ("stacked_lambada", "stack_accuracy_drop")):
-        steps = [{r.measure: r.value for r in step.readings}[measure] for step in sound[STACK, check].steps]
+        steps = [{r.measure: r.value for r in step.estimates}[measure] for step in sound[STACK, check].stack_steps]
         assert steps == sorted(steps)
         assert len(steps) == len(HOOKS)
         assert steps[-1] > 5 * steps[1]

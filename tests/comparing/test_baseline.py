@@ -14,8 +14,8 @@ from sae_checks import errors
 from sae_checks.comparing import baseline
 from sae_checks.comparing.baseline import Baseline, Conditions
 from sae_checks.judging.limits import Margin
-from sae_checks.judging.paired_samples import KeptAnswers, KeptRatio
-from sae_checks.judging.study_readings import Step
+from sae_checks.judging.paired_samples import PairedAnswers, PairedRatio
+from sae_checks.judging.study_readings import StackStep
 from sae_checks.record import record
 from sae_checks.record.record import Record, ReleaseFacts, Result
 
@@ -32,14 +32,18 @@ def facts(weights=SHA, **of_corpus):
 def ratio(top, bottom=None, measure="ce_increase"):
     top = np.asarray(top, dtype=np.float32)
     bottom = np.full(len(top), 1.0) if bottom is None else bottom
-    return KeptRatio(
-        measure=measure, version=1, fingerprint=SHA, top=tuple(top.tolist()), bottom=tuple(map(float, bottom))
+    return PairedRatio(
+        measure=measure,
+        measures_version=1,
+        fingerprint=SHA,
+        numerators=tuple(top.tolist()),
+        denominators=tuple(map(float, bottom)),
     )
 
 
 def answers(values, n_listed=None):
-    return KeptAnswers(
-        measure="accuracy_drop", version=1, fingerprint=SHA, top=tuple(map(int, values)), n_listed=n_listed
+    return PairedAnswers(
+        measure="accuracy_drop", measures_version=1, fingerprint=SHA, answers=tuple(map(int, values)), n_listed=n_listed
     )
 
 
@@ -47,10 +51,13 @@ def result(sample, *, weights=SHA, **rest):
     """A measured result that keeps *sample*."""
     check = "ce_loss" if sample.measure == "ce_increase" else "lambada"
     given = {"provenance": facts(weights), "limit": limit(check, sample.measure), **rest}
-    value = sum(sample.top) / sum(getattr(sample, "bottom", None) or [len(sample.top)])
+    columns = (
+        (sample.answers, [sample.n]) if isinstance(sample, PairedAnswers) else (sample.numerators, sample.denominators)
+    )
+    value = sum(columns[0]) / sum(columns[1])
     return Result(
         sae_id="a", check=check, outcome="passed", reason="", estimates=(estimate(sample.measure, value),),
-        sample=sample, **given,
+        paired_sample=sample, **given,
     )  # fmt: skip
 
 
@@ -184,10 +191,10 @@ def test_of_a_longer_run_the_first_are_compared():
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"sample": replace(ratio(noise(1)), version=2)}, "the version of the measures"),
-        ({"sample": ratio(noise(1), measure="kl")}, "the limited measure"),
-        ({"sample": replace(answers([0, 1]), measure="ce_increase")}, "the kind of the sample"),
-        ({"sample": replace(ratio(noise(1)), fingerprint=OTHER_SHA)}, "the fingerprint of its tokens"),
+        ({"paired_sample": replace(ratio(noise(1)), measures_version=2)}, "the version of the measures"),
+        ({"paired_sample": ratio(noise(1), measure="kl")}, "the limited measure"),
+        ({"paired_sample": replace(answers([0, 1]), measure="ce_increase")}, "the kind of the sample"),
+        ({"paired_sample": replace(ratio(noise(1)), fingerprint=OTHER_SHA)}, "the fingerprint of its tokens"),
         ({"provenance": facts(prepend_bos=False)}, "BOS before every sequence"),
         ({"provenance": replace(facts(), model=replace(facts().model, dtype="bfloat16"))}, "the model's dtype"),
         ({"provenance": replace(facts(), model=replace(facts().model, weights=()))}, "the model's weights"),
@@ -196,7 +203,7 @@ def test_of_a_longer_run_the_first_are_compared():
             {"provenance": replace(facts(), sae=replace(facts().sae, n_training_context_tokens=8))},
             "the SAE's training context",
         ),
-        ({"steps": (Step(sae_id="b", readings=()),)}, "the list of the stack's SAEs"),
+        ({"stack_steps": (StackStep(sae_id="b", estimates=()),)}, "the list of the stack's SAEs"),
     ],
     ids=lambda given: given if isinstance(given, str) else "",
 )  # fmt: skip
@@ -225,7 +232,7 @@ def test_conditions_of_the_whole_run_are_compared():
 def test_without_values_there_is_no_verdict():
     """Not measured, then or now, is not measured; an error now is one, and so is a failure that left no number."""
     sound = result(ratio(noise(1)))
-    without = replace(sound, sample=None, outcome="not_measured", reason="for a reason")
+    without = replace(sound, paired_sample=None, outcome="not_measured", reason="for a reason")
 
     def outcome(before, after):
         return baseline.compare(after, of(before), margin(), CONDITIONS, BUDGET).outcome
@@ -260,7 +267,7 @@ def test_a_baseline_is_found_by_its_path_or_as_the_last(run):
     by_path, last = baseline.load(str(run), None), baseline.load("last", run)
     assert by_path.results == last.results
     assert by_path.conditions == Conditions(special_tokens="keep", sae_ids=("a",))
-    assert by_path.result("a", "ce_loss").sample == ratio(noise(1))
+    assert by_path.result("a", "ce_loss").paired_sample == ratio(noise(1))
     assert by_path.result("a", "kl") is None
 
 

@@ -16,7 +16,7 @@ from sae_checks import checks, errors
 from sae_checks.comparing import calibration
 from sae_checks.judging import thresholds, verdict
 from sae_checks.judging.budget import N_LEAST
-from sae_checks.judging.paired_samples import KeptRatio
+from sae_checks.judging.paired_samples import PairedRatio
 from sae_checks.provenance import Package
 from sae_checks.record.record import Record, ReleaseFacts, Result
 
@@ -273,8 +273,14 @@ def test_each_limit_says_how_often_verdicts_at_it_would_be_wrong(folder):
     wild = np.where(np.arange(64) % 20, 0.02, 0.6)
     rows = []
     for sae_id, values in (("tame", tame), ("wild", wild)):
-        kept = KeptRatio(measure="ce_increase", version=1, fingerprint="0" * 64, top=tuple(values), bottom=(1.0,) * 64)
-        rows.append(replace(result(float(values.mean()), sae_id=sae_id), sample=kept))
+        kept = PairedRatio(
+            measure="ce_increase",
+            measures_version=1,
+            fingerprint="0" * 64,
+            numerators=tuple(values),
+            denominators=(1.0,) * 64,
+        )
+        rows.append(replace(result(float(values.mean()), sae_id=sae_id), paired_sample=kept))
     proposals = {p.result.sae_id: p for p in calibration.propose_all(run(*rows))}
     assert proposals["tame"].rates.is_as_promised
     assert not proposals["wild"].rates.is_as_promised

@@ -54,7 +54,7 @@ def test_what_was_measured_in_another_way_is_another_series(change, words):
 def test_another_version_or_rule_is_another_series():
     """Of the measures, and for special tokens."""
     newer = histories.ce_loss()
-    newer = replace(newer, sample=replace(newer.sample, version=2))
+    newer = replace(newer, paired_sample=replace(newer.paired_sample, measures_version=2))
     (line,) = lines(histories.run(day=0), histories.run(newer, day=1), histories.run(day=2, special_tokens="replace"))
     first, second, third = line.series
     assert first.key.changes(second.key) == ("version of the measures: 1 -> 2",)
@@ -86,7 +86,7 @@ def test_the_usable_context_is_within_a_limit():
         check="usable_context",
         limit=builders.limit("usable_context", "usable_context", "min", 1.0),
         estimates=(estimate,),
-        sample=None,
+        paired_sample=None,
     )
     stricter = replace(histories.ce_loss(), limit=builders.limit(value=0.1))
     found = lines(histories.run(histories.ce_loss(), usable), histories.run(stricter, usable, day=1))
@@ -105,5 +105,5 @@ def test_which_measures():
 
 def test_a_comparison_is_in_no_series():
     """It is of two runs."""
-    compared = replace(histories.ce_loss(), check="no_regression", sae_id="a-ce_loss", sample=None)
+    compared = replace(histories.ce_loss(), check="no_regression", sae_id="a-ce_loss", paired_sample=None)
     assert lines(histories.run(compared)) == ()

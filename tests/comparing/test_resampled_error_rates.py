@@ -11,26 +11,28 @@ from simulated import increases
 
 from sae_checks.comparing import resampled_error_rates
 from sae_checks.judging.budget import ALPHA, Budget
-from sae_checks.judging.paired_samples import KeptAnswers, KeptRatio
+from sae_checks.judging.paired_samples import PairedAnswers, PairedRatio
 
 SMOKE = Budget(n_planned=64, n_most=64, n_checks=31)
 
 
 def ratio(values, bottom=100.0, best=0.0):
     values = np.asarray(values)
-    return KeptRatio(
+    return PairedRatio(
         measure="ce_increase",
-        version=1,
+        measures_version=1,
         fingerprint="0" * 64,
-        top=tuple(values * bottom),
-        bottom=(bottom,) * len(values),
-        best=best,
+        numerators=tuple(values * bottom),
+        denominators=(bottom,) * len(values),
+        ideal_value=best,
     )
 
 
 def answers(lost, won, n):
     values = (1,) * lost + (-1,) * won + (0,) * (n - lost - won)
-    return KeptAnswers(measure="accuracy_drop", version=1, fingerprint="0" * 64, top=values, n_listed=None)
+    return PairedAnswers(
+        measure="accuracy_drop", measures_version=1, fingerprint="0" * 64, answers=values, n_listed=None
+    )
 
 
 @pytest.mark.parametrize("cv", [0.3, 0.6, 1.0])

@@ -40,7 +40,7 @@ def test_a_red_sae_is_explained(saes, gate, capsys):
     assert len(explanation.tokens) == 6
     assert sum(line.startswith("document ") for line in found) == 6
     assert found[len(red)].startswith("worst sequences, nats/token within the training context: ")
-    worst = [each.document for each in run.results["zero", "ce_loss"].worst[:3]]
+    worst = [each.document for each in run.results["zero", "ce_loss"].worst_sequences[:3]]
     assert list(dict.fromkeys(token.document for token in explanation.tokens)) == worst
     assert "the damage is what the SAE leaves out, not what it adds" in run.text
     assert all(r.explanation is None for cell, r in run.results.items() if cell != ("zero", "ce_loss"))

@@ -85,13 +85,13 @@ def test_answers_that_flipped_are_told(tmp_path, tiny, gate):
     write_zero_sae(saes / "zero", SOUND)
     run = gate("-k", "lambada", saes=saes)
     passages = [json.loads(line)["text"] for line in tiny.lambada.read_text().splitlines()]
-    flips = run.results["zero", "lambada"].flips
+    flips = run.results["zero", "lambada"].changed_answers
     assert 0 < len(flips) <= 10
     for flip in flips:
         assert flip.way == "lost"
         assert f"{flip.passage_end} {flip.answer}" == passages[flip.item][-201 - len(flip.answer) :]
         assert flip.probability_spliced < flip.probability_clean
-    assert run.results[SOUND, "lambada"].flips == ()
+    assert run.results[SOUND, "lambada"].changed_answers == ()
 
 
 def test_choices_that_flipped_are_told(tmp_path, tiny, gate):
@@ -102,15 +102,15 @@ def test_choices_that_flipped_are_told(tmp_path, tiny, gate):
     queries = [json.loads(line) for line in tiny.cbt.read_text().splitlines()]
     result = run.results["zero", "cbt"]
     drop = next(e for e in result.estimates if e.measure == "choice_accuracy_drop")
-    assert [flip.way for flip in result.choice_flips] == ["lost"] * round(drop.value * drop.n)  # clean all are right
-    assert len(result.choice_flips) > 0
-    for flip in result.choice_flips:
+    assert [flip.way for flip in result.changed_choices] == ["lost"] * round(drop.value * drop.n)  # clean all are right
+    assert len(result.changed_choices) > 0
+    for flip in result.changed_choices:
         query = queries[flip.query]
         assert (flip.question, flip.answer) == (query["question"], query["answer"])
         assert " ".join(query["sentences"]).endswith(flip.passage_end)
         assert flip.instead in set(query["options"]) - {query["answer"]}
         assert flip.probability_spliced < flip.probability_clean
-    assert run.results[SOUND, "cbt"].choice_flips == ()
+    assert run.results[SOUND, "cbt"].changed_choices == ()
 
 
 def test_red_and_green_in_one_release(tmp_path, tiny, gate):

@@ -7,6 +7,7 @@ import pytest
 from tiny_release import CHECKS, HOOKS, N_CELLS, N_CHECKS, copy_saes, write_sae, write_zero_sae
 
 from sae_checks.commands import main
+from sae_checks.judging.paired_samples import PairedAnswers
 from sae_checks.record import merging, record, run_verdict
 
 pytest_plugins = ["pytester"]
@@ -19,10 +20,13 @@ def numbers(result):
     found = [x for e in result.estimates for x in (e.value, e.low, e.high, e.n)]
     found += [x for curve in result.curves for x in (*curve.position, *curve.value, *curve.low, *curve.high, *curve.n)]
     found += [x for cell in result.downstream for x in asdict(cell).values() if not isinstance(x, str | None)]
-    found += [x for step in result.steps for e in step.readings for x in (e.value, e.low, e.high, e.n)]
-    found += [x for flip in result.flips for x in (flip.item, flip.probability_clean, flip.probability_spliced)]
-    if result.sample is not None:
-        found += result.sample.top
+    found += [x for step in result.stack_steps for e in step.estimates for x in (e.value, e.low, e.high, e.n)]
+    found += [
+        x for flip in result.changed_answers for x in (flip.item, flip.probability_clean, flip.probability_spliced)
+    ]
+    if result.paired_sample is not None:
+        kept = result.paired_sample
+        found += kept.answers if isinstance(kept, PairedAnswers) else kept.numerators
     if result.decision is not None:
         found += [x for x in asdict(result.decision).values() if isinstance(x, int | float)]
     return found

@@ -23,7 +23,11 @@ def test_studies_are_items_like_any_check(gate):
     assert outcomes_of(run, "stacked") == {STACK: "passed"}
     assert outcomes_of(run, "stacked_lambada") == {STACK: "reported"}
     assert STACK in run.text
-    steps = {result.check: [step.sae_id for step in result.steps] for result in run.results.values() if result.steps}
+    steps = {
+        result.check: [step.sae_id for step in result.stack_steps]
+        for result in run.results.values()
+        if result.stack_steps
+    }
     assert steps == {"stacked": list(HOOKS), "stacked_lambada": list(HOOKS)}
 
 
@@ -46,7 +50,7 @@ def test_a_dead_sae_is_red_in_company(gate, tiny, tmp_path):
         "failed",
         "inconclusive",
     )  # about as much as the limit, of so small a model
-    assert run.results[STACK, "stacked"].steps[0].readings[2].value > 1
+    assert run.results[STACK, "stacked"].stack_steps[0].estimates[2].value > 1
     assert run.outcomes[HOOKS[0], "propagation"] != "not_measured"
     assert {cell.hook for cell in run.results[HOOKS[0], "propagation"].downstream} == {HOOKS[1], HOOKS[2]}
 

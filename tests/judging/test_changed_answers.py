@@ -23,7 +23,7 @@ def texts_of(losses, passage_end="then he went to the"):
 @given(any_item_losses())
 def test_flips_are_the_answers_that_changed(losses):
     """Each is right one way and wrong the other; lost before won, the most moved first, at most ten each way."""
-    found = changed_answers.flips(losses, texts_of(losses))
+    found = changed_answers.changed_answers(losses, texts_of(losses))
     lost, won = losses.clean_correct & ~losses.spliced_correct, ~losses.clean_correct & losses.spliced_correct
     for way, rows in (("lost", lost), ("won", won)):
         of_way = [flip for flip in found if flip.way == way]
@@ -39,7 +39,7 @@ def test_flips_are_the_answers_that_changed(losses):
 def test_the_text_of_a_flip_is_fit_to_be_shown(hostile):
     """Passages are strangers' texts: one printable line, and not a long one."""
     losses = item_losses([True], [False])
-    (flip,) = changed_answers.flips(losses, [ItemText(item=100, passage_end=hostile, answer=hostile)])
+    (flip,) = changed_answers.changed_answers(losses, [ItemText(item=100, passage_end=hostile, answer=hostile)])
     for text, n_most in ((flip.passage_end, 2000), (flip.answer, 120)):
         assert text.isprintable()
         assert len(text) <= n_most
@@ -48,7 +48,7 @@ def test_the_text_of_a_flip_is_fit_to_be_shown(hostile):
 def test_a_flip_of_no_probability_is_left_out():
     """A NaN fails the check by name and must not keep the record from being written."""
     losses = item_losses([True] * 2, [False] * 2, None, [math.nan, -1.0])
-    assert [flip.item for flip in changed_answers.flips(losses, texts_of(losses))] == [101]
+    assert [flip.item for flip in changed_answers.changed_answers(losses, texts_of(losses))] == [101]
 
 
 def choice_texts_of(losses, text="so they went on"):
@@ -72,7 +72,7 @@ def any_choices(draw):
 @given(any_choices())
 def test_flips_of_choices_are_the_choices_that_changed(losses):
     """As a loop counts them; with the option that was chosen instead, by the side that was wrong."""
-    found = changed_answers.choice_flips(losses, choice_texts_of(losses))
+    found = changed_answers.changed_choices(losses, choice_texts_of(losses))
     place = {int(query): i for i, query in enumerate(losses.queries)}
     for way in ("lost", "won"):
         rows = [
@@ -97,7 +97,7 @@ def test_the_text_of_a_choice_is_fit_to_be_shown(hostile):
     """Passages, questions and options are strangers' texts: one printable line each, and not a long one."""
     losses = choice_losses([True], [False], n_options=[2])
     text = ChoiceText(query=100, passage_end=hostile, question=hostile, options=(hostile, hostile))
-    (flip,) = changed_answers.choice_flips(losses, [text])
+    (flip,) = changed_answers.changed_choices(losses, [text])
     for shown, n_most in ((flip.passage_end, 2000), (flip.question, 2000), (flip.answer, 120), (flip.instead, 120)):
         assert shown.isprintable()
         assert len(shown) <= n_most
@@ -106,7 +106,7 @@ def test_the_text_of_a_choice_is_fit_to_be_shown(hostile):
 def test_a_choice_of_no_probability_or_no_text_is_left_out():
     """A NaN fails the check by name and must not keep the record from being written."""
     losses = choice_losses([True] * 3, [False] * 3, None, [math.nan, -1.0, -1.0])
-    assert [flip.query for flip in changed_answers.choice_flips(losses, choice_texts_of(losses)[:2])] == [101]
+    assert [flip.query for flip in changed_answers.changed_choices(losses, choice_texts_of(losses)[:2])] == [101]
 
 
 def test_texts_of_queries_are_written_out_with_the_options_as_measured():

@@ -119,7 +119,7 @@ def test_a_section_begins_with_what_is_red():
 def test_without_an_explanation_the_reason_is_told():
     """What ce_loss says of itself: that it was not selected, or its error."""
     run = run_with(None)
-    first = replace(run.results[0], outcome="not_measured", reason="not selected in this run\nmore", worst=())
+    first = replace(run.results[0], outcome="not_measured", reason="not selected in this run\nmore", worst_sequences=())
     found = explaining.explain_sae([first])
     assert found[-1] == "no explanation: it needs the check ce_loss: not selected in this run"
     assert "it was not selected" in explaining.explain_sae([])[-1]

@@ -9,18 +9,19 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from strategies import kept_samples, text_losses
+from strategies import paired_samples as any_paired_sample
+from strategies import text_losses
 
 from sae_checks import errors
 from sae_checks.judging import answer_readings, corpus_readings, paired_samples
 from sae_checks.judging.estimates import Estimate
-from sae_checks.judging.paired_samples import KeptAnswers, KeptRatio
+from sae_checks.judging.paired_samples import PairedAnswers, PairedRatio
 from sae_checks.judging.samples import Ratio, Root
 
 SHA = "0" * 64
 
 
-@given(st.just("kl").flatmap(kept_samples))
+@given(st.just("kl").flatmap(any_paired_sample))
 def test_a_kept_sample_survives_json(sample):
     """to_json and from_json are inverse, to the last bit."""
     assert paired_samples.from_json(json.loads(json.dumps(paired_samples.to_json(sample)))) == sample
@@ -36,7 +37,7 @@ def test_what_is_kept_is_the_measure(losses):
     }
     for (check, measure), readings in found.items():
         (estimate,) = (r for r in readings if r.measure == measure)
-        sample = paired_samples.keep(readings, builders.limit(check, measure), SHA)
+        sample = paired_samples.paired_sample(readings, builders.limit(check, measure), SHA)
         if isinstance(estimate, Estimate):
             scale = max(1.0, abs(estimate.value), *map(abs, sample.top))
             value = math.fsum(sample.top) / math.fsum(sample.bottom)
@@ -54,31 +55,35 @@ def test_a_logarithm_is_kept_on_the_scale_of_its_measure():
     limit = builders.limit("propagation", "own_error")
     estimate = builders.estimate("own_error", root, n=40)
     sampled = corpus_readings.replace(estimate, sample=Root(of=Ratio(top=top, bottom=bottom)))
-    sample = paired_samples.keep([sampled], limit, SHA)
-    assert math.fsum(sample.top) / math.fsum(sample.bottom) == pytest.approx(root, rel=1e-6)
+    sample = paired_samples.paired_sample([sampled], limit, SHA)
+    assert math.fsum(sample.numerators) / math.fsum(sample.denominators) == pytest.approx(root, rel=1e-6)
 
 
 def test_answers_are_kept_as_they_are():
     """The drop of each passage, and how long the list is."""
     losses = builders.item_losses([True, True, False, False], [True, False, True, False])
-    found = paired_samples.keep(
+    found = paired_samples.paired_sample(
         answer_readings.lambada(losses, n_listed=9), builders.limit("lambada", "accuracy_drop"), SHA
     )
-    assert found == KeptAnswers(measure="accuracy_drop", version=1, fingerprint=SHA, top=(0, 1, -1, 0), n_listed=9)
+    assert found == PairedAnswers(
+        measure="accuracy_drop", measures_version=1, fingerprint=SHA, answers=(0, 1, -1, 0), n_listed=9
+    )
 
 
 def test_nothing_is_kept_of_what_has_no_sample():
     """Nothing measured, counted, not limited, or beyond float32: None."""
     limit = builders.limit()
-    assert paired_samples.keep([], limit, SHA) is None
-    assert paired_samples.keep([builders.sampled("ce_increase", [0.1, 0.2])], None, SHA) is None
-    assert paired_samples.keep([builders.estimate("ce_increase", 0.1)], limit, SHA) is None
-    assert paired_samples.keep([builders.sampled("ce_increase", [1e300, 1.0])], limit, SHA) is None
-    assert paired_samples.keep([builders.sampled("ce_increase", [0.1, 0.2])], limit, SHA) is not None
+    assert paired_samples.paired_sample([], limit, SHA) is None
+    assert paired_samples.paired_sample([builders.sampled("ce_increase", [0.1, 0.2])], None, SHA) is None
+    assert paired_samples.paired_sample([builders.estimate("ce_increase", 0.1)], limit, SHA) is None
+    assert paired_samples.paired_sample([builders.sampled("ce_increase", [1e300, 1.0])], limit, SHA) is None
+    assert paired_samples.paired_sample([builders.sampled("ce_increase", [0.1, 0.2])], limit, SHA) is not None
 
 
 def _ratio(**columns):
-    row = paired_samples.to_json(KeptRatio(measure="kl", version=1, fingerprint=SHA, top=(1.0, 2.0), bottom=(1.0, 1.0)))
+    row = paired_samples.to_json(
+        PairedRatio(measure="kl", measures_version=1, fingerprint=SHA, numerators=(1.0, 2.0), denominators=(1.0, 1.0))
+    )
     return {**row, **{name: base64.b64encode(np.array(of, dtype="<f4")).decode() for name, of in columns.items()}}
 
 
@@ -104,4 +109,4 @@ def test_a_spoilt_column_is_refused(row):
     """A record that was edited is an error, not a number."""
     with pytest.raises(errors.RecordError):
         paired_samples.from_json(row)
-    assert paired_samples.from_json(_ratio()).top == (1.0, 2.0)
+    assert paired_samples.from_json(_ratio()).numerators == (1.0, 2.0)

@@ -222,7 +222,9 @@ def test_the_one_harmful_latent_is_named_first(tmp_path, latent):
         )
     )
     result = judge(LocalExecutor(asked.plan, lambda *_: None), asked, "bad", checks.CE_LOSS)
-    assert [token.document for token in result.explanation.tokens[::2]] == [w.document for w in result.worst[:3]]
+    assert [token.document for token in result.explanation.tokens[::2]] == [
+        w.document for w in result.worst_sequences[:3]
+    ]
     for token in result.explanation.tokens:
         assert token.increase_nats > 3
         first = token.sources[0]

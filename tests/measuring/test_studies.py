@@ -117,9 +117,9 @@ def test_the_first_step_of_a_stack_is_the_splice_of_its_first(tiny_models):
     exact = [tiny.identity_sae(hook) for hook in HOOKS]
     whole, alone, free = studied(model, [Stacked(s, sequences) for s in (saes, saes[:1], exact)], sequences)
     assert np.array_equal(whole.steps[0].ce_spliced_nats, alone.steps[0].ce_spliced_nats)
-    assert [step.sae_id for step in study_readings.steps(whole)] == list(HOOKS)
-    for step in study_readings.steps(free):
-        assert abs(values(step.readings)["stack_ce_increase"]) < 1e-5
+    assert [step.sae_id for step in study_readings.stack_steps(whole)] == list(HOOKS)
+    for step in study_readings.stack_steps(free):
+        assert abs(values(step.estimates)["stack_ce_increase"]) < 1e-5
 
 
 def test_a_stack_of_transcoders_reads_before_it_writes(tiny_models):

@@ -306,8 +306,8 @@ def test_worst_sequences_come_back_with_their_check(run):
     each = WorstSequence(
         document=3, mean_increase=2.5, position=7, tokens=("\n", "\ud800", "<b>"), increase_nats=(None, 0.5, -1.0)
     )
-    document = record.to_json(replace(run, results=(replace(run.results[0], worst=(each,)),)))
-    assert record.from_json(json.loads(json.dumps(document))).results[0].worst == (each,)
+    document = record.to_json(replace(run, results=(replace(run.results[0], worst_sequences=(each,)),)))
+    assert record.from_json(json.loads(json.dumps(document))).results[0].worst_sequences == (each,)
     document["worst"]["a"][0]["tokens"].append("more")
     with pytest.raises(errors.RecordError, match="not of one length"):
         record.from_json(document)

@@ -104,7 +104,7 @@ def test_choices_that_flipped_are_shown(name):
     """Question, answer and what was chosen instead, each as text; the table is open where the check is red."""
     run = report_record.run()
     told = (report_record.choice_flip(instead=name), report_record.choice_flip("won"))
-    red = [replace(r, outcome="failed", choice_flips=told) if r.check == "cbt" else r for r in run.results]
+    red = [replace(r, outcome="failed", changed_choices=told) if r.check == "cbt" else r for r in run.results]
     text = page_of(replace(run, results=tuple(red)))
     page = Page(text)
     said = "".join(page.text.split())
@@ -180,7 +180,7 @@ def test_a_name_is_text_wherever_it_stands(name):
         first,
         sae_id=name,
         reason=name,
-        worst=(each,),
+        worst_sequences=(each,),
         outcome="failed",
         provenance=replace(first.provenance, sae=facts),
     )
@@ -194,7 +194,7 @@ def test_a_record_of_many_saes_is_shown_shorter(monkeypatch):
     words = tuple(f" word{i}" for i in range(200))
     many = WorstSequence(document=1, mean_increase=2.0, position=0, tokens=words, increase_nats=(1.5,) * 200)
     run = report_record.run(24)
-    results = [replace(r, worst=(many,) * 5) if r.worst else r for r in run.results]
+    results = [replace(r, worst_sequences=(many,) * 5) if r.worst_sequences else r for r in run.results]
     run = replace(run, results=tuple(results))
     short = page_of(run)
     assert len(short.encode()) <= html.N_BYTES_MOST

@@ -49,8 +49,8 @@ def test_the_extension_begins_with_what_the_plan_has(tmp_path):
     short, extended = asked(tmp_path, 0.12), asked(tmp_path, 0.12, n_most_sequences=200)
     results = [judge(LocalExecutor(a.plan, lambda *_: None), a, HOOK, checks.CE_LOSS) for a in (short, extended)]
     assert [r.estimates[0].n for r in results] == [40, 80]  # of 200 that there are: it is decided
-    samples = [r.sample for r in results]
+    samples = [r.paired_sample for r in results]
     assert samples[0].fingerprint == samples[1].fingerprint
-    assert len(samples[1].top) == 40
-    assert samples[1].top == pytest.approx(samples[0].top, abs=1e-3)
-    assert samples[1].bottom == samples[0].bottom
+    assert samples[1].n == 40
+    assert samples[1].numerators == pytest.approx(samples[0].numerators, abs=1e-3)
+    assert samples[1].denominators == samples[0].denominators

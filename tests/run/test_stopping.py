@@ -81,12 +81,12 @@ def test_the_worst_sequences_are_told_as_text(runs):
     documents = [json.loads(line)["text"] for line in run.plan.corpus.path.read_text().splitlines()]
     for hook in HOOKS:
         result = early[hook, "ce_loss"]
-        means = [each.mean_increase for each in result.worst]
+        means = [each.mean_increase for each in result.worst_sequences]
         assert len(means) == 5
         assert means == sorted(means, reverse=True)
         assert means[0] == pytest.approx(result.decision.worst, rel=1e-3) or means[0] > result.decision.worst
-        assert early[hook, "sparsity"].worst == ()
-        for each in result.worst:
+        assert early[hook, "sparsity"].worst_sequences == ()
+        for each in result.worst_sequences:
             assert len(each.tokens) == len(each.increase_nats) == 65  # the last is predicted at position 63
             told = [nats for nats in each.increase_nats if nats is not None]
             assert sum(told) / len(told) == pytest.approx(each.mean_increase, rel=1e-2, abs=1e-4)
@@ -160,7 +160,7 @@ def test_choices_that_flipped_are_of_what_was_measured(runs):
     (early, whole), _ = runs
     n_compared = 0
     for cell in [cell for cell in early if cell[1] == checks.CBT.name]:
-        told = [{(flip.query, flip.way) for flip in of[cell].choice_flips} for of in (early, whole)]
+        told = [{(flip.query, flip.way) for flip in of[cell].changed_choices} for of in (early, whole)]
         ways = [[way for _, way in of_run] for of_run in told]
         if any(of_run.count(way) == 10 for of_run in ways for way in ("lost", "won")):
             continue  # there may be more than are told

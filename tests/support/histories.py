@@ -8,7 +8,7 @@ import numpy as np
 
 from sae_checks import checks
 from sae_checks.judging.estimates import Estimate
-from sae_checks.judging.paired_samples import KeptAnswers, KeptRatio
+from sae_checks.judging.paired_samples import PairedAnswers, PairedRatio
 from sae_checks.provenance import CorpusFacts, FileHash, ModelFacts, Package, Provenance, SaeFacts
 from sae_checks.record.record import Record, ReleaseFacts, Result
 
@@ -82,12 +82,12 @@ def ce_loss(of=None, *, sae_id="a", outcome="passed", fingerprint=SHA, **changes
             builders.estimate("kl", 0.5),
             builders.estimate("ce_increase", mean, mean - half, mean + half, n=len(of)),
         ),
-        sample=KeptRatio(
+        paired_sample=PairedRatio(
             measure="ce_increase",
-            version=1,
+            measures_version=1,
             fingerprint=fingerprint,
-            top=tuple(of.tolist()),
-            bottom=(1.0,) * len(of),
+            numerators=tuple(of.tolist()),
+            denominators=(1.0,) * len(of),
         ),
         provenance=provenance,
     )
@@ -105,8 +105,12 @@ def lambada(answers, *, sae_id="a", n_listed=None, **changes):
         estimates=(
             Estimate(measure="accuracy_drop", value=drop, low=drop, high=drop, unit="fraction", n=len(answers)),
         ),
-        sample=KeptAnswers(
-            measure="accuracy_drop", version=1, fingerprint=SHA, top=tuple(map(int, answers)), n_listed=n_listed
+        paired_sample=PairedAnswers(
+            measure="accuracy_drop",
+            measures_version=1,
+            fingerprint=SHA,
+            answers=tuple(map(int, answers)),
+            n_listed=n_listed,
         ),
         provenance=facts(sae_id, **changes),
     )

@@ -4,10 +4,10 @@ from dataclasses import replace
 
 from builders import estimate, limit
 
-from sae_checks.judging.changed_answers import ChoiceFlip, Flip
+from sae_checks.judging.changed_answers import ChangedAnswer, ChangedChoice
 from sae_checks.judging.position_readings import Curve
 from sae_checks.judging.propagation_readings import Downstream
-from sae_checks.judging.study_readings import Step
+from sae_checks.judging.study_readings import StackStep
 from sae_checks.judging.worst_sequences import WorstSequence
 from sae_checks.provenance import CorpusFacts, FileHash, ModelFacts, Package, Provenance, SaeFacts
 from sae_checks.record.record import Record, ReleaseFacts, Result
@@ -80,7 +80,7 @@ def worst_sequence(document=3):
 
 
 def choice_flip(way="lost", instead="cow"):
-    return ChoiceFlip(
+    return ChangedChoice(
         query=4,
         way=way,
         passage_end="They all sat down.",
@@ -96,7 +96,7 @@ def of_sae(sae_id, *, later=(), outcome="passed", value=0.05):
     """What a run says of one SAE that is *outcome* in the cross-entropy and passes the rest."""
     made_of = provenance(sae_id)
     bare = Result(sae_id=sae_id, check="ce_loss", outcome=outcome, reason="as told", limit=limit(), provenance=made_of)
-    flip = Flip(
+    flip = ChangedAnswer(
         item=1, way="lost", passage_end="he went to", answer="Rome", probability_clean=0.9, probability_spliced=0.1
     )
     cells = tuple(
@@ -115,14 +115,16 @@ def of_sae(sae_id, *, later=(), outcome="passed", value=0.05):
         for each in later
     )
     return (
-        replace(bare, estimates=(estimate("ce_increase", value), estimate("kl", value)), worst=(worst_sequence(),)),
+        replace(
+            bare, estimates=(estimate("ce_increase", value), estimate("kl", value)), worst_sequences=(worst_sequence(),)
+        ),
         replace(
             bare,
             check="lambada",
             outcome="passed",
             limit=limit("lambada", "accuracy_drop", value=0.06),
             estimates=(estimate("accuracy_drop", 0.01),),
-            flips=(flip, replace(flip, way="won", item=2)),
+            changed_answers=(flip, replace(flip, way="won", item=2)),
         ),
         replace(
             bare,
@@ -168,7 +170,7 @@ def run(n_saes=3, *, red=("blocks.1.hook_resid_pre",), release="a-release"):
         )
     ]
     steps = tuple(
-        Step(sae_id=each, readings=(estimate("stack_ce_increase", 0.1 * 4**i),)) for i, each in enumerate(ids)
+        StackStep(sae_id=each, estimates=(estimate("stack_ce_increase", 0.1 * 4**i),)) for i, each in enumerate(ids)
     )
     stacked = Result(
         sae_id="all of resid",
@@ -177,7 +179,7 @@ def run(n_saes=3, *, red=("blocks.1.hook_resid_pre",), release="a-release"):
         reason="good",
         limit=limit("stacked", "stack_ce_increase", value=1e6),
         estimates=(estimate("stack_ce_increase", 0.1 * 4 ** (n_saes - 1)),),
-        steps=steps,
+        stack_steps=steps,
         provenance=replace(provenance(ids[0]), sae=None),
     )
     return Record(

@@ -12,14 +12,14 @@ from hypothesis import strategies as st
 
 from sae_checks import checks
 from sae_checks.explanation import CostlyToken, Explanation, Source, TakenOut
-from sae_checks.judging.changed_answers import ChoiceFlip, Flip
+from sae_checks.judging.changed_answers import ChangedAnswer, ChangedChoice
 from sae_checks.judging.estimates import Estimate
 from sae_checks.judging.limits import Limit
-from sae_checks.judging.paired_samples import KeptAnswers, KeptRatio
+from sae_checks.judging.paired_samples import PairedAnswers, PairedRatio
 from sae_checks.judging.position_readings import Curve
 from sae_checks.judging.propagation_readings import Downstream
 from sae_checks.judging.sequential import Decision
-from sae_checks.judging.study_readings import Step
+from sae_checks.judging.study_readings import StackStep
 from sae_checks.judging.worst_sequences import WorstSequence
 from sae_checks.provenance import CorpusFacts, FileHash, ModelFacts, Package, Provenance, SaeFacts
 from sae_checks.record.record import Record, ReleaseFacts, Result
@@ -213,7 +213,7 @@ def curves(draw, check):
 
 fractions = st.floats(0, 1)
 flips = st.builds(
-    Flip,
+    ChangedAnswer,
     item=small,
     way=st.sampled_from(["lost", "won"]),
     passage_end=texts,
@@ -224,7 +224,7 @@ flips = st.builds(
 
 
 choice_flips = st.builds(
-    ChoiceFlip,
+    ChangedChoice,
     query=small,
     way=st.sampled_from(["lost", "won"]),
     passage_end=hostile_names,
@@ -299,22 +299,22 @@ disturbances = st.builds(
 @st.composite
 def steps(draw, check):
     measures = draw(st.lists(st.sampled_from(check.measures), unique=True))
-    return Step(sae_id=draw(hostile_names), readings=tuple(draw(estimates(measure)) for measure in measures))
+    return StackStep(sae_id=draw(hostile_names), estimates=tuple(draw(estimates(measure)) for measure in measures))
 
 
 float32s = st.floats(allow_nan=False, allow_infinity=False, width=32)
 
 
 @st.composite
-def kept_samples(draw, measure):
+def paired_samples(draw, measure):
     """What of a sample outlives its run."""
-    head = {"measure": measure, "version": draw(st.integers(1, 3)), "fingerprint": draw(hashes)}
+    head = {"measure": measure, "measures_version": draw(st.integers(1, 3)), "fingerprint": draw(hashes)}
     if draw(st.booleans()):
         answers = draw(st.lists(st.integers(-1, 1), max_size=4))
-        return KeptAnswers(**head, top=tuple(answers), n_listed=draw(st.none() | small))
+        return PairedAnswers(**head, answers=tuple(answers), n_listed=draw(st.none() | small))
     pairs = draw(st.lists(st.tuples(float32s, st.integers(1, 99).map(float)), min_size=1, max_size=4))
     top, bottom = zip(*pairs, strict=True)
-    return KeptRatio(**head, top=top, bottom=bottom, best=draw(st.none() | finite))
+    return PairedRatio(**head, numerators=top, denominators=bottom, ideal_value=draw(st.none() | finite))
 
 
 @st.composite
@@ -353,15 +353,15 @@ def results(draw, sae_id=None, check=None, provenance=None):
         reason=draw(hostile_names),
         limit=draw(st.none() | limits(check)),
         estimates=tuple(draw(estimates(measure)) for measure in measures),
-        sample=draw(st.none() | kept_samples(check.measures[-1].name)),
+        paired_sample=draw(st.none() | paired_samples(check.measures[-1].name)),
         decision=draw(st.none() | decisions(outcome)) if is_decided else None,
         curves=tuple(draw(drawn)) if check is checks.LONG_CONTEXT else (),
-        flips=tuple(draw(st.lists(flips, max_size=2))) if check is checks.LAMBADA else (),
-        choice_flips=tuple(draw(st.lists(choice_flips, max_size=2))) if check is checks.CBT else (),
-        worst=tuple(draw(st.lists(worst_sequences(), max_size=2))) if check is checks.CE_LOSS else (),
+        changed_answers=tuple(draw(st.lists(flips, max_size=2))) if check is checks.LAMBADA else (),
+        changed_choices=tuple(draw(st.lists(choice_flips, max_size=2))) if check is checks.CBT else (),
+        worst_sequences=tuple(draw(st.lists(worst_sequences(), max_size=2))) if check is checks.CE_LOSS else (),
         explanation=draw(st.none() | explanations) if check is checks.CE_LOSS else None,
         downstream=tuple(draw(st.lists(disturbances, max_size=2))) if check is checks.PROPAGATION else (),
-        steps=tuple(draw(st.lists(steps(check), max_size=2))) if check.of == "stack" else (),
+        stack_steps=tuple(draw(st.lists(steps(check), max_size=2))) if check.of == "stack" else (),
         provenance=made_of,
     )
 

@@ -84,7 +84,7 @@ def compare(before: Record, after: Record, limits: Thresholds) -> Comparison:
     of_before = {(r.sae_id, r.check): r for r in before.results if r.check != checks.NO_REGRESSION.name}
     of_after = {(r.sae_id, r.check): r for r in after.results if r.check != checks.NO_REGRESSION.name}
     margins = {cell: _margin(result, after.release.name, limits) for cell, result in of_after.items()}
-    n_checks = max(1, sum(m is not None and of_after[c].sample is not None for c, m in margins.items()))
+    n_checks = max(1, sum(m is not None and of_after[c].paired_sample is not None for c, m in margins.items()))
     pair = _Pair(earlier=before, later=after, n_checks=n_checks)
     cells = [pair.cell(of_before.get(cell), result, margins[cell]) for cell, result in of_after.items()]
     gone = [result for cell, result in of_before.items() if cell not in of_after]
@@ -123,8 +123,8 @@ class _Pair:
         """*blank*, with the verdict on the difference if there is a margin and both were measured alike."""
         if blank.margin is None:
             return replace(blank, reason=_why_no_margin(after))
-        if before.sample is None or after.sample is None:
-            which, without = ("first", before) if before.sample is None else ("second", after)
+        if before.paired_sample is None or after.paired_sample is None:
+            which, without = ("first", before) if before.paired_sample is None else ("second", after)
             state: State = (
                 "not compared" if {before.outcome, after.outcome} & {"not_measured", "error"} else "undecided"
             )
@@ -141,9 +141,9 @@ class _Pair:
 
     def _paired(self, blank: ComparedCheck, before: Result, after: Result) -> ComparedCheck:
         assert blank.margin is not None
-        assert after.sample is not None
+        assert after.paired_sample is not None
         # WHY n_most: a check that stopped early has fewer values than were planned
-        n = len(after.sample.top) if after.decision is None else after.decision.n_most
+        n = after.paired_sample.n if after.decision is None else after.decision.n_most
         budget = Budget(n_planned=n, n_most=n, n_checks=self.n_checks)
         against = baseline.from_record(replace(self.earlier, results=(before,)), "the first run")
         judged = baseline.compare(after, against, blank.margin, _conditions(self.later), budget)

@@ -177,8 +177,8 @@ def _point(run: Run, result: Result, estimate: Estimate) -> Point:
 
 def _version(result: Result, of: Record) -> str:
     for other in (result, *of.results):
-        if other.check == result.check and other.sample is not None:
-            return str(other.sample.version)
+        if other.check == result.check and other.paired_sample is not None:
+            return str(other.paired_sample.measures_version)
     own = next((package.version for package in of.software if package.name == "sae-checks"), "unknown")
     return f"of sae-checks {own}"
 
@@ -199,8 +199,8 @@ def _config(result: Result, of: Record) -> Iterator[tuple[str, str]]:
             hooks = (sae.hook, sae.hook_out, *(() if sae.head is None else (f"head {sae.head}",)))
             yield "hook", " ".join(dict.fromkeys(hooks))
             yield "training context", str(sae.n_training_context_tokens)
-    if result.steps:
-        yield "SAEs of the stack", ", ".join(step.sae_id for step in result.steps)
+    if result.stack_steps:
+        yield "SAEs of the stack", ", ".join(step.sae_id for step in result.stack_steps)
     if result.check in _OF_OTHER_SAES:
         yield "SAEs of the release", ", ".join(of.release.sae_ids)
     if result.check == checks.USABLE_CONTEXT.name:  # WHY: it is the longest context within that limit
