@@ -39,8 +39,8 @@ def test_what_is_kept_is_the_measure(losses):
         (estimate,) = (r for r in readings if r.measure == measure)
         sample = paired_samples.paired_sample(readings, builders.limit(check, measure), SHA)
         if isinstance(estimate, Estimate):
-            scale = max(1.0, abs(estimate.value), *map(abs, sample.top))
-            value = math.fsum(sample.top) / math.fsum(sample.bottom)
+            scale = max(1.0, abs(estimate.value), *map(abs, sample.numerators))
+            value = math.fsum(sample.numerators) / math.fsum(sample.denominators)
             assert value == pytest.approx(estimate.value, abs=1e-5 * scale)
             assert sample.measure == measure
         else:
