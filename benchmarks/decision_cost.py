@@ -20,7 +20,7 @@ from sae_checks.judging import answer_readings, corpus_readings, sequential
 from sae_checks.judging.budget import Budget
 from sae_checks.judging.estimates import Estimate, Reading
 from sae_checks.judging.limits import Limit
-from sae_checks.judging.samples import Answers, Difference, Explained, Ratio, Sample
+from sae_checks.judging.samples import Answers, Difference, ExplainedVariance, Ratio, Sample
 from sae_checks.measuring.local import LocalExecutor
 from sae_checks.plan.options import Options
 from sae_checks.run.settle import Request, settle
@@ -111,8 +111,12 @@ def _reordered(sample: Sample | Answers | None, order: np.ndarray) -> Sample | A
         return replace(sample, values=sample.values[order])
     if isinstance(sample, Difference):
         return replace(sample, of=_reordered(sample.of, order), less=_reordered(sample.less, order))
-    names = ("error_squared", "norm_squared", "sum", "n_tokens") if isinstance(sample, Explained) else ("top", "bottom")
-    assert isinstance(sample, Explained | Ratio)
+    names = (
+        ("error_squared", "norm_squared", "sum", "n_tokens")
+        if isinstance(sample, ExplainedVariance)
+        else ("top", "bottom")
+    )
+    assert isinstance(sample, ExplainedVariance | Ratio)
     return replace(sample, **{name: getattr(sample, name)[order] for name in names})
 
 

@@ -185,7 +185,7 @@ def _to_pass(measured: Estimate, skewness: float) -> float:
     numbers = (measured.n, 0.0, error * math.sqrt(measured.n), skewness)
     of = Moments(**dict(zip(("n", "mean", "sd", "skewness"), map(np.asarray, numbers), strict=True)))
     with np.errstate(over="ignore"):
-        upper = float(bounds.upper_end(of, _budget(measured), None))
+        upper = float(bounds.upper_bound(of, _budget(measured), None))
     return upper if math.isfinite(upper) else 0.0
 
 

@@ -72,7 +72,7 @@ def _worst(kept: PairedRatio, limit: Limit, budget: Budget) -> float | None:
     sign = 1 if limit.kind == "max" else -1
     if not budget.is_guarded or kept.ideal_value is None or sign * (limit.value - kept.ideal_value) <= 0:
         return None
-    return float((sequential.WORST - 1) * abs(limit.value - kept.ideal_value) * np.mean(kept.denominators))
+    return float((sequential.GUARD_FACTOR - 1) * abs(limit.value - kept.ideal_value) * np.mean(kept.denominators))
 
 
 def of_ratios(badness: Floats, budget: Budget, worst: float | None) -> Rates:
@@ -83,9 +83,9 @@ def of_ratios(badness: Floats, budget: Budget, worst: float | None) -> Rates:
     decided = np.zeros((2, len(badness), len(looks)), dtype=np.bool_)  # passed, failed
     for i, n in enumerate(looks):
         of = _moments(n, *(column[:, n - 1] / n for column in sums))
-        upper = bounds.upper_end(of, budget, None if worst is None else np.asarray(worst))
+        upper = bounds.upper_bound(of, budget, None if worst is None else np.asarray(worst))
         decided[0, :, i] = (n >= budget.n_least_to_pass) & (upper < 0)
-        decided[1, :, i] = bounds.lower_end(of, budget) > 0
+        decided[1, :, i] = bounds.lower_bound(of, budget) > 0
     return _rates(decided[0], decided[1], np.array(looks), n_values)
 
 

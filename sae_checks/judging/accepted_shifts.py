@@ -1,7 +1,7 @@
 """
-Accepted shifts: where a person has looked at a change of level and said why it is right.
+Accepted shifts: changes of level that a person has checked and explained, `[[accepted_shift]]` in thresholds.toml.
 
-`[[accepted_shift]]` in thresholds.toml. A shift explains a series; it changes no verdict.
+They appear beside a series of runs and change no verdict.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ _HEADER = re.compile(rf"""^\s*(\[\[\s*["']?{KEY}["']?\s*\]\]|["']?{KEY}["']?\s*=
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AcceptedShift:
-    """From *since* on one measure of some SAEs is at another level, for a known reason."""
+    """A change of level of one measure of some SAEs, for a known reason."""
 
     release: str
-    """fnmatch pattern, as *sae* is one."""
+    """fnmatch pattern, like *sae*."""
     sae: str
     measure: str
     since: datetime
-    """UTC; the first run that started then or later is the first at the new level."""
+    """UTC; runs that started then or later are at the new level."""
     reason: str
     where: str
     """file and line."""
@@ -46,10 +46,10 @@ class AcceptedShift:
 
 def load(paths: Sequence[Path]) -> tuple[AcceptedShift, ...]:
     """
-    The accepted shifts of all of *paths*.
+    Read the accepted shifts of all of *paths*.
 
     Raises:
-        UsageError: a file that cannot be read, or an entry that is not understood.
+        UsageError: a file cannot be read, or has an invalid entry.
     """
     found: list[AcceptedShift] = []
     for path in paths:
@@ -64,17 +64,19 @@ def load(paths: Sequence[Path]) -> tuple[AcceptedShift, ...]:
 
 def parse(document: dict[str, object], text: str, path: Path) -> tuple[AcceptedShift, ...]:
     """
-    The accepted shifts of *document*, which is *text* of *path*.
+    The accepted shifts of *document*, parsed from *text*, the content of *path*.
 
     Raises:
-        UsageError: an entry that is not understood: its line, what is wrong, and what is expected.
+        UsageError: an entry is invalid.
     """
     entries = document.get(KEY, [])
     lines = [number for number, line in enumerate(text.splitlines(), 1) if _HEADER.match(line)]
     if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
         where = f"line {lines[0]}" if lines else KEY
-        raise errors.bad_thresholds(str(path), where, f"{KEY} is no list of tables", f"[[{KEY}]], one for each shift")
-    # what looks like a header inside a text would shift the count: then the number of the entry has to do
+        raise errors.bad_thresholds(
+            str(path), where, f"{KEY} is not a list of tables", f"[[{KEY}]], one for each shift"
+        )
+    # TRAP: a text may contain what looks like a header; then messages give the entry's number instead of its line
     places = [f"line {n} [[{KEY}]]" for n in lines] if len(lines) == len(entries) else [
         f"[[{KEY}]] number {i}" for i in range(1, len(entries) + 1)
     ]  # fmt: skip
@@ -82,30 +84,28 @@ def parse(document: dict[str, object], text: str, path: Path) -> tuple[AcceptedS
 
 
 def _shift(entry: dict[str, object], place: str, path: Path) -> AcceptedShift:
-    def complaint(problem: str, expected: str) -> errors.UsageError:
+    def invalid(problem: str, expected: str) -> errors.UsageError:
         return errors.bad_thresholds(str(path), place, problem, expected)
 
     for key in entry:
         if key not in KEYS:
-            raise complaint(f"unknown key {key!r}", f"one of {', '.join(KEYS)}")
+            raise invalid(f"unknown key {key!r}", f"one of {', '.join(KEYS)}")
     texts = {}
     for key in ("release", "sae", "measure", "reason"):
         value = entry.get(key)
         if not isinstance(value, str) or not value.strip():
-            raise complaint(f"{key} is {value!r}", f"{key} = a text")
+            raise invalid(f"{key} is {value!r}", f"{key} = a text")
         texts[key] = value
     if texts["measure"] not in _MEASURES:
-        raise complaint(f"measure {texts['measure']!r}", "a measure that docs/record.md lists, such as ce_increase")
+        raise invalid(f"measure {texts['measure']!r}", "a measure that docs/record.md lists, such as ce_increase")
     since = _time(entry.get("since"))
     if since is None:
-        raise complaint(
-            f"since is {entry.get('since')!r}", "since = 2026-11-22, or a time such as 2026-11-22T18:00:00Z"
-        )
+        raise invalid(f"since is {entry.get('since')!r}", "since = 2026-11-22, or a time such as 2026-11-22T18:00:00Z")
     return AcceptedShift(**texts, since=since, where=f"{path.name} {place}")
 
 
 def _time(value: object) -> datetime | None:
-    """A TOML date, a TOML time or the text of one, as UTC; a date is its first moment."""
+    """*value*, a TOML date or time or the text of one, in UTC; None: it is none. A date means its first moment."""
     if isinstance(value, str):
         try:
             value = datetime.fromisoformat(value)

@@ -19,17 +19,17 @@ from sae_checks.losses import Floats
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Moments:
-    """Of some values; a number, or one per replication."""
+    """Moments of some values: numbers, or arrays with one entry per look or replication."""
 
     n: Floats
     mean: Floats
     sd: Floats
     skewness: Floats
-    """Fisher and Pearson's, adjusted for n."""
+    """Fisher-Pearson coefficient, adjusted for n."""
 
 
 def boundary(n: Floats, alpha: float, n_tightest: float) -> Floats:
-    """Standard errors that the mean of *n* values strays with probability *alpha* to one side, at any n at all."""
+    """Standard errors beyond which the mean is, at any n, with probability *alpha* (one-sided); (...) like *n*."""
     spent = -2 * math.log(2 * alpha)
     n = np.asarray(n, dtype=np.float64)
     mixed = n * (spent + math.log1p(spent)) / n_tightest
@@ -39,18 +39,25 @@ def boundary(n: Floats, alpha: float, n_tightest: float) -> Floats:
         return np.where(bracket > 0, np.sqrt((n - 1) * (1 - w) / bracket), np.inf)
 
 
-def ends(of: Moments, below: Floats, above: Floats) -> tuple[Floats, Floats]:
-    """The mean less and more so many standard errors, *below* and *above* it, as its skewness has it."""
+def interval_ends(of: Moments, below: Floats, above: Floats) -> tuple[Floats, Floats]:
+    """
+    The ends of the interval around the mean, corrected for skewness.
+
+    Args:
+        of: the moments.
+        below: standard errors between the lower end and the mean; infinite: no such end.
+        above: standard errors between the mean and the upper end.
+    """
     error = of.sd / np.sqrt(of.n)
     slant = of.skewness / np.sqrt(of.n)
-    with np.errstate(invalid="ignore"):  # nothing varies and nothing is known: 0 x inf
+    with np.errstate(invalid="ignore"):  # WHY: 0 x inf, where nothing varies and no end is known
         upper = of.mean + error * np.maximum(above, -_hall(-above, slant))
         lower = of.mean - error * _hall(below, slant)
     return np.where(np.isinf(below), -np.inf, lower), np.where(np.isinf(above), np.inf, upper)
 
 
-def with_one_more(of: Moments, value: Floats) -> Moments:
-    """What becomes of the moments when *value* is met; skewness is left out: one such value would be nothing else."""
+def with_added_value(of: Moments, value: Floats) -> Moments:
+    """The moments after one more *value*, with skewness 0. WHY: one extreme value would dominate the skewness."""
     off = value - of.mean
     variance = ((of.n - 1) * of.sd**2 + off**2 * of.n / (of.n + 1)) / of.n
     return Moments(
@@ -59,7 +66,7 @@ def with_one_more(of: Moments, value: Floats) -> Moments:
 
 
 def moments(values: Floats) -> Moments:
-    """Of at least two values; the sums are exact, so that no order or instruction set moves a verdict."""
+    """Moments of at least two *values*. WHY fsum: exact sums do not depend on order or instruction set."""
     n = len(values)
     mean = math.fsum(values) / n
     off = values - mean
@@ -71,29 +78,29 @@ def moments(values: Floats) -> Moments:
     return Moments(**dict(zip(("n", "mean", "sd", "skewness"), map(np.asarray, numbers), strict=True)))
 
 
-def together(each: Sequence[Moments]) -> Moments:
-    """The moments of several looks as those of one array."""
+def joined(each: Sequence[Moments]) -> Moments:
+    """*each*, the moments of several looks, as arrays."""
     return Moments(**{f.name: np.array([getattr(of, f.name) for of in each]) for f in fields(Moments)})
 
 
-def upper_end(of: Moments, budget: Budget, worst: Floats | None) -> Floats:
-    """What the mean is below but for ALPHA; *worst*: one value more, none to meet or None."""
-    _, upper = ends(of, np.zeros_like(of.n), boundary(of.n, ALPHA, budget.n_tightest))
+def upper_bound(of: Moments, budget: Budget, worst: Floats | None) -> Floats:
+    """The upper bound on the mean at level ALPHA, also after one more value *worst* if that is given."""
+    _, upper = interval_ends(of, np.zeros_like(of.n), boundary(of.n, ALPHA, budget.n_tightest))
     if worst is None:
         return upper
-    met = with_one_more(of, worst)
-    _, guarded = ends(met, np.zeros_like(of.n), boundary(met.n, ALPHA, budget.n_tightest))
+    met = with_added_value(of, worst)
+    _, guarded = interval_ends(met, np.zeros_like(of.n), boundary(met.n, ALPHA, budget.n_tightest))
     return np.maximum(upper, guarded)
 
 
-def lower_end(of: Moments, budget: Budget) -> Floats:
-    """What the mean is above but for ALPHA / n_checks."""
-    lower, _ = ends(of, boundary(of.n, budget.alpha_to_fail, budget.n_tightest), np.zeros_like(of.n))
+def lower_bound(of: Moments, budget: Budget) -> Floats:
+    """The lower bound on the mean at level ALPHA / n_checks."""
+    lower, _ = interval_ends(of, boundary(of.n, budget.alpha_to_fail, budget.n_tightest), np.zeros_like(of.n))
     return lower
 
 
 def _hall(y: Floats, slant: Floats) -> Floats:
-    """Hall's cubic, inverted: the t statistic at which one that is skewed is as far out as *y* is in Student's."""
+    """Hall's cubic, inverted: the quantile of a skewed t statistic that matches the quantile *y* of Student's."""
     shifted = y - slant / 6
     safe = np.where(np.abs(slant) < 1e-9, 1.0, slant)
     cubic = 3 / safe * (np.cbrt(1 + safe * shifted) - 1)

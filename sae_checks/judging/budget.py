@@ -6,27 +6,27 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 ALPHA = 0.05
-"""Chance that one check passes an SAE beyond its limit; and that any check of a release fails one within its limit."""
+"""Probability that a check passes an SAE beyond its limit, and that any check of a release fails one within it."""
 N_BETWEEN_LOOKS = 8
 N_LEAST = 8
-"""Sequences or items below which nothing is decided."""
+"""sequences or items below which nothing is decided."""
 N_SMOKE = 64
-"""A plan of no more sequences can pass at half of N_LEAST_TO_PASS."""
+"""A plan of at most so many can pass from half of N_LEAST_TO_PASS on."""
 N_LEAST_TO_PASS = 32
 N_GUARDED = 128
-"""A plan of so many pays for the guard against what was not met."""
+"""A plan of at least so many is guarded, see `sequential.GUARD_FACTOR`; a smaller one could hardly pass then."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Budget:
-    """What a verdict may spend: settled with the plan, never from what was measured."""
+    """How much a verdict may measure. The plan settles it, never what was measured."""
 
     n_planned: int
-    """sequences or items of the plan; an extension does not change it, and with it none of the bounds."""
+    """sequences or items of the plan, without its extension; the bounds depend on it."""
     n_most: int
-    """that can be measured: the extension's, or as many as the corpus has."""
+    """sequences or items that can be measured: with the extension, or all of the corpus."""
     n_checks: int
-    """of the whole release, whatever of it is judged."""
+    """checks of the whole release; they share the probability of a false failure."""
 
     @property
     def alpha_to_fail(self) -> float:
@@ -34,7 +34,7 @@ class Budget:
 
     @property
     def n_tightest(self) -> float:
-        """Where the bounds are tightest for their level."""
+        """Number of values at which the bounds are tightest for their level."""
         return max(32.0, self.n_planned / 4)
 
     @property
@@ -46,7 +46,7 @@ class Budget:
         return self.n_planned >= N_GUARDED
 
     def looks(self, n: int, *, n_silent: int = 0) -> Iterator[int]:
-        """Numbers of values at which is looked, of *n* that are there; *n_silent* more were measured for nothing."""
+        """Numbers of values at which to look, up to *n*; *n_silent* more were measured without giving a value."""
         for look in range(1, n + 1):
             is_last = look == n and n + n_silent == self.n_most
             if look >= N_LEAST and (look % N_BETWEEN_LOOKS == 0 or is_last):

@@ -1,10 +1,11 @@
 """
-What can be said of a measure: an estimate with its interval, or a reason why there is none.
+Readings of a measure: an estimate with its interval, or the reason why there is none.
 
-Every mean is a ratio of sums over sequences (never a mean of ratios), and its interval takes the sequence, not the
-token, as the unit that was sampled: tokens of one document are not independent. Intervals are two-sided, nominally 95 %
-(Student's t on the linearised ratio; Cochran 1977, section 6); with skewed increases and 64 sequences they were seen to
-cover 93 % at a coefficient of variation of 0.66 and 89 % at 1.3, missing mostly at the upper end. All is float64.
+Every mean is a ratio of sums over sequences, never a mean of ratios. The sampled unit of its interval is the sequence
+and not the token, since tokens of one document are not independent. Intervals are two-sided and nominally 95 %
+(Student's t on the linearised ratio; Cochran 1977, section 6). In simulations with skewed increases and 64 sequences
+they covered 93 % at a coefficient of variation of 0.66 and 89 % at 1.3, missing mostly at the upper end. All numbers
+are float64.
 """
 
 from __future__ import annotations
@@ -17,15 +18,15 @@ import numpy as np
 from scipy.special import bdtri, stdtrit
 
 from sae_checks import checks
-from sae_checks.judging.samples import Answers, Explained, Ratio, Sample
+from sae_checks.judging.samples import Answers, ExplainedVariance, Ratio, Sample
 from sae_checks.losses import Counts, Flags, Floats, Reconstructions
 
 ALPHA = 0.05
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class StandIn:
-    """A mean, and where it has to stay for a measure that is none to be within its limit."""
+class ProxyMean:
+    """A mean that is tested in place of a measure that is none, and its limit."""
 
     measure: str
     kind: Literal["max", "min"]
@@ -46,40 +47,40 @@ class Estimate:
     n: int
     """sequences or items behind it."""
     sample: Sample | Answers | None = field(default=None, compare=False, repr=False)
-    """what a verdict is reached on, where it is judged; None: counted, not estimated, or read from a record."""
-    stand_in: StandIn | None = field(default=None, compare=False, repr=False)
-    """what *sample* is of; None: of the measure itself."""
+    """the values that the verdict is based on; None: counted and not estimated, or read from a record."""
+    proxy: ProxyMean | None = field(default=None, compare=False, repr=False)
+    """what *sample* measures; None: the measure itself."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NotMeasured:
-    """Why there is no value."""
+    """The reason why a measure has no value."""
 
     measure: str
     reason: str
     is_final: bool = field(default=False, compare=False)
-    """more of the corpus would not change it."""
+    """more of the corpus would give no value either."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NotFinite:
-    """A NaN or an infinity among what was measured: never averaged away, never compared."""
+    """A NaN or an infinity among the values of a measure."""
 
     measure: str
     where: str
-    """which number of which sequence or item."""
+    """its sequence or item, in words."""
 
 
 Reading = Estimate | NotMeasured | NotFinite
 
 
 def all_not_measured(check: checks.Check, reason: str, *, is_final: bool = False) -> tuple[Reading, ...]:
-    """*reason* for every measure of *check*."""
+    """NotMeasured with *reason* for every measure of *check*."""
     return tuple(NotMeasured(measure=m.name, reason=reason, is_final=is_final) for m in check.measures)
 
 
 def all_not_finite(check: checks.Check, where: str) -> tuple[Reading, ...]:
-    """No number of *check* is given where one of those behind it is not finite."""
+    """NotFinite with *where* for every measure of *check*."""
     return tuple(NotFinite(measure=m.name, where=where) for m in check.measures)
 
 
@@ -90,7 +91,7 @@ def t_quantile(n: int) -> float:
 
 def influence_on_ratio(sums: Floats, n_tokens: Counts) -> Floats:
     """
-    Each sequence's pull on the ratio sum(sums) / sum(n_tokens): what the linearised ratio averages.
+    The influence of each sequence on the ratio sum(sums) / sum(n_tokens); (n_sequences,).
 
     Source: Cochran, Sampling Techniques, 3rd ed., equation 6.10 (the residuals y_i - R x_i).
     """
@@ -99,6 +100,7 @@ def influence_on_ratio(sums: Floats, n_tokens: Counts) -> Floats:
 
 
 def estimated(measure: str, check: checks.Check, value: float, influence: Floats, sample: Sample) -> Reading:
+    """The estimate *value* with the interval that *influence*, of each sequence on it, gives."""
     n = len(influence)
     if n < 2:
         return NotMeasured(measure=measure, reason=f"{n} sequence: an interval needs two")
@@ -110,7 +112,7 @@ def estimated(measure: str, check: checks.Check, value: float, influence: Floats
 
 
 def counted(measure: str, check: checks.Check, value: float, n: int) -> Estimate:
-    """A number that was counted over the *n* sequences at hand, not estimated from them: its bounds are itself."""
+    """A number counted over *n* sequences, not estimated from them: both ends of its interval are the number."""
     unit = check.unit_of(measure)
     assert unit is not None, measure
     return Estimate(measure=measure, value=value, low=value, high=value, unit=unit, n=n)
@@ -118,9 +120,9 @@ def counted(measure: str, check: checks.Check, value: float, n: int) -> Estimate
 
 def mean_of(measure: str, check: checks.Check, sums: Floats, n_tokens: Counts, *, best: float | None = None) -> Reading:
     """
-    Mean per token of what *sums* holds per sequence; sequences without tokens do not count.
+    The mean per token of *sums*, a sum per sequence; sequences without tokens do not count.
 
-    *best* is what an exact reconstruction gives.
+    *best* is the value of an exact reconstruction.
     """
     has = n_tokens > 0
     if not has.any():
@@ -131,13 +133,13 @@ def mean_of(measure: str, check: checks.Check, sums: Floats, n_tokens: Counts, *
 
 
 def ratio_of(measure: str, check: checks.Check, numerator: Floats, denominator: Floats, sample: Sample) -> Reading:
-    """Ratio of means, linearised. The caller has seen to it that the denominator is positive."""
+    """A ratio of means, linearised; the sum of *denominator* must be above 0."""
     value = float(numerator.sum() / denominator.sum())
     return estimated(measure, check, value, (numerator - value * denominator) / denominator.mean(), sample)
 
 
 def mean_fraction(measure: str, check: checks.Check, fractions: Floats) -> Reading:
-    """Mean over items of a number in [0, 1], which its interval does not leave either."""
+    """The mean of *fractions* over items, with its interval cut to [0, 1]."""
     found = mean_of(measure, check, fractions, np.ones(len(fractions), dtype=np.int64))
     if not isinstance(found, Estimate):
         return found
@@ -145,14 +147,14 @@ def mean_fraction(measure: str, check: checks.Check, fractions: Floats) -> Readi
 
 
 def _share_bounds(n_true: int, n: int, alpha: float) -> tuple[float, float]:
-    """Clopper and Pearson's exact interval of a share, two-sided at *alpha*."""
+    """The exact (Clopper-Pearson) interval of a share, two-sided at level *alpha*."""
     low = 0.0 if n_true == 0 else 1 - float(bdtri(n - n_true, n, alpha / 2))
     high = 1.0 if n_true == n else float(bdtri(n_true, n, alpha / 2))
     return low, high
 
 
 def share_of(measure: str, flags: Flags, n_listed: int | None) -> Reading:
-    """The share of *flags* that are true; they are the first of *n_listed* items, if that is known."""
+    """The share of true *flags*, which are of the first of *n_listed* items (None: unknown)."""
     n, n_true = len(flags), int(flags.sum())
     if n == 0:
         return NotMeasured(measure=measure, reason="no item")
@@ -163,10 +165,10 @@ def share_of(measure: str, flags: Flags, n_listed: int | None) -> Reading:
 
 def paired_drop(measure: str, clean: Flags, spliced: Flags, n_listed: int | None) -> Reading:
     """
-    P(clean right) - P(spliced right) on the same items.
+    P(clean right) - P(spliced right) on the same items: the share of lost answers minus that of won ones.
 
-    The difference of two discordant shares, each with its exact interval at half the error: never a plug-in variance,
-    which is zero when no answer flips and so would promise certainty from silence.
+    Both shares have exact intervals at half the error. WHY no estimated variance: it is zero as long as no answer
+    changes.
     """
     n = len(clean)
     if n == 0:
@@ -186,13 +188,13 @@ def paired_drop(measure: str, clean: Flags, spliced: Flags, n_listed: int | None
 
 
 def exp_of_mean(measure: str, check: checks.Check, nats: Floats, *, best: float | None = None) -> Reading:
-    """The mean over items, exponentiated; *best* is what the mean of an exact reconstruction is."""
+    """The exponential of the mean over items; *best* is the mean (not the exponential) of an exact reconstruction."""
     n = len(nats)
     if n < 2:
         return NotMeasured(measure=measure, reason=f"{n} item: an interval needs two")
     mean = math.fsum(nats) / n
     margin = t_quantile(n) * float(nats.std(ddof=1)) / math.sqrt(n)
-    if mean + margin > 700:  # exp overflows float64: such a perplexity is no number anyone compares
+    if mean + margin > 700:  # WHY: exp overflows float64
         return NotMeasured(measure=measure, reason=f"too large to print: exp({mean:.0f})")
     unit = check.unit_of(measure)
     assert unit is not None, measure
@@ -201,8 +203,8 @@ def exp_of_mean(measure: str, check: checks.Check, nats: Floats, *, best: float 
     return Estimate(measure=measure, value=value, low=low, high=high, unit=unit, n=n, sample=sample)
 
 
-def explained_variance(sums: Reconstructions) -> tuple[float, Floats, Explained] | None:
-    """Explained variance as in `corpus_readings`, each sequence's pull, and the sample; None: nothing varies."""
+def explained_variance(sums: Reconstructions) -> tuple[float, Floats, ExplainedVariance] | None:
+    """(explained variance, influence of each sequence, sample); None: the activations do not vary."""
     n = sums.n_tokens
     if not n.any():
         return None
@@ -213,7 +215,7 @@ def explained_variance(sums: Reconstructions) -> tuple[float, Floats, Explained]
     has = n > 0
     top, bottom = (spread - sums.error_squared)[has], spread[has]
     value = float(top.sum() / bottom.sum())
-    sample = Explained(
+    sample = ExplainedVariance(
         error_squared=sums.error_squared[has],
         norm_squared=sums.norm_squared[has],
         sum=sums.sum[has],

@@ -11,7 +11,7 @@ from sae_checks.plan.golden_prompts import Golden
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limit:
-    """How far one measure of one check may go."""
+    """The limit of one measure of one check."""
 
     check: str
     measure: str
@@ -24,17 +24,17 @@ class Limit:
     where: str
     """file and table in which it is written."""
     floor: float | None = None
-    """of a range: the least it may be, *value* being the most."""
+    """the lower end of a range, *value* being the upper; None: the limit is no range."""
 
     @property
     def sides(self) -> tuple[Limit, ...]:
-        """Itself; of a range its two ends."""
+        """The limit itself, or the upper and the lower end of a range."""
         if self.floor is None:
             return (self,)
         return replace(self, floor=None), replace(self, kind="min", value=self.floor, floor=None)
 
     def allows(self, value: float) -> bool:
-        """True on the limit and on its good side; False for NaN, since every comparison is."""
+        """Whether *value* is on the limit or on its good side; False for NaN."""
         if self.floor is not None:
             return self.floor <= value <= self.value
         return value <= self.value if self.kind == "max" else value >= self.value
@@ -48,7 +48,7 @@ class Limit:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Margin:
-    """How much worse than in an earlier run one measure of one check may be: the least that should stop a release."""
+    """By how much one measure of one check may be worse than in an earlier run."""
 
     check: str
     measure: str
@@ -59,7 +59,7 @@ class Margin:
     where: str
 
     def limit(self, on: Limit) -> Limit:
-        """What that allows the difference after - before, where *on* says which way is worse."""
+        """The limit of the difference after - before; *on*, the measure's own limit, says which way is worse."""
         return Limit(
             check=checks.NO_REGRESSION.name,
             measure="difference",
@@ -72,8 +72,8 @@ class Margin:
         )
 
 
-def limit_of(golden: Golden) -> Limit:
-    """That no golden prompt is further off than its tolerance."""
+def golden_limit(golden: Golden) -> Limit:
+    """The limit of the check `golden`: no prompt is further off than its tolerance."""
     return Limit(
         check=checks.GOLDEN.name,
         measure="probability_error",
@@ -85,8 +85,8 @@ def limit_of(golden: Golden) -> Limit:
     )
 
 
-def no_copies() -> Limit:
-    """That no two SAEs of a release have the same weights; there is no release in which that is meant."""
+def no_copies_limit() -> Limit:
+    """The limit of the check `distinct`: no two SAEs of a release have the same weights."""
     return Limit(
         check=checks.DISTINCT.name,
         measure="copies",

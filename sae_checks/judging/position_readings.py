@@ -15,7 +15,7 @@ from scipy.special import stdtrit
 
 from sae_checks import checks
 from sae_checks.judging.corpus_readings import first_not_finite, why_nothing_beyond
-from sae_checks.judging.estimates import ALPHA, Reading, StandIn, all_not_finite, all_not_measured, counted
+from sae_checks.judging.estimates import ALPHA, ProxyMean, Reading, all_not_finite, all_not_measured, counted
 from sae_checks.judging.samples import Ratio
 from sae_checks.losses import Counts, Floats, RatioSums, TextLosses
 
@@ -122,8 +122,8 @@ def usable_context(losses: TextLosses, limit_nats: float | None, least: float | 
     longest = int(position[-1]) + 1
     relative = counted("usable_context", check, value / n_training, n)
     if least is not None and (sample := _running_increase(losses, least * n_training)) is not None:
-        stand_in = StandIn(measure="running_increase", kind="max", value=limit_nats, unit="nats/token")
-        relative = replace(relative, sample=sample, stand_in=stand_in)
+        proxy = ProxyMean(measure="running_increase", kind="max", value=limit_nats, unit="nats/token")
+        relative = replace(relative, sample=sample, proxy=proxy)
     return (
         replace(relative, low=low / n_training, high=high / n_training),
         replace(counted("usable_context_tokens", check, value, n), low=low, high=high),

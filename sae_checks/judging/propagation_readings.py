@@ -18,7 +18,7 @@ from sae_checks.judging.estimates import (
     explained_variance,
     mean_of,
 )
-from sae_checks.judging.samples import Difference, Ratio, Root
+from sae_checks.judging.samples import Difference, LogRoot, Ratio
 from sae_checks.losses import Counts, Disturbed, Floats, PropagationLosses, Reconstructions
 
 LEAST_ERROR = 1e-4
@@ -112,13 +112,13 @@ class RootRatio:
         return cls(value=math.sqrt(ratio), pull=pull, sample=sample)
 
     def reading(self, measure: str, check: checks.Check) -> Reading:
-        return estimated(measure, check, self.value, self.value * self.pull, Root(of=self.sample))
+        return estimated(measure, check, self.value, self.value * self.pull, LogRoot(of=self.sample))
 
     def over(self, other: RootRatio, measure: str, check: checks.Check) -> Reading:
         value = self.value / other.value
         if len(self.pull) != len(other.pull):
             return NotMeasured(measure=measure, reason="not the same sequences")
-        sample = Root(of=self.sample, over=other.sample)
+        sample = LogRoot(of=self.sample, over=other.sample)
         return estimated(measure, check, value, value * (self.pull - other.pull), sample)
 
 

@@ -1,9 +1,9 @@
 """
-What a verdict is reached on: values per sequence or item in the order of the plan, looked at prefix by prefix.
+Samples: the values behind a verdict, per sequence or item in the order of the plan.
 
-A prefix depends on itself alone: what is measured later never changes what an earlier look saw. Every ratio of means is
-tested as the mean of top - r bottom, which is zero at the true ratio; a mean of the sequences' own ratios would be
-another quantity.
+A verdict looks at the first n values, for growing n; later values never change what an earlier look saw. A ratio of
+means r is tested as the mean of top - r bottom, which is zero at the true ratio. The mean of the sequences' own ratios
+would be another quantity.
 """
 
 from __future__ import annotations
@@ -18,42 +18,42 @@ from numpy.typing import NDArray
 from sae_checks.losses import Counts, Floats
 
 _LEAST = 1e-300
-"""In place of zero, where the logarithm is taken."""
+"""replaces zero before a logarithm."""
 
 
 class Sample(Protocol):
-    """A measure as a ratio of means."""
+    """A measure as a ratio of means, sum(top) / sum(bottom)."""
 
     @property
     def n(self) -> int:
-        """Sequences or items that say something of it."""
+        """Sequences or items with a value."""
 
     @property
     def n_silent(self) -> int:
-        """Sequences that were measured and say nothing of it, having no token that it is about."""
+        """Sequences without a value: they were measured but have no token that counts."""
 
     @property
     def best(self) -> float | None:
-        """What an exact reconstruction gives; None: there is no such number."""
+        """The ratio of an exact reconstruction; None: it has none."""
 
     @property
     def is_log(self) -> bool:
-        """The ratio is the logarithm of the measure."""
+        """Whether the ratio is the logarithm of the measure."""
 
     @property
     def has_positive_bottoms(self) -> bool:
-        """Bottoms are counts or squares, so that their mean needs no proof of being above zero."""
+        """Whether bottoms are counts or squares, so that their mean is above 0."""
 
     def upto(self, n: int) -> tuple[Floats, Floats]:
-        """(top, bottom) of the first *n*; sum(top) / sum(bottom) is their ratio."""
+        """(top, bottom) of the first *n* values; both (n,)."""
 
     def each(self, n: int) -> Floats:
-        """The measure of each of the first *n* by itself: to be shown, never to be averaged."""
+        """The measure of each of the first *n* sequences, for messages; (n,)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Ratio:
-    """sum(top) / sum(bottom); a plain mean where every bottom is 1."""
+    """A ratio sum(top) / sum(bottom), or a mean, if every bottom is 1."""
 
     top: Floats
     bottom: Floats
@@ -76,11 +76,12 @@ class Ratio:
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Difference:
     """
-    One ratio minus another over the same sequences.
+    The ratio *of* minus the ratio *less* over the same sequences.
 
-    *of* is linearised at the limit r, *less*, R', at its estimate from the prefix: the mean of
-    (t - (R' + r) b) / mean(b) - (t' - R' b') / mean(b') is the difference minus r whatever R' is set to. Only the
-    spread of these terms depends on it; of equally long sequences they are the sequences' own differences.
+    With t / b for *of*, t' / b' for *less* and r for the limit, the mean of
+    (t - (R' + r) b) / mean(b) - (t' - R' b') / mean(b') is the difference minus r, for any R'. Only the spread of the
+    terms depends on R', which is *less*'s estimate from the first n values. If all sequences are equally long, the
+    terms are the sequences' own differences.
     """
 
     of: Sample
@@ -115,11 +116,11 @@ class Difference:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Root:
+class LogRoot:
     """
-    The root of a ratio, or of one ratio over another: its logarithm, linearised at the estimate from the prefix.
+    The logarithm of the root of a ratio, or of one ratio over another, linearised at the estimate from the first n.
 
-    The terms are the logarithm plus each sequence's pull on it, so that their mean is the logarithm.
+    The terms are the logarithm plus each sequence's influence on it, so that their mean is the logarithm.
     """
 
     of: Ratio
@@ -153,12 +154,11 @@ class Root:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Explained:
+class ExplainedVariance:
     """
-    Explained variance: 1 - sum |x - x^|^2 / sum |x - mean|^2, the mean that of the prefix.
+    Explained variance, 1 - sum |x - x^|^2 / sum |x - mean|^2, with the mean of the first n sequences.
 
-    The mean of a prefix lies nearer to its own tokens than the true one, so that little is missing of the variance and
-    nothing is explained that is not.
+    That mean is nearer to its own tokens than the true mean, so explained variance is slightly too low, never too high.
     """
 
     error_squared: Floats  # (n,)
@@ -196,11 +196,11 @@ class Explained:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Answers:
-    """Right and wrong: -1, 0 or 1 per item."""
+    """Answers of a fixed list of items: 0 or 1 per item for a share, -1, 0 or 1 for a difference of two."""
 
     values: NDArray[np.int64]
     n_listed: int | None = None
-    """items of the list that these are the first of, in seeded order; None: it is not known how long that is."""
+    """items of the whole list, of which these are the first in seeded order; None: unknown."""
 
     @property
     def n(self) -> int:
@@ -214,11 +214,11 @@ class Answers:
 def _log_terms(of: Ratio, n: int) -> Floats:
     top, bottom = of.upto(n)
     mean_top, mean_bottom = math.fsum(top) / n, math.fsum(bottom) / n
-    if mean_top <= 0 or mean_bottom <= 0:  # no error at all, so far
+    if mean_top <= 0 or mean_bottom <= 0:  # WHY: no error so far, whose logarithm would be -inf
         return np.full(n, math.log(_LEAST) / 2)
     return np.asarray((math.log(mean_top / mean_bottom) + top / mean_top - bottom / mean_bottom) / 2, dtype=np.float64)
 
 
 def _quotients(top: Floats, bottom: Floats) -> Floats:
-    """Where the bottom is zero there is nothing to show, and 0 is as good as any."""
+    """Top / bottom, and 0 where the bottom is 0."""
     return np.divide(top, bottom, out=np.zeros(len(top)), where=bottom != 0)

@@ -1,13 +1,9 @@
 """
-Values in the order of the plan x limit -> passed, failed or inconclusive, as early as the evidence allows.
+The sequential decision: values in the order of the plan and a limit -> passed, failed or inconclusive.
 
-Whoever may stop when the numbers look good needs limits that hold whenever they stop. For numbers on a continuous scale
-these are a t-mixture confidence sequence whose ends are corrected for skewness and, towards a pass, for one value five
-times the limit that was not met by chance; for right and wrong they are `betting`'s. A decision is a function of the
-values and the budget alone: not of how the values were measured, nor of what came behind it.
-
-Source: the confidence sequence, arXiv 2103.06476 and 2310.03722; the skewness, Hall, The Bootstrap and Edgeworth
-Expansion (1992), section 3.9.
+Stopping early needs bounds that hold whenever one stops. Values on a continuous scale use those of `bounds`; towards a
+pass, these also allow for one value of five times the limit that the sample missed by chance. Right and wrong answers
+use `betting`. A decision depends only on the values up to it and on the budget, not on how the values were measured.
 """
 
 from __future__ import annotations
@@ -21,50 +17,51 @@ import numpy as np
 from scipy import optimize
 
 from sae_checks.judging import betting
-from sae_checks.judging.bounds import Moments, boundary, ends, lower_end, moments, together, upper_end
+from sae_checks.judging.bounds import Moments, boundary, interval_ends, joined, lower_bound, moments, upper_bound
 from sae_checks.judging.budget import ALPHA, N_LEAST, Budget
 from sae_checks.judging.limits import Limit
 from sae_checks.judging.samples import Answers, Sample
 
-WORST = 5.0
-"""Times the limit: the value that is added before a pass."""
+GUARD_FACTOR = 5.0
+"""The guard adds one value of so many times the limit before a pass."""
 _N_DOUBLINGS = 20
-"""Of its distance at the value itself: an end that is not found so near is none."""
+"""of the step in the search for an end of an interval; an end further out is reported as none."""
 _MOST_ERRORS = 1e6
 TO_PASS, TO_FAIL = 2.9, 4.3
-"""Standard errors between value and limit that decide, about, for the guess of how many more it takes."""
+"""Approximate standard errors between value and limit that decide; they estimate how many values are needed."""
 
 Outcome = Literal["passed", "failed", "inconclusive"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Decision:
-    """What the first decisive look saw; the last one if none was."""
+    """The first look that decides, or the last look if none does."""
 
     outcome: Outcome
     measure: str
-    """that was tested: the limited one, or the mean that stands in for it."""
+    """the tested one: the limited measure, or its proxy."""
     n_used: int
+    """sequences or items up to the look."""
     n_most: int
-    """that there are to be looked at."""
+    """sequences or items that can be measured."""
     value: float
     """of the measure, over the first *n_used*."""
     low: float | None
     high: float | None
-    """None: so few have no bound. The end on the bad side of a limit is at ALPHA, the other at ALPHA / n_checks."""
+    """None: too few values for a bound. The end on the bad side is at level ALPHA, the other at ALPHA / n_checks."""
     worst: float
-    """of one sequence or item."""
+    """value of the worst sequence or item."""
     skewness: float
-    """of what is tested, towards the bad side."""
+    """of the tested values, positive towards the bad side."""
     n_needed: int | None
-    """about how many would decide, were they like these; None where it is decided, or the value is the limit."""
+    """about how many like these would decide; None: decided, or the value is too close to the limit."""
 
 
 def decide(sample: Sample | Answers, limit: Limit, budget: Budget) -> Decision:
     """
-    Look at *sample* as *budget* says; the first look that decides is final.
+    Decide whether the measure of *sample* is within *limit*, at the first look of *budget* that can.
 
-    Below N_LEAST values the look is at all of them, and it is inconclusive.
+    With fewer than N_LEAST values the decision is inconclusive.
     """
     if isinstance(sample, Answers):
         return _decide_answers(sample, limit, budget)
@@ -77,7 +74,7 @@ def decide(sample: Sample | Answers, limit: Limit, budget: Budget) -> Decision:
 
 
 class _Test:
-    """One sample against one limit: badness = top - r bottom, turned so that above zero is beyond the limit."""
+    """The test of a sample against a limit r: badness = top - r bottom, with its sign such that above 0 is bad."""
 
     def __init__(self, sample: Sample, limit: Limit, budget: Budget) -> None:
         self._sample, self._budget, self._measure = sample, budget, limit.measure
@@ -86,19 +83,19 @@ class _Test:
         best = sample.best
         self._guard: float | None = None
         if budget.is_guarded and best is not None and self._sign * (self._limit - best) > 0:
-            self._guard = best + WORST * (self._limit - best)
+            self._guard = best + GUARD_FACTOR * (self._limit - best)
 
     def outcomes(self, looks: Sequence[int]) -> list[Outcome]:
-        """What each look says by itself."""
+        """The outcome of each look by itself."""
         if not looks:
             return []
-        of = together([self._badness(n, self._limit) for n in looks])
+        of = joined([self._badness(n, self._limit) for n in looks])
         can_pass = np.array([self._is_ratio(n) for n in looks])
         can_fail = can_pass.copy()
         can_pass &= of.n >= self._budget.n_least_to_pass
         worst = None if self._guard is None else np.array([self._worst(n, self._limit) for n in looks])
-        passed = can_pass & (upper_end(of, self._budget, worst) < 0)
-        failed = can_fail & (lower_end(of, self._budget) > 0)
+        passed = can_pass & (upper_bound(of, self._budget, worst) < 0)
+        failed = can_fail & (lower_bound(of, self._budget) > 0)
         return ["passed" if p else "failed" if f else "inconclusive" for p, f in zip(passed, failed, strict=True)]
 
     def decision(self, outcome: Outcome, n: int) -> Decision:
@@ -124,11 +121,11 @@ class _Test:
         )
 
     def _is_ratio(self, n: int) -> bool:
-        """The denominator is known to be above zero; else top - r bottom says nothing of top / bottom."""
+        """Whether the denominator is above 0 beyond doubt; otherwise top - r bottom says nothing about the ratio."""
         if self._sample.has_positive_bottoms:
             return True
         bottom = moments(self._sample.upto(n)[1])
-        lower, _ = ends(bottom, boundary(bottom.n, ALPHA, self._budget.n_tightest), np.zeros_like(bottom.n))
+        lower, _ = interval_ends(bottom, boundary(bottom.n, ALPHA, self._budget.n_tightest), np.zeros_like(bottom.n))
         return float(lower) > 0
 
     def _badness(self, n: int, at: float) -> Moments:
@@ -136,21 +133,21 @@ class _Test:
         return moments(self._sign * (top - at * bottom))
 
     def _worst(self, n: int, at: float) -> float:
-        """The badness of a sequence of mean length that is as bad as the guard has it."""
+        """The badness of the guard's value, in a sequence of mean length."""
         assert self._guard is not None
         return self._sign * (self._guard - at) * math.fsum(self._sample.upto(n)[1]) / n
 
     def _end(self, n: int, ratio: float, beyond: float | None, *, is_bad: bool) -> float | None:
         """
-        The ratio at which badness is, at this end of its interval, zero; None: so few have no such end.
+        The end of the ratio's interval: the ratio r at which the bound on the badness is 0; None: there is none.
 
-        *beyond* lies behind it, where that is known: the limit of what was decided, so that the interval says the same.
+        *beyond* is a ratio known to lie beyond the end: the limit, if the decision says so.
         """
         outwards = self._sign if is_bad else -self._sign
         within, off = ratio, self._off(n, ratio, is_bad=is_bad)
         if not math.isfinite(off):
             return None
-        if off <= 0 if is_bad else off >= 0:  # nothing varies, and rounding has the last word
+        if off <= 0 if is_bad else off >= 0:  # WHY: nothing varies, and the sign is rounding
             return ratio
         step = abs(off) * n / math.fsum(self._sample.upto(n)[1])
         for _ in range(_N_DOUBLINGS):
@@ -164,8 +161,8 @@ class _Test:
     def _off(self, n: int, at: float, *, is_bad: bool) -> float:
         of = self._badness(n, at)
         if not is_bad:
-            return float(lower_end(of, self._budget))
-        return float(upper_end(of, self._budget, None if self._guard is None else np.asarray(self._worst(n, at))))
+            return float(lower_bound(of, self._budget))
+        return float(upper_bound(of, self._budget, None if self._guard is None else np.asarray(self._worst(n, at))))
 
     def _n_needed(self, n: int) -> int | None:
         of = self._badness(n, self._limit)
@@ -174,11 +171,11 @@ class _Test:
     def _shown(self, ratio: float) -> float:
         if not self._sample.is_log:
             return ratio
-        return math.exp(min(ratio, 700.0))  # exp overflows float64
+        return math.exp(min(ratio, 700.0))  # WHY: exp overflows float64
 
 
 def _needed(badness: float, sd: float) -> int | None:
-    """How many values it takes about until their mean is told from zero; None: more than anybody has."""
+    """About how many values it takes to tell their mean from 0; None: too many."""
     errors = (TO_PASS if badness < 0 else TO_FAIL) * sd
     return max(N_LEAST, math.ceil((errors / badness) ** 2)) if errors < _MOST_ERRORS * abs(badness) else None
 
@@ -209,14 +206,14 @@ def _decision_on_answers(sample: Answers, limit: Limit, budget: Budget, outcome:
     value = int(sample.values[:n].sum()) / n
     ends_of = (value, value)
     if n != sample.n_listed:
-        bad = sign * betting.end(values, ALPHA, sample.n_listed)
-        good = -sign * betting.end(-values, budget.alpha_to_fail, sample.n_listed)
+        bad = sign * betting.upper_bound(values, ALPHA, sample.n_listed)
+        good = -sign * betting.upper_bound(-values, budget.alpha_to_fail, sample.n_listed)
         ends_of = (good, bad) if sign > 0 else (bad, good)
     of = moments(values.astype(np.float64)) if n > 1 else None
     off = value - limit.value
     needed = None
     if outcome == "inconclusive" and of is not None:
-        # as if what is not equal were as frequent as the limit allows, at least: of few flips none may have come
+        # WHY at least the limit's: rare changes of answers may not have occurred yet
         spread = max(float(of.sd) ** 2, abs(limit.value) * (1 - abs(limit.value)))
         needed = _needed(sign * off, math.sqrt(spread))
         if sample.n_listed is not None:

@@ -1,9 +1,9 @@
 """
-thresholds.toml -> limits.
+thresholds.toml -> limits, margins and golden prompts.
 
-Three layers, the narrower before the wider: an SAE id pattern of a release, the release, the default. A file given by
-the user is asked first, all its layers, and the shipped file answers only where the user's is silent, so that a
-stricter default of the user is never undone by a shipped limit.
+A file has three layers: tables for SAE ids of a release, for a release, and defaults; the narrowest that applies
+counts. All layers of the user's file come before the shipped file, so that a shipped limit of a release never replaces
+a default of the user.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _LIMIT_KEYS = ("measure", "max", "min", "unit", "source")
 _MARGIN_KEYS = ("measure", "margin", "unit", "source")
 _GOLDEN_TEXTS = ("prompt", "answer", "source")
 _GOLDEN_NUMBERS = ("probability_clean", "probability_spliced", "tolerance")
-_HEAD = (
+_LAYOUT = (
     'schema = 1, then tables [default.CHECK], [release."NAME".CHECK], [release."NAME".sae."GLOB".CHECK], and '
     "regression.CHECK for CHECK"
 )
@@ -36,9 +36,10 @@ Toml = dict[str, object]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Layer:
-    """The limits of one table; None patterns match everything."""
+    """The limits of one table of a file."""
 
     release: str | None
+    """fnmatch pattern, like *sae*; None: matches everything."""
     sae: str | None
     limits: tuple[Limit, ...]
     margins: tuple[Margin, ...] = ()
@@ -56,15 +57,15 @@ class _Layer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Thresholds:
-    """The limits of one or more files, the first file before the next."""
+    """The limits of one or more files; earlier files come first."""
 
     files: tuple[tuple[_Layer, ...], ...]
-    """each file's layers, narrowest first, and of two equally narrow ones the later first."""
+    """layers of each file, the narrowest first; of equally narrow ones the last in the file first."""
     paths: tuple[str, ...]
 
     def limit(self, release: str, sae_id: str, check: str) -> Limit:
         """
-        The limit that applies: first file, narrowest layer, last table written in it.
+        The limit of *check* of an SAE.
 
         Raises:
             UsageError: no file has one.
@@ -75,7 +76,7 @@ class Thresholds:
         return found
 
     def find(self, release: str, sae_id: str, check: str) -> Limit | None:
-        """The limit that applies, if one is written."""
+        """The limit of *check* of an SAE; None: no file has one."""
         for layers in self.files:
             for layer in layers:
                 if layer.applies(release, sae_id):
@@ -85,18 +86,18 @@ class Thresholds:
         return None
 
     def margin(self, release: str, sae_id: str, check: str) -> Margin | None:
-        """How much worse than the baseline it may be, found like a limit."""
+        """The margin of *check* of an SAE; None: no file has one."""
         applying = (layer for layers in self.files for layer in layers if layer.applies(release, sae_id))
         return next((margin for layer in applying for margin in layer.margins if margin.check == check), None)
 
     def golden(self, release: str, sae_id: str) -> Golden | None:
-        """The golden prompts that apply, found like a limit; most SAEs have none."""
+        """The golden prompts of an SAE; None: it has none."""
         having = (layer for layers in self.files for layer in layers if layer.golden is not None)
         return next((layer.golden for layer in having if layer.applies(release, sae_id)), None)
 
 
 def shipped_path() -> Path:
-    """The project's own thresholds.toml: package data in a wheel, the top-level file in a checkout."""
+    """The shipped thresholds.toml: package data in a wheel, the top-level file in a checkout."""
     package = Path(__file__).parents[1]
     packaged = package / "thresholds.toml"
     return packaged if packaged.is_file() else package.parent / "thresholds.toml"
@@ -104,10 +105,10 @@ def shipped_path() -> Path:
 
 def load(own: Path | None = None, *, shipped: Path | None = None) -> Thresholds:
     """
-    The limits of the user's *own* file over the *shipped* one.
+    Read the limits of the user's *own* file and of the *shipped* one.
 
     Raises:
-        UsageError: a file that cannot be read, or an entry that is not understood, wherever it stands.
+        UsageError: a file cannot be read, or has an invalid entry anywhere.
     """
     paths = [*([own] if own is not None else []), shipped or shipped_path()]
     return Thresholds(
@@ -122,15 +123,13 @@ def _read(path: Path) -> tuple[_Layer, ...]:
         document = tomllib.loads(text)
     except (OSError, ValueError) as problem:
         raise errors.bad_thresholds(str(path), "", f"cannot be read ({problem})", "a TOML file") from None
-    accepted_shifts.parse(
-        document, text, path
-    )  # told of here, too: what is not understood ends the run, wherever it stands
+    accepted_shifts.parse(document, text, path)  # WHY: an invalid entry ends the run, even one that the run ignores
     last_first = reversed(list(_Reader(path).layers(document)))
     return tuple(sorted(last_first, key=lambda layer: layer.breadth))
 
 
 class _Reader:
-    """Walks one document; knows where it is, so that a complaint can say so."""
+    """Reads one document. Its methods get the place of their table in the file, for messages."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -138,7 +137,7 @@ class _Reader:
     def layers(self, document: Toml) -> Iterator[_Layer]:
         self.only(document, ("schema", "default", "release", accepted_shifts.KEY), "the top")
         if document.get("schema") != 1 or type(document["schema"]) is not int:
-            raise self.complaint("the top", f"schema is {document.get('schema')!r}", _HEAD)
+            raise self.invalid("the top", f"schema is {document.get('schema')!r}", _LAYOUT)
         yield self.layer(self.table(document, "default", ""), "default", None, None)
         for release, table in self.tables(document, "release", ""):
             place = f'release."{release}"'
@@ -150,7 +149,7 @@ class _Reader:
     def layer(self, table: Toml, place: str, release: str | None, sae: str | None) -> _Layer:
         margins = self.table(table, "regression", place)
         self.only(margins, _CHECKS, f"{place}.regression")
-        has_golden = sae is not None and "golden" in table  # elsewhere it is an unknown key
+        has_golden = sae is not None and "golden" in table  # WHY: in a wider table it is an unknown key
         rest = ("regression", "golden") if has_golden else ("regression",)
         return _Layer(
             release=release,
@@ -168,19 +167,19 @@ class _Reader:
         measure, unit, source = self.measured(check, table, place)
         value = self.number(table, "margin", place)
         if value <= 0:
-            raise self.complaint(place, f"margin {value:g}", "a margin above 0: no two SAEs are told to be equal")
+            raise self.invalid(place, f"margin {value:g}", "a margin above 0: no test shows that two SAEs are equal")
         where = f"{self.path.name} [{place}]"
         return Margin(check=check, measure=measure, value=value, unit=unit, source=source, where=where)
 
     def measured(self, check: str, table: Toml, place: str) -> tuple[str, str, str]:
-        """Measure, unit and source, which every table has."""
+        """(measure, unit, source) of a table."""
         measure, unit, source = (self.text(table, key, place) for key in ("measure", "unit", "source"))
         expected = checks.named(check).unit_of(measure)
         if expected is None:
             names = ", ".join(m.name for m in checks.named(check).measures)
-            raise self.complaint(place, f"measure {measure!r}", f"a measure of {check}: {names}")
+            raise self.invalid(place, f"measure {measure!r}", f"a measure of {check}: {names}")
         if unit != expected:
-            raise self.complaint(place, f"unit {unit!r}", f"unit = {expected!r} for {measure}")
+            raise self.invalid(place, f"unit {unit!r}", f"unit = {expected!r} for {measure}")
         return measure, unit, source
 
     def limits(self, table: Toml, place: str) -> tuple[Limit, ...]:
@@ -192,10 +191,10 @@ class _Reader:
         measure, unit, source = self.measured(check, table, place)
         kinds: list[Literal["max", "min"]] = [kind for kind in ("max", "min") if kind in table]
         if not kinds:
-            raise self.complaint(place, "neither max nor min", "max, min, or both of them for a range")
+            raise self.invalid(place, "neither max nor min", "max, min, or both of them for a range")
         floor = self.number(table, "min", place) if len(kinds) == 2 else None
         if floor is not None and floor > self.number(table, "max", place):
-            raise self.complaint(place, "min is above max", "min <= max")
+            raise self.invalid(place, "min is above max", "min <= max")
         return Limit(
             check=check,
             measure=measure,
@@ -209,11 +208,11 @@ class _Reader:
 
     def golden(self, tables: object, place: str) -> Golden:
         if not isinstance(tables, list) or not tables or not all(isinstance(table, dict) for table in tables):
-            raise self.complaint(place, "not tables", f"[[{place}]], one for each prompt")
+            raise self.invalid(place, "not tables", f"[[{place}]], one for each prompt")
         prompts = tuple(self.golden_prompt(table, place) for table in tables)
         rules = {(table["bos"], table["special_tokens"]) for table in tables}
         if len(rules) > 1:
-            raise self.complaint(place, "several rules", "one bos and one special_tokens for all prompts of an SAE")
+            raise self.invalid(place, "several rules", "one bos and one special_tokens for all prompts of an SAE")
         ((bos, special_tokens),) = rules
         return Golden(
             prompts=prompts, prepend_bos=bos, special_tokens=special_tokens, where=f"{self.path.name} [[{place}]]"
@@ -224,14 +223,14 @@ class _Reader:
         prompt, answer, source = (self.text(table, key, place) for key in _GOLDEN_TEXTS)
         clean, spliced, tolerance = (self.number(table, key, place) for key in _GOLDEN_NUMBERS)
         if not (0 <= clean <= 1 and 0 <= spliced <= 1):
-            raise self.complaint(place, f"probabilities {clean:g} and {spliced:g}", "probabilities from 0 to 1")
-        if not 0 < tolerance < 0.5:  # from 0.5 on there are probabilities from which nothing is too far off
-            raise self.complaint(place, f"tolerance {tolerance:g}", "a tolerance above 0 and below 0.5")
+            raise self.invalid(place, f"probabilities {clean:g} and {spliced:g}", "probabilities from 0 to 1")
+        if not 0 < tolerance < 0.5:  # WHY: with 0.5 no probability is too far from an expected 0.5
+            raise self.invalid(place, f"tolerance {tolerance:g}", "a tolerance above 0 and below 0.5")
         if not isinstance(table.get("bos"), bool):
-            raise self.complaint(place, f"bos is {table.get('bos')!r}", "bos = true or false")
+            raise self.invalid(place, f"bos is {table.get('bos')!r}", "bos = true or false")
         if table.get("special_tokens") not in ("keep", "replace"):
             got = f"special_tokens is {table.get('special_tokens')!r}"
-            raise self.complaint(place, got, 'special_tokens = "keep" or "replace"')
+            raise self.invalid(place, got, 'special_tokens = "keep" or "replace"')
         return GoldenPrompt(
             prompt=prompt,
             answer=answer,
@@ -244,12 +243,12 @@ class _Reader:
     def only(self, table: Toml, known: Sequence[str], place: str) -> None:
         for key in table:
             if key not in known:
-                raise self.complaint(place, f"unknown key {key!r}", f"one of {', '.join(known)}")
+                raise self.invalid(place, f"unknown key {key!r}", f"one of {', '.join(known)}")
 
     def table(self, parent: Toml, key: str, place: str) -> Toml:
         value = parent.get(key, {})
         if not isinstance(value, dict):
-            raise self.complaint(f"{place}.{key}".lstrip("."), "not a table", _HEAD)
+            raise self.invalid(f"{place}.{key}".lstrip("."), "not a table", _LAYOUT)
         return value
 
     def tables(self, parent: Toml, key: str, place: str) -> Iterator[tuple[str, Toml]]:
@@ -260,7 +259,7 @@ class _Reader:
     def text(self, table: Toml, key: str, place: str) -> str:
         value = table.get(key)
         if not isinstance(value, str) or not value.strip():
-            raise self.complaint(place, f"{key} is {value!r}", f"{key} = a text")
+            raise self.invalid(place, f"{key} is {value!r}", f"{key} = a text")
         return value
 
     def number(self, table: Toml, key: str, place: str) -> float:
@@ -270,8 +269,8 @@ class _Reader:
         except OverflowError:
             number = math.nan
         if not math.isfinite(number):
-            raise self.complaint(place, f"{key} is {value!r}", f"{key} = a finite number")
+            raise self.invalid(place, f"{key} is {value!r}", f"{key} = a finite number")
         return number
 
-    def complaint(self, place: str, problem: str, expected: str) -> errors.UsageError:
+    def invalid(self, place: str, problem: str, expected: str) -> errors.UsageError:
         return errors.bad_thresholds(str(self.path), f"[{place}]", problem, expected)

@@ -1,4 +1,4 @@
-"""Readings x limit -> what follows. The only room that decides."""
+"""Readings and a limit -> the verdict of a check."""
 
 from __future__ import annotations
 
@@ -10,58 +10,61 @@ from typing import Literal
 from sae_checks import checks
 from sae_checks.judging import sequential
 from sae_checks.judging.budget import N_LEAST, Budget
-from sae_checks.judging.estimates import Estimate, NotFinite, NotMeasured, Reading, StandIn
+from sae_checks.judging.estimates import Estimate, NotFinite, NotMeasured, ProxyMean, Reading
 from sae_checks.judging.limits import Limit
 from sae_checks.judging.sequential import Decision
 
 Outcome = Literal["passed", "failed", "inconclusive", "not_measured", "reported", "error"]
 
 N_NATS_BELOW_CLEAN = 0.01
-"""Nats per token by which a splice may seem to help before the measurement is doubted. In aggregate a reconstruction
-does not predict better than what it reconstructs; an exact one is 1e-5 away from clean at most."""
+"""Nats per token by which the spliced model may be better than the clean one. WHY a check beyond it: a reconstruction
+does not predict better than what it reconstructs; an exact one differs from clean by 1e-5 at most."""
 
 L0_BAND = (0.5, 2.0)
-"""Measured over recorded L0. Another corpus moves L0 by a tenth; an architecture that was taken for another (a lost
-threshold, TopK as ReLU) multiplies it, and may explain more variance for it."""
-
+"""Range of the measured over the recorded L0. WHY: another corpus changes L0 by a tenth; running an SAE with the wrong
+architecture (a lost threshold, TopK as ReLU) multiplies it, and may raise the explained variance."""
 
 _WORST_FIRST: tuple[Outcome, ...] = ("error", "failed", "inconclusive", "not_measured", "reported", "passed")
-"""A range is kept only where both its ends are."""
 
 _HELPS = (
-    "the model predicts better with the splice than without. Either clean and spliced are not paired, or this text is "
-    "foreign to the model; neither is a pass"
+    "the model predicts better with the splice than without it: either clean and spliced losses are not paired, or the "
+    "text is foreign to the model"
 )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
-    """What one check says of one SAE."""
+    """The verdict of one check on one SAE."""
 
     outcome: Outcome
     reason: str
-    """one line: measure, value, interval, n and limit, or why there is none."""
+    """one line: measure, value, interval, n and limit, or why there are none."""
     limit: Limit | None
     estimates: tuple[Estimate, ...]
     """without their samples."""
     decision: Decision | None
-    """None: what is limited was counted, is exact, or was not measured."""
+    """None: the limited measure is counted or exact, or was not measured."""
     is_final: bool
     """more of the corpus would not change the outcome."""
 
 
 def judge(readings: Sequence[Reading], limit: Limit | None, budget: Budget) -> Verdict:
     """
-    Whether the limited measure is within *limit*, as far as *budget* can tell; without one what was measured is told.
+    Judge whether the limited measure is within *limit*; without a limit, report what was measured.
 
-    In this order: anything not finite fails; so does what cannot be right (a splice that helps, more latents than a
-    TopK SAE's k, an L0 far from the recorded one), and nothing passes while that is open; a limited measure that was
-    not measured is not judged, nor a drop in accuracy where the clean accuracy leaves no room to exceed the limit; then
-    `sequential.decide` decides on the sample behind the measure.
+    The rules, in this order:
 
-    What has no sample is decided by its value, which is final with the last sequence alone. Golden prompts are all
-    there are. The most latents of a token, the dead latents and the like are counted, not estimated: so their verdict
-    promises no error rate, and below N_LEAST sequences it is inconclusive.
+    1. A reading that is not finite fails.
+    2. Evidence of a loading error fails, however good the limited measure looks: a splice that helps, more active
+       latents than a TopK SAE's k, an L0 far from the recorded one. While such evidence is undecided, nothing passes.
+    3. A limited measure that was not measured is not judged. Neither is a drop in accuracy that the clean accuracy is
+       too low to show.
+    4. `sequential.decide` decides on the sample behind the measure.
+    5. A measure without a sample is decided by its value, which is final only with the last sequence. Golden prompts
+       are complete. Counted measures (most active latents, dead latents) have no error rate, and are inconclusive below
+       N_LEAST sequences.
+
+    With a range, the worse of its two ends counts.
     """
     if limit is not None and limit.floor is not None:
         ends = [judge(readings, end, budget) for end in limit.sides]
@@ -75,12 +78,12 @@ def judge(readings: Sequence[Reading], limit: Limit | None, budget: Budget) -> V
     decision = None
     outcome: Outcome = "failed"
     is_final = True
-    if (reason := _not_finite(readings) or _cannot_be_right(readings, budget)) is None:
+    if (reason := _not_finite(readings) or _loading_error(readings, budget)) is None:
         decision = _decision(readings, limit, budget)
-        outcome, reason = _decided(readings, limit, decision, budget)
+        outcome, reason = _outcome_and_reason(readings, limit, decision, budget)
         is_final = decision is not None or _is_never_measured(readings, limit)
-        if outcome == "passed" and (question := _open_question(readings, budget)) is not None:
-            outcome, reason = "inconclusive", question
+        if outcome == "passed" and (doubt := _undecided_loading_error(readings, budget)) is not None:
+            outcome, reason = "inconclusive", doubt
     return Verdict(
         outcome=outcome,
         reason=reason,
@@ -101,22 +104,19 @@ def _decision(readings: Sequence[Reading], limit: Limit | None, budget: Budget) 
     limited = next((r for r in readings if limit is not None and r.measure == limit.measure), None)
     if limit is None or not isinstance(limited, Estimate) or limited.sample is None:
         return None
-    tested = limit if limited.stand_in is None else _tested(limited.stand_in, limit)
+    tested = limit if limited.proxy is None else _limit_of_proxy(limited.proxy, limit)
     return sequential.decide(limited.sample, tested, budget)
 
 
-def _tested(stand_in: StandIn, limit: Limit) -> Limit:
-    """What the sample of a measure that is no mean has to keep for *limit* to be kept."""
-    return replace(
-        limit, measure=stand_in.measure, kind=stand_in.kind, value=stand_in.value, unit=stand_in.unit, floor=None
-    )
+def _limit_of_proxy(proxy: ProxyMean, limit: Limit) -> Limit:
+    return replace(limit, measure=proxy.measure, kind=proxy.kind, value=proxy.value, unit=proxy.unit, floor=None)
 
 
-def _decided(
+def _outcome_and_reason(
     readings: Sequence[Reading], limit: Limit | None, decision: Decision | None, budget: Budget
 ) -> tuple[Outcome, str]:
     if limit is None:
-        known = [spoken(r) for r in readings if isinstance(r, Estimate)]
+        known = [describe(r) for r in readings if isinstance(r, Estimate)]
         reasons = [r.reason for r in readings if isinstance(r, NotMeasured)]
         return ("reported", f"no limit is written: {', '.join(known[-2:])}") if known else ("not_measured", reasons[0])
     limited = next(r for r in readings if r.measure == limit.measure)
@@ -126,50 +126,50 @@ def _decided(
     if reason := _no_room_to_fail(readings, limit):
         return "not_measured", reason
     if decision is not None:
-        return decision.outcome, _told(limited, decision, limit, budget)
+        return decision.outcome, _reason(limited, decision, limit, budget)
     if limited.n < N_LEAST and not checks.named(limit.check).is_exact:
-        return "inconclusive", f"{spoken(limited)}: fewer than {N_LEAST} decide nothing; limit {limit}"
-    return "passed" if limit.allows(limited.value) else "failed", f"{spoken(limited)}, limit {limit}"
+        return "inconclusive", f"{describe(limited)}: fewer than {N_LEAST} decide nothing; limit {limit}"
+    return "passed" if limit.allows(limited.value) else "failed", f"{describe(limited)}, limit {limit}"
 
 
 def _finite(estimate: Estimate) -> bool:
     return all(map(math.isfinite, (estimate.value, estimate.low, estimate.high)))
 
 
-def spoken(estimate: Estimate) -> str:
+def describe(estimate: Estimate) -> str:
     """`ce_increase 0.0513 [0.0498, 0.0528] nats/token (n = 256)`."""
     value, low, high = (f"{x:.4g}" for x in (estimate.value, estimate.low, estimate.high))
     return f"{estimate.measure} {value} [{low}, {high}] {estimate.unit} (n = {estimate.n})"
 
 
-def _told(limited: Estimate, decision: Decision, limit: Limit, budget: Budget) -> str:
-    """`ce_increase 0.05 [0.04, 0.1] nats/token (n = 40 of 256, worst 0.2, skewness 0.7), limit ...`, what misses."""
-    if limited.stand_in is not None:
-        of_mean = replace(limited, n=decision.n_used, stand_in=None)  # what is told of all is told of the measure
-        tested = _told(of_mean, decision, _tested(limited.stand_in, limit), budget)
-        return f"{spoken(limited)}, limit {limit}, tested by {tested}"
+def _reason(limited: Estimate, decision: Decision, limit: Limit, budget: Budget) -> str:
+    """`ce_increase 0.05 [0.04, 0.1] nats/token (n = 40 of 256, worst 0.2, skewness 0.7), limit ...` and more."""
+    if limited.proxy is not None:
+        mean = replace(limited, n=decision.n_used, proxy=None)  # WHY n: its value over all sequences is not known
+        tested = _reason(mean, decision, _limit_of_proxy(limited.proxy, limit), budget)
+        return f"{describe(limited)}, limit {limit}, tested by {tested}"
     low = "-inf" if decision.low is None else f"{decision.low:.4g}"
     high = "inf" if decision.high is None else f"{decision.high:.4g}"
-    seen = f"n = {decision.n_used} of {decision.n_most}, worst {decision.worst:.4g}, skewness {decision.skewness:.2g}"
-    told = f"{limit.measure} {decision.value:.4g} [{low}, {high}] {limit.unit} ({seen}), limit {limit}"
+    used = f"n = {decision.n_used} of {decision.n_most}, worst {decision.worst:.4g}, skewness {decision.skewness:.2g}"
+    reason = f"{limit.measure} {decision.value:.4g} [{low}, {high}] {limit.unit} ({used}), limit {limit}"
     if decision.outcome == "inconclusive":
-        return f"{told}: {_missing(decision, limit, budget)}"
+        return f"{reason}: {_why_inconclusive(decision, limit, budget)}"
     if limited.n > decision.n_used:
-        told += f"; all {limited.n}: {limited.value:.4g} [{limited.low:.4g}, {limited.high:.4g}]"
+        reason += f"; all {limited.n}: {limited.value:.4g} [{limited.low:.4g}, {limited.high:.4g}]"
         if limit.allows(limited.value) != (decision.outcome == "passed"):
-            told += ", on the other side of the limit: the first look that decides is final"
-    return told
+            reason += ", on the other side of the limit: the first look that decides is final"
+    return reason
 
 
-def _missing(decision: Decision, limit: Limit, budget: Budget) -> str:
+def _why_inconclusive(decision: Decision, limit: Limit, budget: Budget) -> str:
     n = decision.n_used
     if n < N_LEAST:
         return f"fewer than {N_LEAST} decide nothing"
     if limit.allows(decision.value) and n < budget.n_least_to_pass:
         return f"fewer than {budget.n_least_to_pass} cannot pass"
     if decision.n_needed is None:
-        return "the value is the limit, and no number of sequences would tell them apart"
-    return f"the interval holds the limit; about {max(decision.n_needed, n + 1)} like these would settle it"
+        return "the value is too close to the limit for any number of sequences"
+    return f"the interval contains the limit; about {max(decision.n_needed, n + 1)} like these would settle it"
 
 
 def _not_finite(readings: Sequence[Reading]) -> str | None:
@@ -181,35 +181,35 @@ def _not_finite(readings: Sequence[Reading]) -> str | None:
     return None
 
 
-def _cannot_be_right(readings: Sequence[Reading], budget: Budget) -> str | None:
-    """What says that the measurement or the loading is wrong, be the limited measure as good as it may."""
+def _loading_error(readings: Sequence[Reading], budget: Budget) -> str | None:
+    """Evidence that the measurement or the loading is wrong, in words."""
     most = next((r for r in readings if isinstance(r, Estimate) and r.measure == "l0_max_of_k"), None)
     if most is not None and most.value > 1:
-        return f"{spoken(most)}: a token has more active latents than this TopK SAE's k; it is run as something else"
-    for of, bound in _bounds_of_reason(readings):
+        return f"{describe(most)}: a token has more active latents than this TopK SAE's k; it was not loaded as TopK"
+    for of, bound in _plausible_limits(readings):
         assert of.sample is not None
         if sequential.decide(of.sample, bound, budget).outcome == "failed":
-            return f"{spoken(of)}: {bound.source}"
+            return f"{describe(of)}: {bound.source}"
     return None
 
 
-def _open_question(readings: Sequence[Reading], budget: Budget) -> str | None:
+def _undecided_loading_error(readings: Sequence[Reading], budget: Budget) -> str | None:
     """
-    What may still turn out not to be right when more is measured, while there is more.
+    A plausible limit that is still undecided while more can be measured, in words.
 
-    So a pass does not depend on how much was measured when it was asked for.
+    WHY: otherwise a pass would depend on how much had been measured when it was reached.
     """
-    for of, bound in _bounds_of_reason(readings):
+    for of, bound in _plausible_limits(readings):
         assert of.sample is not None
         is_all = of.sample.n + of.sample.n_silent >= budget.n_most
         if not is_all and sequential.decide(of.sample, bound, budget).outcome == "inconclusive":
-            return f"{spoken(of)}: it is not decided yet whether it can be right, {bound}"
+            return f"{describe(of)}: undecided whether this is plausible, {bound}"
     return None
 
 
-def _bounds_of_reason(readings: Sequence[Reading]) -> Iterator[tuple[Estimate, Limit]]:
-    """What no sound measurement goes beyond, whatever is limited; each limit's source says what to think if it does."""
-    l0 = f"L0 is far from the one recorded for this SAE ({L0_BAND[0]:g} to {L0_BAND[1]:g} of it)"
+def _plausible_limits(readings: Sequence[Reading]) -> Iterator[tuple[Estimate, Limit]]:
+    """(estimate, limit) that every correctly loaded SAE keeps; the limit's source says what a breach means."""
+    l0 = f"L0 is far from the one recorded for this SAE (plausible: {L0_BAND[0]:g} to {L0_BAND[1]:g} times)"
     rules: tuple[tuple[checks.Check, str, Literal["max", "min"], float, str], ...] = (
         (checks.CE_LOSS, "ce_increase", "min", -N_NATS_BELOW_CLEAN, _HELPS),
         (checks.SPARSITY, "l0_ratio", "min", L0_BAND[0], l0),
@@ -226,9 +226,9 @@ def _bounds_of_reason(readings: Sequence[Reading]) -> Iterator[tuple[Estimate, L
 
 def _no_room_to_fail(readings: Sequence[Reading], limit: Limit) -> str | None:
     """
-    A check that cannot fail is no check: accuracy can drop by no more than it was above chance.
+    Why a limited drop in accuracy could not fail; None: it could.
 
-    The clean accuracy, at the lower end of its interval, must be at least twice the limit above what guessing gets.
+    Accuracy can drop only to chance. So the lower end of the clean accuracy must be at least twice the limit above it.
     """
     if "accuracy_drop" not in limit.measure or limit.kind != "max":
         return None
@@ -239,6 +239,6 @@ def _no_room_to_fail(readings: Sequence[Reading], limit: Limit) -> str | None:
         return None
     above = f" above chance, {chance:g}" if chance else ""
     return (
-        f"clean accuracy too low: {spoken(clean)}, and a drop can only be judged where the lower end is at least twice "
-        f"the limit of {limit.value:g}{above}"
+        f"clean accuracy too low: {describe(clean)}; to judge a drop, its lower end must be at least twice the limit "
+        f"of {limit.value:g}{above}"
     )

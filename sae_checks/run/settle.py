@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from sae_checks import checks, errors
 from sae_checks.corpora import files
 from sae_checks.judging import thresholds
-from sae_checks.judging.limits import Limit, limit_of, no_copies
+from sae_checks.judging.limits import Limit, golden_limit, no_copies_limit
 from sae_checks.plan import options, plan
 from sae_checks.plan.golden_prompts import Golden
 from sae_checks.plan.plan import Plan
@@ -70,7 +70,7 @@ def settle(asked: options.Options) -> Request:
     settled = plan.make(asked, found)
     golden = {sae_id: known for sae_id in found.sae_ids if (known := limits.golden(found.name, sae_id)) is not None}
     by_cell = _limits(settled, limits)
-    by_cell |= {(sae_id, checks.GOLDEN.name): limit_of(known) for sae_id, known in golden.items()}
+    by_cell |= {(sae_id, checks.GOLDEN.name): golden_limit(known) for sae_id, known in golden.items()}
     if any(limit is not None and limit.measure in checks.CE_LOSS.ablated for limit in by_cell.values()):
         settled = replace(settled, options=replace(settled.options, ablation=True))
     if settled.corpus.path is not None:
@@ -106,7 +106,7 @@ def _limits(settled: plan.Plan, limits: thresholds.Thresholds) -> dict[Cell, Lim
             look_up = limits.find if check.is_optional else limits.limit
             by_cell[subject, check.name] = look_up(found.name, subject, check.name)
     if checks.DISTINCT in asked_of and len(found.sae_ids) > 1:
-        by_cell |= {(sae_id, checks.DISTINCT.name): no_copies() for sae_id in found.sae_ids}
+        by_cell |= {(sae_id, checks.DISTINCT.name): no_copies_limit() for sae_id in found.sae_ids}
     return by_cell
 
 

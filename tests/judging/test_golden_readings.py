@@ -13,7 +13,7 @@ from letters import BOS, LetterTokenizer, WordTokenizer
 from sae_checks import checks, errors
 from sae_checks.corpora import golden as corpus
 from sae_checks.judging import golden_readings, thresholds, verdict
-from sae_checks.judging.limits import limit_of
+from sae_checks.judging.limits import golden_limit
 from sae_checks.plan.golden_prompts import Golden, GoldenPrompt
 
 ENTRIES = {
@@ -160,7 +160,7 @@ def judged(*answers):
     found = tuple(
         golden_readings.Answer(known=known, clean=clean, spliced=spliced) for known, clean, spliced in answers
     )
-    limit = limit_of(golden(*(known for known, _, _ in answers)))
+    limit = golden_limit(golden(*(known for known, _, _ in answers)))
     return verdict.judge(golden_readings.readings(found), limit, BUDGET)
 
 

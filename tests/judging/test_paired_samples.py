@@ -3,6 +3,7 @@
 import base64
 import json
 import math
+from dataclasses import replace
 
 import builders
 import numpy as np
@@ -16,7 +17,7 @@ from sae_checks import errors
 from sae_checks.judging import answer_readings, corpus_readings, paired_samples
 from sae_checks.judging.estimates import Estimate
 from sae_checks.judging.paired_samples import PairedAnswers, PairedRatio
-from sae_checks.judging.samples import Ratio, Root
+from sae_checks.judging.samples import LogRoot, Ratio
 
 SHA = "0" * 64
 
@@ -54,7 +55,7 @@ def test_a_logarithm_is_kept_on_the_scale_of_its_measure():
     root = math.sqrt(top.sum() / bottom.sum())
     limit = builders.limit("propagation", "own_error")
     estimate = builders.estimate("own_error", root, n=40)
-    sampled = corpus_readings.replace(estimate, sample=Root(of=Ratio(top=top, bottom=bottom)))
+    sampled = replace(estimate, sample=LogRoot(of=Ratio(top=top, bottom=bottom)))
     sample = paired_samples.paired_sample([sampled], limit, SHA)
     assert math.fsum(sample.numerators) / math.fsum(sample.denominators) == pytest.approx(root, rel=1e-6)
 

@@ -228,7 +228,7 @@ def test_what_is_tested_is_the_mean_increase_up_to_where_the_limit_asks(increase
     """As sums per sequence, of those that are so long; their ratio is the curve's value there."""
     found = usable(increases, least=least)["usable_context"]
     n_positions = round(16 * least)
-    assert found.stand_in.value == LIMIT
+    assert found.proxy.value == LIMIT
     tested = found.sample
     assert tested.n == len(increases)
     expected = [sum(of_sequence[:n_positions]) for of_sequence in increases]

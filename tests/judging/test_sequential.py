@@ -12,7 +12,7 @@ from simulated import increases, rates
 
 from sae_checks.judging import bounds, sequential
 from sae_checks.judging.budget import ALPHA, Budget
-from sae_checks.judging.samples import Difference, Explained, Ratio, Root
+from sae_checks.judging.samples import Difference, ExplainedVariance, LogRoot, Ratio
 
 N_REPLICATIONS = 2000
 FEW = 4 * math.sqrt(ALPHA * (1 - ALPHA) / N_REPLICATIONS)
@@ -94,18 +94,18 @@ def test_every_sample_is_stable_in_its_prefixes():
     n, d = 64, 3
     one, other = (Ratio(top=rng.gamma(2, 1, n), bottom=rng.integers(1, 9, n).astype(float)) for _ in range(2))
     sums = rng.normal(1, 1, (n, d))
-    explained = Explained(
+    explained = ExplainedVariance(
         error_squared=rng.gamma(1, 1, n),
         norm_squared=(sums**2).sum(axis=1) + 9,
         sum=sums,
         n_tokens=np.ones(n, dtype=np.int64),
     )
-    for sample in (one, explained, Difference(of=one, less=other), Difference(of=explained, less=one), Root(of=one)):
+    for sample in (one, explained, Difference(of=one, less=other), Difference(of=explained, less=one), LogRoot(of=one)):
         for k in (8, 40):
             top, bottom = sample.upto(k)
             assert len(top) == len(bottom) == len(sample.each(k)) == k
             assert not np.array_equal(top, sample.upto(k + 1)[0])
-    cut = Explained(
+    cut = ExplainedVariance(
         error_squared=explained.error_squared[:8],
         norm_squared=explained.norm_squared[:8],
         sum=sums[:8],
@@ -114,8 +114,8 @@ def test_every_sample_is_stable_in_its_prefixes():
     assert np.array_equal(cut.upto(8), explained.upto(8))
     cut = Difference(of=Ratio(top=one.top[:8], bottom=one.bottom[:8]), less=other)
     assert np.array_equal(cut.upto(8), Difference(of=one, less=other).upto(8))
-    cut = Root(of=Ratio(top=one.top[:8], bottom=one.bottom[:8]), over=other)
-    assert np.array_equal(cut.upto(8), Root(of=one, over=other).upto(8))
+    cut = LogRoot(of=Ratio(top=one.top[:8], bottom=one.bottom[:8]), over=other)
+    assert np.array_equal(cut.upto(8), LogRoot(of=one, over=other).upto(8))
 
 
 @given(ratios(), limits, kinds)
@@ -305,21 +305,24 @@ def _ended_backwards(of, below, above):
     return lower, upper
 
 
-ENDS, BOUNDARY = bounds.ends, bounds.boundary
+ENDS, BOUNDARY = bounds.interval_ends, bounds.boundary
 MUTANTS = {
     "no skewness": ("_hall", lambda y, _slant: y),
-    "skewness the wrong way round": ("ends", _ended_backwards),
+    "skewness the wrong way round": ("interval_ends", _ended_backwards),
     "a boundary for one look": ("boundary", _fixed_n),
     "twice the level": ("boundary", lambda n, alpha, n_tightest: BOUNDARY(n, 2 * alpha, n_tightest)),
     "half the level": ("boundary", lambda n, alpha, n_tightest: BOUNDARY(n, alpha / 2, n_tightest)),
     "tightest too early": ("boundary", lambda n, alpha, n_tightest: BOUNDARY(n, alpha, n_tightest / 8)),
-    "no correction for many checks": ("lower_end", lambda of, budget: LOWER(of, replace(budget, n_checks=1))),
-    "standard deviation of the mean twice divided": ("ends", lambda of, b, a: ENDS(replace(of, n=of.n**1.2), b, a)),
-    "never passes": ("upper_end", lambda of, _budget, _worst: of.mean + np.inf),
-    "never fails": ("lower_end", lambda of, _budget: of.mean - np.inf),
-    "no guard": ("with_one_more", lambda of, _value: of),
+    "no correction for many checks": ("lower_bound", lambda of, budget: LOWER(of, replace(budget, n_checks=1))),
+    "standard deviation of the mean twice divided": (
+        "interval_ends",
+        lambda of, b, a: ENDS(replace(of, n=of.n**1.2), b, a),
+    ),
+    "never passes": ("upper_bound", lambda of, _budget, _worst: of.mean + np.inf),
+    "never fails": ("lower_bound", lambda of, _budget: of.mean - np.inf),
+    "no guard": ("with_added_value", lambda of, _value: of),
 }
-LOWER = bounds.lower_end
+LOWER = bounds.lower_bound
 
 
 def test_the_rule_itself_keeps_its_promises():

@@ -72,9 +72,9 @@ def test_a_more_generous_limit_never_turns_a_pass_into_a_failure(measured, one, 
     [
         (0.1, "passed", ""),
         (0.6, "failed", ""),
-        (0.29, "inconclusive", "the interval holds the limit; about "),
-        (0.31, "inconclusive", "the interval holds the limit; about "),
-        (0.3, "inconclusive", "the value is the limit"),
+        (0.29, "inconclusive", "the interval contains the limit; about "),
+        (0.31, "inconclusive", "the interval contains the limit; about "),
+        (0.3, "inconclusive", "the value is too close to the limit"),
     ],
 )
 def test_the_sample_decides(value, outcome, missing):
@@ -216,7 +216,7 @@ def test_what_cannot_be_right_is_asked_to_the_end():
     for n in (48, 256):
         of_look[n] = judge(readings_of(ratio[:n], explained[:n]), SPARSE)
     assert of_look[48].outcome == "inconclusive"
-    assert "not decided yet whether it can be right" in of_look[48].reason
+    assert "undecided whether this is plausible" in of_look[48].reason
     assert of_look[256].outcome == "failed"
     at_end = judge(readings_of(ratio[:48], explained[:48]), SPARSE, replace(BUDGET, n_most=48))
     assert at_end.outcome == "passed"
@@ -320,7 +320,7 @@ def test_a_drop_beyond_the_limit_fails():
 @given(st.sampled_from(checks.CE_LOSS.measures).flatmap(estimates))
 def test_a_spoken_estimate_has_all_its_parts(measured):
     """Measure, unit and n are in the words, and the words are one line."""
-    words = verdict.spoken(measured)
+    words = verdict.describe(measured)
     for part in (measured.measure, measured.unit, f"n = {measured.n}"):
         assert part in words
     assert "\n" not in words

@@ -30,5 +30,5 @@ def increases(shape, cv, mean, *, n, n_replications, seed):
 def rates(values, budget: Budget) -> Rates:
     """The rule of `sequential.decide` for increases, against LIMIT, in all replications at once."""
     return resampled_error_rates.of_ratios(
-        values - LIMIT, budget, (sequential.WORST - 1) * LIMIT if budget.is_guarded else None
+        values - LIMIT, budget, (sequential.GUARD_FACTOR - 1) * LIMIT if budget.is_guarded else None
     )
