@@ -11,7 +11,7 @@ import torch
 from random_release import Shape
 
 from sae_checks.corpora.sequences import Convention, Sequences, TokenRow, build
-from sae_checks.model import hugging_face, transformer_lens
+from sae_checks.model import hugging_face, transformer_lens, transformers_files
 
 MODEL, SAES, TEXT = "stories260K", "stories260K-res-saes", "stories/eval.jsonl"
 
@@ -55,12 +55,12 @@ def load(folder: Path) -> Stories:
     from sae_lens import SAE
 
     cpu = torch.device("cpu")
-    read = hugging_face.read(folder / MODEL, dtype="float32", device=cpu)
-    peer = transformer_lens._hooked(read.model, ()).eval().requires_grad_(False)  # noqa: SLF001 -- as the tests do
+    files = transformers_files.read(folder / MODEL, dtype="float32", device=cpu)
+    peer = transformer_lens._hooked(files.model, ()).eval().requires_grad_(False)  # noqa: SLF001 -- as the tests do
     model = hugging_face.load(folder / MODEL, dtype="float32", device=cpu)
     saes = [SAE.load_from_disk(one.parent, device="cpu").eval() for one in sorted((folder / SAES).glob("*/cfg.json"))]
     texts = tuple(json.loads(line)["text"] for line in (folder / TEXT).read_text(encoding="utf-8").splitlines())
-    config, block = read.model.config, read.model.model.layers[0]
+    config, block = files.model.config, files.model.model.layers[0]
     shape = Shape(
         n_layers=config.num_hidden_layers,
         d_model=config.hidden_size,

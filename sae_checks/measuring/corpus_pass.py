@@ -19,7 +19,7 @@ from sae_checks.corpora.sequences import Sequences
 from sae_checks.losses import ItemLosses, TextLosses
 from sae_checks.measuring.scoring import Batch, Fault, Progress, batches, score
 from sae_checks.measuring.sequence_sums import ItemSums, Sums, TextSums, n_within
-from sae_checks.model.interface import CleanPass, LanguageModel, instead
+from sae_checks.model.interface import CleanPass, LanguageModel, replace_with
 from sae_checks.saes.sae import Reconstructs
 from sae_checks.saes.splice import Splice, ablate, splice
 
@@ -156,7 +156,7 @@ def _spliced(
             continue
         try:
             made = splice(clean.activation(sae.hook), clean.activation(sae.hook_out), batch.replaced, sae)
-            hidden = model.resume(clean, {sae.hook_out: instead(made.activation)})
+            hidden = model.resume(clean, {sae.hook_out: replace_with(made.activation)})
             splices.append(_Spliced(splice=made, hidden=hidden))
         except (errors.SaeChecksError, RuntimeError) as problem:  # torch raises RuntimeError, out of memory included
             into.fault = str(problem)
@@ -181,6 +181,6 @@ def _ablated(
     for sae in saes:
         if _where(sae) not in found:
             zeros = ablate(beginning.activation(sae.hook_out), replaced, sae.head_slice)
-            hidden = model.resume(beginning, {sae.hook_out: instead(zeros)})
+            hidden = model.resume(beginning, {sae.hook_out: replace_with(zeros)})
             found[_where(sae)] = torch.nn.functional.pad(hidden, (0, 0, 0, batch.tokens.shape[1] - hidden.shape[1]))
     return found

@@ -24,7 +24,7 @@ from sae_checks.measuring.local_studies import Studied, Studies, Wanted
 from sae_checks.measuring.measured import GoesOn, Losses, Measured, flipped, n_rows, rows, texts_of_flips
 from sae_checks.measuring.saes_in_models import Ready, ReadySaes
 from sae_checks.measuring.scoring import Fault, round_ends
-from sae_checks.model.interface import LanguageModel, instead
+from sae_checks.model.interface import LanguageModel, replace_with
 from sae_checks.plan.golden_prompts import Golden
 from sae_checks.plan.plan import Plan
 from sae_checks.provenance import Provenance
@@ -177,7 +177,7 @@ class LocalExecutor:
 
         def forward() -> None:
             made = splice(clean.activation(one.hook), clean.activation(one.hook_out), replaced, one)
-            model.resume(clean, {one.hook_out: instead(made.activation)})
+            model.resume(clean, {one.hook_out: replace_with(made.activation)})
             if model.device.type == "cuda":
                 torch.cuda.synchronize()  # kernels run behind the call
 

@@ -1,1 +1,1 @@
-"""A frozen language model: a clean pass with captures, and the rest of a pass from a changed activation."""
+"""A frozen language model: a clean pass with captures, resumed from edited activations; one module per backend."""

@@ -1,4 +1,4 @@
-"""Which backend an SAE needs, and each model loaded once for all SAEs that need exactly it."""
+"""Loads the language models of a plan, each once, in the backend that its SAEs need."""
 
 from __future__ import annotations
 
@@ -16,15 +16,26 @@ from sae_checks.release import hooks
 from sae_checks.release.release import Sae
 
 
+def pick_device(name: str) -> torch.device:
+    """The device *name*; for "auto" the first available of cuda, mps and cpu."""
+    if name != "auto":
+        return torch.device(name)
+    if torch.cuda.is_available():
+        return torch.device("cuda")
+    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Key:
+    """What distinguishes two loaded models."""
+
     source: str
     backend: str
     processing: tuple[str, ...]
 
 
 class Models:
-    """The language models of a plan, loaded when an SAE first needs them."""
+    """The language models of a plan, each loaded when an SAE first needs it."""
 
     def __init__(self, plan: Plan) -> None:
         self._plan = plan
@@ -32,29 +43,30 @@ class Models:
 
     def of(self, described: Sae) -> LanguageModel:
         """
-        The model that *described* was trained on, in a backend in which its hooks can be spliced.
+        The model that *described* was trained on, in a backend in which it can be spliced.
 
-        Left to itself that is transformers, unless TransformerLens's processing of the weights changes what the hooks
-        carry, or only TransformerLens has them.
+        Without --sae-backend that is transformers, unless TransformerLens's weight processing changes the SAE's
+        activations or only TransformerLens has the hooks or the model.
 
         Raises:
-            SaeError: no backend has its hooks.
+            SaeError: no backend has the SAE's hooks.
             MeasuringError: the model cannot be loaded.
         """
         asked = self._plan.options.backend
         if asked != "auto":
-            return self._with_hooks(described, asked)
+            return self._load_for(described, asked)
         if _needs_transformer_lens(described) or self._plan.model_of(described).transformer_lens is not None:
-            return self._with_hooks(described, "transformer_lens")
+            return self._load_for(described, "transformer_lens")
         try:
-            return self._with_hooks(described, "transformers")
+            return self._load_for(described, "transformers")
         except (errors.HookNotHereError, errors.ModelNotUnderstoodError) as problem:
             try:
-                return self._with_hooks(described, "transformer_lens")
+                return self._load_for(described, "transformer_lens")
             except errors.SaeChecksError:
                 raise problem from None
 
-    def _with_hooks(self, described: Sae, backend: str) -> LanguageModel:
+    def _load_for(self, described: Sae, backend: str) -> LanguageModel:
+        """Load the model of *described*, and check that the backend has its hooks."""
         if backend == "transformers" and _needs_transformer_lens(described):
             raise errors.needs_transformer_lens(described.sae_id, [key for key, _ in described.model_kwargs])
         model = self._load(described, backend)
@@ -64,7 +76,7 @@ class Models:
 
     def _load(self, described: Sae, backend: str) -> LanguageModel:
         source = self._plan.model_of(described)
-        # transformers' weights are never processed: what centring changes is changed where an activation is read
+        # transformers' weights are never processed: centring is applied to activations instead
         processing = tuple(key for key, _ in described.model_kwargs) if backend == "transformer_lens" else ()
         key = _Key(source=source.name, backend=backend, processing=processing)
         if key not in self._loaded:
@@ -79,7 +91,7 @@ class Models:
 
     def _read(self, source: ModelSource, key: _Key) -> LanguageModel:
         options = self._plan.options
-        device: torch.device = hugging_face.pick_device(options.device)
+        device = pick_device(options.device)
         try:
             if source.transformer_lens is not None:
                 files, processing = source.transformer_lens.fetch(), key.processing
@@ -101,13 +113,9 @@ _CHANGED_BY: dict[str, Callable[[hooks.Hook], bool]] = {
     "fold_value_biases": lambda hook: hook.place == "z",
     "refactor_factored_attn_matrices": lambda hook: hook.place == "z",
 }
-"""Processing that changes what some hooks carry, in a way that only TransformerLens computes."""
+"""weight processing -> whether it changes the activation at a hook in a way that only TransformerLens computes."""
 
 
 def _needs_transformer_lens(described: Sae) -> bool:
-    parsed = [hooks.parse(hook) for hook in (described.hook, described.hook_out)]
-    return any(
-        key in _CHANGED_BY and hook is not None and _CHANGED_BY[key](hook)
-        for key, _ in described.model_kwargs
-        for hook in parsed
-    )
+    parsed = [hooks.parse_known(hook) for hook in (described.hook, described.hook_out)]
+    return any(key in _CHANGED_BY and _CHANGED_BY[key](hook) for key, _ in described.model_kwargs for hook in parsed)

@@ -1,4 +1,4 @@
-"""The model as TransformerLens's HookedTransformer, made from the same weights that transformers loaded."""
+"""The TransformerLens backend: a HookedTransformer made from the weights that transformers loaded."""
 
 from __future__ import annotations
 
@@ -17,15 +17,16 @@ import torch
 
 from sae_checks import errors
 from sae_checks.corpora.sequences import Tokenizer
-from sae_checks.model import blocks, hugging_face
-from sae_checks.model.interface import Captures, CleanPass, Edit
+from sae_checks.model import blocks, transformers_files
+from sae_checks.model.interface import Captures, CleanPass, Edit, count_calls, probe_tokens
 from sae_checks.provenance import FileHash, ModelFacts
 from sae_checks.release import hooks
+from sae_checks.release.hooks import Hook, parse_known
 
 _NO_NAME = "model"
-_TEMPLATES = {"Gemma2ForCausalLM": "google/gemma-2-2b"}
-"""Families that TransformerLens configures by the model's name alone, and a name of each."""
-_SIZES = {
+_NAME_OF_FAMILY = {"Gemma2ForCausalLM": "google/gemma-2-2b"}
+"""a model name for each family that TransformerLens configures by name alone."""
+_SIZES = {  # names in TransformerLens's configuration: names in transformers'
     "d_model": "hidden_size",
     "d_head": "head_dim",
     "n_heads": "num_attention_heads",
@@ -45,31 +46,36 @@ def load(
     folder: Path, *, source: str | None = None, dtype: str, device: torch.device, processing: Sequence[str] = ()
 ) -> HookedModel:
     """
-    The model and tokenizer in *folder*, with its weights processed as *processing* names it.
+    Load the model and tokenizer in *folder*: transformers reads the files, TransformerLens converts the loaded model.
 
-    transformers reads the files, as safely as for its own backend; TransformerLens is given the loaded model.
+    Args:
+        folder: files in transformers' format.
+        source: the model's name in the record; None: the folder.
+        dtype: of the weights.
+        device: where the weights go.
+        processing: TransformerLens's weight processing to apply, "fold_ln" and so on.
 
     Raises:
-        MeasuringError: either cannot load it, or the two do not give the same predictions.
+        MeasuringError: one of them cannot load the model, or their predictions differ.
     """
-    read = hugging_face.read(folder, dtype=dtype, device=device)
+    files = transformers_files.read(folder, dtype=dtype, device=device)
     try:
-        model = _hooked(read.model, processing)
+        model = _hooked(files.model, processing)
     except Exception as problem:
         raise errors.model_not_loaded(str(folder), f"TransformerLens: {type(problem).__name__}: {problem}") from problem
-    _check_same_predictions(model, read.model, source or str(folder))
+    _check_same_predictions(model, files.model, source or str(folder))
     return HookedModel(
         model,
-        read.tokenizer,
+        files.tokenizer,
         source=source or str(folder),
-        architecture=type(read.model).__name__,
+        architecture=type(files.model).__name__,
         processing=tuple(processing),
-        weights=read.weights,
+        weights=files.weights,
     )
 
 
 class HookedModel:
-    """A LanguageModel over a HookedTransformer (see `interface.LanguageModel`)."""
+    """An `interface.LanguageModel` that runs a HookedTransformer."""
 
     def __init__(
         self,
@@ -84,7 +90,7 @@ class HookedModel:
         self._model = model.eval().requires_grad_(False)
         config = self._model.cfg
         if not config.attn_only:
-            self._model.set_use_hook_mlp_in(True)  # else that hook exists and never fires
+            self._model.set_use_hook_mlp_in(True)  # TRAP: without this, hook_mlp_in exists but never fires
         self.tokenizer = tokenizer
         self.device = torch.device(config.device)
         self.uses_layer_norm = "LN" in (config.normalization_type or "")
@@ -117,20 +123,16 @@ class HookedModel:
     @torch.inference_mode()
     def clean(self, tokens: torch.Tensor, hooks: Collection[str]) -> CleanPass:
         captures = Captures(hooks)
-        starts = {hugging_face.start(hook) for hook in hooks}
-        at = [(f"blocks.{boundary}.hook_resid_pre", captures.at_boundary(boundary)) for boundary in starts]
-        hidden = self._run(None, tokens, [*at, *((hook, captures.at_hook(hook)) for hook in hooks)])
+        starts = {parse_known(hook).first_block for hook in hooks}
+        boundaries = [(f"blocks.{start}.hook_resid_pre", captures.at_boundary(start)) for start in starts]
+        hidden = self._run(None, tokens, [*boundaries, *((hook, captures.at_hook(hook)) for hook in hooks)])
         return captures.clean_pass(tokens, hidden)
 
     @torch.inference_mode()
     def resume(self, clean: CleanPass, edits: Mapping[str, Edit]) -> torch.Tensor:
-        taps = {hook: blocks.Tap(edit) for hook, edit in edits.items()}
-        start = min(map(hugging_face.start, edits))
-        hidden = self._run(start, clean.boundaries[start], list(taps.items()))
-        for hook, tap in taps.items():
-            if tap.n != 1:
-                raise errors.hook_fired(hook, tap.n, 1)
-        return hidden
+        start = min(parse_known(hook).first_block for hook in edits)
+        with count_calls(edits) as counted:
+            return self._run(start, clean.boundaries[start], list(counted.items()))
 
     @torch.inference_mode()
     def logits(self, hidden: torch.Tensor, *, out: torch.Tensor | None = None) -> torch.Tensor:
@@ -146,50 +148,56 @@ class HookedModel:
         return out
 
     def _run(self, start: int | None, given: torch.Tensor, edits: Sequence[tuple[str, Edit]]) -> torch.Tensor:
-        """From tokens, or from the residual stream before block *start*, to what the unembedding reads."""
+        """
+        Compute the input of the unembedding, (batch, seq, d_model).
+
+        Args:
+            start: index of the first block to run; None: start from tokens.
+            given: the residual stream before block *start*, or tokens.
+            edits: pairs of hook name and edit, in the order in which they apply.
+        """
         n_layers = self._model.cfg.n_layers
-        at_end = [edit for hook, edit in edits if hugging_face.start(hook) == n_layers]
-        within = [(hook, edit) for hook, edit in edits if hugging_face.start(hook) < n_layers]
+        parsed = [(parse_known(hook), edit) for hook, edit in edits]
         residual = given
         if start is None or start < n_layers:
-            with self._edited(within):
+            with self._attached([(hook, edit) for hook, edit in parsed if hook.first_block < n_layers]):
                 residual = self._model(given, start_at_layer=start, stop_at_layer=n_layers)
-        for edit in at_end:
-            residual = edit(residual)
+        for hook, edit in parsed:
+            if hook.first_block == n_layers:  # the residual stream after the last block
+                residual = edit(residual)
         norm = self._model.cfg.normalization_type
         return cast(torch.Tensor, residual if norm is None else self._model.ln_final(residual))
 
     @contextmanager
-    def _edited(self, edits: Sequence[tuple[str, Edit]]) -> Iterator[None]:
-        named, handles = [], []
+    def _attached(self, edits: Sequence[tuple[Hook, Edit]]) -> Iterator[None]:
+        fwd_hooks, handles = [], []
         for hook, edit in edits:
-            parsed = hooks.parse(hook)
-            assert parsed is not None, hook  # `width` has been asked first
-            if parsed.place == "mlp_module_in":
-                handles.append(blocks.on_input(self._model.blocks[parsed.layer].mlp, edit))
+            if hook.place == "mlp_module_in":
+                handles.append(blocks.on_input(self._model.blocks[hook.layer].mlp, edit))
                 continue
-            name = hook if parsed.boundary is None else f"blocks.{parsed.boundary}.hook_resid_pre"
-            named.append((name, _by_head(edit) if parsed.place == "z" else _plain(edit)))
-        with blocks.attached(handles), self._model.hooks(fwd_hooks=named):
+            name = hook.name if hook.boundary is None else f"blocks.{hook.boundary}.hook_resid_pre"
+            fwd_hooks.append((name, _concatenating_heads(edit) if hook.place == "z" else _hook_function(edit)))
+        with blocks.attached(handles), self._model.hooks(fwd_hooks=fwd_hooks):
             yield
 
 
-def _plain(edit: Edit) -> Callable[..., torch.Tensor]:
-    return lambda carried, hook: edit(carried)  # noqa: ARG005 -- TransformerLens gives it by that name
+def _hook_function(edit: Edit) -> Callable[..., torch.Tensor]:
+    return lambda activation, hook: edit(activation)  # noqa: ARG005 -- TransformerLens passes hook by name
 
 
-def _by_head(edit: Edit) -> Callable[..., torch.Tensor]:
-    """TransformerLens keeps heads apart, (batch, seq, head, d_head); here they lie side by side."""
-    return lambda carried, hook: edit(carried.flatten(-2)).reshape(carried.shape)  # noqa: ARG005
+def _concatenating_heads(edit: Edit) -> Callable[..., torch.Tensor]:
+    """*edit* for TransformerLens's hook_z (batch, seq, head, d_head); edits get (batch, seq, head * d_head)."""
+    return lambda activation, hook: edit(activation.flatten(-2)).reshape(activation.shape)  # noqa: ARG005 -- as above
 
 
 def _hooked(model: Any, processing: Sequence[str]) -> Any:  # Any: TransformerLens is not typed
+    """Convert *model*, loaded by transformers, into a HookedTransformer."""
     with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
-        warnings.simplefilter("ignore")  # HookedTransformer's deprecation, and the caller's `-W error` is the caller's
+        warnings.simplefilter("ignore")  # it is deprecated; and the user's `-W error` is for the user's code
         from transformer_lens import loading_from_pretrained as loading
 
-        name = _TEMPLATES.get(type(model).__name__, _NO_NAME)
-        # TransformerLens asks the Hub for a configuration by name; the one that lies on disk is the one that counts.
+        name = _NAME_OF_FAMILY.get(type(model).__name__, _NO_NAME)
+        # WHY patched: TransformerLens would fetch a configuration from the Hub by name, not use the model's own
         own = copy.deepcopy(model.config)
         own.architectures = [type(model).__name__]
         own.n_ctx = own.max_position_embeddings  # a name that GPT-2's older configurations have
@@ -199,34 +207,39 @@ def _hooked(model: Any, processing: Sequence[str]) -> Any:  # Any: TransformerLe
             if name != _NO_NAME:
                 config = _resized(config, model.config)
             weights = loading.get_pretrained_state_dict(name, config, model, dtype=model.dtype)
-        return built(config, weights, processing).to(model.device)
+        return build(config, weights, processing).to(model.device)
 
 
-def built(config: Any, weights: Mapping[str, torch.Tensor], processing: Sequence[str]) -> Any:  # Any: as above
+def build(config: Any, weights: Mapping[str, torch.Tensor], processing: Sequence[str]) -> Any:  # Any: as above
     """
-    The HookedTransformer of a configuration and weights in its own names, processed as *processing* names it.
+    Build a HookedTransformer.
+
+    Args:
+        config: TransformerLens's configuration.
+        weights: by TransformerLens's names.
+        processing: the weight processing to apply.
 
     Raises:
-        ValueError: *weights* lacks matrices: TransformerLens would take for them whatever the memory held.
+        ValueError: *weights* lacks matrices, for which TransformerLens would use uninitialised memory.
     """
     from transformer_lens import HookedTransformer
 
-    config.tokenizer_name = None  # tokens are made elsewhere; by that name it would ask the Hub
+    config.tokenizer_name = None  # WHY: with a name, TransformerLens would fetch that tokenizer from the Hub
     hooked = HookedTransformer(config)
     matrices = {name for name, _ in hooked.named_parameters() if name.rpartition(".")[2].lstrip("_").startswith("W_")}
-    if lacking := sorted(matrices - {*weights}):
-        raise ValueError(f"its weights lack {len(lacking)} matrices, {lacking[0]} among them")
-    asked = {"fold_ln", "center_writing_weights", "fold_value_biases", "refactor_factored_attn_matrices"}
+    if missing := sorted(matrices - {*weights}):
+        raise ValueError(f"its weights lack {len(missing)} matrices, {missing[0]} among them")
+    kinds = ("center_writing_weights", "fold_ln", "fold_value_biases", "refactor_factored_attn_matrices")
     hooked.load_and_process_state_dict(
-        {key: value.clone() for key, value in weights.items()},  # processing works in place
+        {key: value.clone() for key, value in weights.items()},  # clone: processing works in place
         center_unembed=False,
-        **{key: key in processing for key in sorted(asked)},
+        **{kind: kind in processing for kind in kinds},
     )
     return hooked
 
 
 def _resized(config: Any, own: Any) -> Any:
-    """The family's *config* with the sizes of the model's *own*."""
+    """*config*, a family's TransformerLens configuration, with the sizes of *own*, the model's in transformers."""
     sizes = {ours: getattr(own, theirs) for ours, theirs in _SIZES.items()}
     kinds = ["local" if kind == "sliding_attention" else "global" for kind in own.layer_types]
     scale = float(own.query_pre_attn_scalar) ** 0.5
@@ -236,7 +249,7 @@ def _resized(config: Any, own: Any) -> Any:
 @torch.inference_mode()
 def _check_same_predictions(hooked: Any, model: Any, source: str) -> None:
     n_vocabulary = model.config.get_text_config().vocab_size
-    tokens = (torch.arange(min(8, hooked.cfg.n_ctx), device=model.device) * 7 % n_vocabulary)[None]
+    tokens = probe_tokens(hooked.cfg.n_ctx, n_vocabulary, model.device)
     expected, got = (
         torch.log_softmax(logits.float(), -1)[..., :n_vocabulary]
         for logits in (model(input_ids=tokens, use_cache=False).logits, hooked(tokens))

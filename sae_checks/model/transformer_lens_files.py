@@ -1,4 +1,4 @@
-"""Models that only TransformerLens has: its own config.json, a state dict in a pickle, a tokenizer from elsewhere."""
+"""Models in TransformerLens's own file format: a config.json, a pickled state dict, and a separate tokenizer."""
 
 from __future__ import annotations
 
@@ -14,36 +14,44 @@ from unittest import mock
 import torch
 
 from sae_checks import errors
-from sae_checks.model import hugging_face
-from sae_checks.model.transformer_lens import HookedModel, built
+from sae_checks.model import transformers_files
+from sae_checks.model.interface import probe_tokens
+from sae_checks.model.transformer_lens import HookedModel, build
 from sae_checks.plan.model_source import TransformerLensFiles
 from sae_checks.provenance import FileHash
 from sae_checks.release.release import sha256_of
 
-_ALL_BLOCKS = "blocks.0.hook_resid_pre"
+_FIRST_HOOK = "blocks.0.hook_resid_pre"
 
 
 def load(
     files: TransformerLensFiles, *, source: str, dtype: str, device: torch.device, processing: Sequence[str] = ()
 ) -> HookedModel:
     """
-    The model in *files* as TransformerLens makes it, its weights processed as *processing* names it; no network.
+    Load the model in *files* by TransformerLens, without network.
+
+    Args:
+        files: the model's files.
+        source: the model's name in the record.
+        dtype: of the weights.
+        device: where the weights go.
+        processing: TransformerLens's weight processing to apply, "fold_ln" and so on.
 
     Raises:
-        MeasuringError: it cannot be loaded, lacks weights, has another vocabulary than its tokenizer, or does not
-            compute from the middle what it computes as a whole.
+        MeasuringError: the model cannot be loaded, lacks weights, has fewer tokens than its tokenizer, or gives other
+            predictions when it is resumed.
     """
     try:
-        model = _hooked(files, hugging_face.DTYPES[dtype], device, processing)
-        tokenizer = hugging_face.read_tokenizer(files.tokenizer, as_written=True)
+        model = _hooked(files, transformers_files.DTYPES[dtype], device, processing)
+        tokenizer = transformers_files.read_tokenizer(files.tokenizer, as_written=True)
     except errors.MeasuringError:
         raise
     except Exception as problem:
         raise errors.model_not_loaded(source, f"TransformerLens: {type(problem).__name__}: {problem}") from problem
     if len(tokenizer) > model.cfg.d_vocab:
-        problem_here = f"its tokenizer has {len(tokenizer)} tokens, its embedding {model.cfg.d_vocab}"
-        raise errors.model_not_loaded(source, problem_here)
-    found = HookedModel(
+        mismatch = f"its tokenizer has {len(tokenizer)} tokens, its embedding {model.cfg.d_vocab}"
+        raise errors.model_not_loaded(source, mismatch)
+    loaded = HookedModel(
         model,
         tokenizer,
         source=source,
@@ -51,31 +59,31 @@ def load(
         processing=tuple(processing),
         weights=(FileHash(name=files.weights.name, sha256=sha256_of(files.weights)),),
     )
-    _check_resumes(found, model, source)
-    return found
+    _check_resumes(loaded, model, source)
+    return loaded
 
 
 def _hooked(files: TransformerLensFiles, dtype: torch.dtype, device: torch.device, processing: Sequence[str]) -> Any:
-    """Any: TransformerLens is not typed."""
+    """Read a HookedTransformer from *files*. Any: TransformerLens is not typed."""
     with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
-        warnings.simplefilter("ignore")  # HookedTransformer's deprecation, and the caller's `-W error` is the caller's
+        warnings.simplefilter("ignore")  # it is deprecated; and the user's `-W error` is for the user's code
         from transformer_lens import loading_from_pretrained as loading
 
         hub = SimpleNamespace(list_repo_files=lambda _: [files.weights.name])
-        reading = SimpleNamespace(download_file_from_hf=_reader(files), select_compatible_kwargs=lambda *_: {})
-        nowhere = SimpleNamespace(exists=lambda: False)
+        utils = SimpleNamespace(download_file_from_hf=_reader(files), select_compatible_kwargs=lambda *_: {})
+        no_path = SimpleNamespace(exists=lambda: False)
         with (
             mock.patch.object(loading, "HfApi", return_value=hub),
-            mock.patch.object(loading, "utils", reading),
-            mock.patch.object(loading, "Path", return_value=nowhere),  # TRAP: it prefers a folder called like the model
+            mock.patch.object(loading, "utils", utils),
+            mock.patch.object(loading, "Path", return_value=no_path),  # TRAP: a local folder of that name would win
         ):
             config = loading.get_pretrained_model_config(files.name, device=str(device), dtype=dtype)
             weights = loading.get_pretrained_state_dict(files.name, config, dtype=dtype)
-        return built(config, weights, processing).to(device)
+        return build(config, weights, processing).to(device)
 
 
 def _reader(files: TransformerLensFiles) -> Callable[[str, str], Any]:
-    """In place of TransformerLens's download, which reads a pickle by running it. Any: JSON, or tensors by name."""
+    """A safe replacement for TransformerLens's download, which unpickles code. Any: JSON, or tensors by name."""
 
     def read(_: str, file: str) -> Any:
         if file == "config.json":
@@ -86,11 +94,11 @@ def _reader(files: TransformerLensFiles) -> Callable[[str, str], Any]:
 
 
 @torch.inference_mode()
-def _check_resumes(found: HookedModel, hooked: Any, source: str) -> None:
-    """What is resumed in the middle must predict what HookedTransformer predicts as a whole."""
-    tokens = (torch.arange(min(8, hooked.cfg.n_ctx), device=found.device) * 7 % hooked.cfg.d_vocab)[None]
-    resumed = found.resume(found.clean(tokens, [_ALL_BLOCKS]), {_ALL_BLOCKS: lambda x: x})
-    expected, got = (torch.log_softmax(x.float(), -1) for x in (hooked(tokens)[0], found.logits(resumed[0])))
+def _check_resumes(model: HookedModel, hooked: Any, source: str) -> None:
+    """Check that *model*, resumed before its first block, predicts the same as *hooked*, its HookedTransformer."""
+    tokens = probe_tokens(hooked.cfg.n_ctx, hooked.cfg.d_vocab, model.device)
+    resumed = model.resume(model.clean(tokens, [_FIRST_HOOK]), {_FIRST_HOOK: lambda x: x})
+    expected, got = (torch.log_softmax(x.float(), -1) for x in (hooked(tokens)[0], model.logits(resumed[0])))
     difference = float((expected - got).abs().max())
     if not difference <= 1e-2:
         problem = f"resumed before its first block its log-probabilities differ by {difference:g}"

@@ -35,10 +35,8 @@ def of(release: Release) -> tuple[Stack, ...]:
 
 def _place(sae: Sae) -> str:
     """Kind of place: "resid", "mlp_out", ...; "READ-WRITTEN" for transcoders."""
-    read, written = (hooks.parse(hook) for hook in (sae.hook, sae.hook_out))
-    assert read is not None
-    assert written is not None
-    names = ["resid" if hook.boundary is not None else hook.place for hook in (read, written)]
+    parsed = [hooks.parse_known(hook) for hook in (sae.hook, sae.hook_out)]
+    names = ["resid" if hook.boundary is not None else hook.place for hook in parsed]
     return names[0] if sae.hook == sae.hook_out else "-".join(names)
 
 

@@ -82,6 +82,11 @@ class Hook:
         return self.place not in ("z", "normalized_mlp_in", "mlp_module_in")
 
     @property
+    def first_block(self) -> int:
+        """Index of the first block that must run for a change here to reach the model's output."""
+        return int(self.depth)
+
+    @property
     def boundary(self) -> int | None:
         """Number of blocks before this point of the residual stream; None for hooks inside a block."""
         return int(self.depth) if self.place in ("resid_pre", "resid_post") else None
@@ -93,6 +98,13 @@ def parse(name: str) -> Hook | None:
     match = _NAME.fullmatch(name)
     place = _PLACE_OF.get(match[2]) if match else None
     return None if match is None or place is None else Hook(name=name, layer=int(match[1]), place=place)
+
+
+def parse_known(name: str) -> Hook:
+    """As `parse`, for a *name* that has been checked."""
+    hook = parse(name)
+    assert hook is not None, name
+    return hook
 
 
 def from_module_name(name: str) -> str | None:

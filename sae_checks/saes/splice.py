@@ -59,9 +59,8 @@ def ablate(activation: torch.Tensor, replaced: torch.Tensor, head_slice: slice) 
 def preprocess(activation: torch.Tensor, hook: str, sae: Reconstructs) -> torch.Tensor:
     """*activation* at *hook* in the form that *sae* was trained on: its head slice, in float32, centred if need be."""
     x = activation[..., sae.head_slice].float()
-    parsed = hooks.parse(hook)
-    assert parsed is not None, hook
-    return x - x.mean(-1, keepdim=True) if sae.center and parsed.is_centred else x
+    is_centred = sae.center and hooks.parse_known(hook).is_centred
+    return x - x.mean(-1, keepdim=True) if is_centred else x
 
 
 def _ever_active(active: torch.Tensor, replaced: torch.Tensor, n_context: int | None) -> torch.Tensor:

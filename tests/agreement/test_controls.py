@@ -224,7 +224,7 @@ class BreaksFrom:
     """Exact up to some position, nothing from there on."""
 
     sae_id = hook = hook_out = HOOKS[1]
-    part = slice(0, None)
+    head_slice = slice(0, None)
     n_training_context_tokens = 64
     center = False
 

@@ -5,7 +5,7 @@ import tiny
 import torch
 
 from sae_checks import errors
-from sae_checks.model.interface import instead
+from sae_checks.model.interface import replace_with
 from sae_checks.release import hooks
 
 FAMILIES = list(tiny.FAMILIES)
@@ -34,7 +34,7 @@ def test_resuming_with_what_was_captured_changes_nothing(tiny_models, family, ho
     """Resumed with its own activation a model computes what it computed; between blocks bit for bit."""
     model = tiny_models[family]
     clean = model.clean(tokens, [hook])
-    resumed = model.resume(clean, {hook: instead(clean.activation(hook))})
+    resumed = model.resume(clean, {hook: replace_with(clean.activation(hook))})
     if hook in tiny.HOOKS:
         assert torch.equal(resumed, clean.hidden)
     assert torch.allclose(resumed, clean.hidden, atol=1e-4, rtol=1e-5)
@@ -79,7 +79,9 @@ def test_the_backends_agree(tiny_models, hooked_models, family, hook, tokens):
         )
         of_tokens = tokens.flatten()[:, None]
         assert (expected - got).gather(-1, of_tokens).abs().max() < 1e-4
-    assert torch.allclose(theirs.resume(hooked, {hook: instead(hooked.activation(hook))}), hooked.hidden, atol=1e-5)
+    assert torch.allclose(
+        theirs.resume(hooked, {hook: replace_with(hooked.activation(hook))}), hooked.hidden, atol=1e-5
+    )
 
 
 @pytest.mark.parametrize("family", FAMILIES)

@@ -13,7 +13,7 @@ import torch
 
 from sae_checks.explanation import LEAST_NATS, CostlyToken, Source, TakenOut
 from sae_checks.measuring.studies.single_latents import SingleLatents, single_latents
-from sae_checks.model.interface import CleanPass, LanguageModel, instead
+from sae_checks.model.interface import CleanPass, LanguageModel, replace_with
 from sae_checks.saes.sae import Reconstructs
 from sae_checks.saes.splice import preprocess, replace_at
 
@@ -192,7 +192,7 @@ class _Probe:
         clean = _repeated(self.clean, len(output))
         written = clean.activation(self.sae.hook_out)
         value = replace_at(written, output.to(written.dtype), replaced, self.sae.head_slice)
-        return self.model.resume(clean, {self.sae.hook_out: instead(value)})
+        return self.model.resume(clean, {self.sae.hook_out: replace_with(value)})
 
     def _log_p(self, hidden: torch.Tensor) -> torch.Tensor:
         return torch.log_softmax(self.model.logits(hidden[:, self.predictors]), -1)  # (rows, n_predicted, n_logits)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from sae_checks.corpora.sequences import Sequences
 from sae_checks.losses import NeighbourLosses
 from sae_checks.measuring.scoring import Batch, SpanSums, score
-from sae_checks.model.interface import CleanPass, LanguageModel, instead
+from sae_checks.model.interface import CleanPass, LanguageModel, replace_with
 from sae_checks.release import hooks
 from sae_checks.saes.sae import Reconstructs
 from sae_checks.saes.splice import splice
@@ -41,7 +41,7 @@ class Neighbours:
         hidden = [clean.hidden]
         for read, written in self._places:
             made = splice(clean.activation(read), clean.activation(written), batch.replaced, self._sae)
-            hidden.append(model.resume(clean, {written: instead(made.activation)}))
+            hidden.append(model.resume(clean, {written: replace_with(made.activation)}))
         of_clean, *found = score(model, batch, hidden)
         chosen = batch.position < self._n_within
         for span, of_one in zip(self._spans, found, strict=True):

@@ -10,7 +10,7 @@ import torch
 from sae_checks.losses import Disturbed, PropagationLosses
 from sae_checks.measuring.scoring import Batch
 from sae_checks.measuring.studies.study import ReconstructionSums, summed
-from sae_checks.model.interface import CleanPass, Edit, LanguageModel, instead
+from sae_checks.model.interface import CleanPass, Edit, LanguageModel, replace_with
 from sae_checks.release import hooks
 from sae_checks.saes.sae import Reconstructs
 from sae_checks.saes.splice import Splice, preprocess, splice
@@ -39,7 +39,7 @@ class Propagation:
         if not self._later:
             return
         arrived: dict[str, torch.Tensor] = {}
-        edits: dict[str, Edit] = {one.hook_out: instead(made.activation)}
+        edits: dict[str, Edit] = {one.hook_out: replace_with(made.activation)}
         for later in self._later:
             for hook in (later.sae.hook, later.sae.hook_out):
                 edits[hook] = _keeping(arrived, hook)

@@ -16,7 +16,7 @@ from sae_checks.corpora.sequences import Sequences
 from sae_checks.losses import RandomErrorLosses
 from sae_checks.measuring.scoring import Batch, SpanSums, score
 from sae_checks.measuring.studies.study import summed
-from sae_checks.model.interface import CleanPass, LanguageModel, instead
+from sae_checks.model.interface import CleanPass, LanguageModel, replace_with
 from sae_checks.saes.sae import Reconstructs
 from sae_checks.saes.splice import preprocess, replace_at, splice
 
@@ -54,13 +54,13 @@ class RandomError:
         made = splice(clean.activation(sae.hook), written, batch.replaced, sae)
         x = preprocess(written, sae.hook_out, sae)  # (batch, seq, d)
         size = made.error_squared.sqrt()[..., None]
-        hidden = [clean.hidden, model.resume(clean, {sae.hook_out: instead(made.activation)})]
+        hidden = [clean.hidden, model.resume(clean, {sae.hook_out: replace_with(made.activation)})]
         for factor in (None, self._factor()):
             drawn = self._drawn(batch, x.shape[-1]).to(x)  # (batch, seq, d)
             direction = drawn if factor is None else drawn @ factor.to(x)
             direction = direction / direction.norm(dim=-1, keepdim=True).clamp_min(1e-30)
             disturbed = replace_at(written, (x + size * direction).to(written.dtype), batch.replaced, sae.head_slice)
-            hidden.append(model.resume(clean, {sae.hook_out: instead(disturbed)}))
+            hidden.append(model.resume(clean, {sae.hook_out: replace_with(disturbed)}))
         of_clean, *found = score(model, batch, hidden)
         chosen = batch.position < self._n_within
         for span, of_one in zip(self._spans, found, strict=True):
