@@ -40,7 +40,7 @@ def sequences(model, n_context, n=24):
     convention = Convention(prepend_bos=True, special_tokens_kept=True, n_context_tokens=n_context)
     bos = model.tokenizer.bos_token_id
     documents = files.read_documents(DEMO.corpus)
-    return text.tokenise(documents, model.tokenizer, convention, bos=bos, n_most=n, seed=1)
+    return text.tokenise(documents, model.tokenizer, convention, bos=bos, max_rows=n, seed=1)
 
 
 def readings(model, saes, n_context):
@@ -200,7 +200,7 @@ def test_lambada_in_depth_agrees_with_plain_transformers(model, saes, hook):
     convention = Convention(prepend_bos=True, special_tokens_kept=True, n_context_tokens=256)
     passages = files.read_passages(DEMO.lambada)
     bos = model.tokenizer.bos_token_id
-    items = lambada.tokenise(passages, model.tokenizer, convention, bos=bos, n_most=100, seed=0)
+    items = lambada.tokenise(passages, model.tokenizer, convention, bos=bos, max_rows=100, seed=0)
     (losses,) = corpus_pass.measure_items(model, [ready], items, n_batch_tokens=1024, progress=lambda *_: None)
     ours = {
         r.measure: r.value for r in answer_readings.lambada(losses, n_training_context_tokens=64) if hasattr(r, "value")
@@ -242,7 +242,7 @@ def test_lambada_agrees_with_lm_evaluation_harness(model, saes, hook, tmp_path, 
     path.write_text("".join(json.dumps({"text": passage}) + "\n" for passage in passages))
     ready = next(s for s in saes if s.hook == hook)
     convention = Convention(prepend_bos=False, special_tokens_kept=True, n_context_tokens=256)
-    items = lambada.tokenise(passages, model.tokenizer, convention, bos=None, n_most=len(passages), seed=0)
+    items = lambada.tokenise(passages, model.tokenizer, convention, bos=None, max_rows=len(passages), seed=0)
     (losses,) = corpus_pass.measure_items(model, [ready], items, n_batch_tokens=1024, progress=lambda *_: None)
     ours = {r.measure: r.value for r in answer_readings.lambada(losses) if isinstance(r, Estimate)}
     accuracy, perplexity = lm_eval_lambada(model, path)
@@ -267,7 +267,7 @@ def test_choices_agree_with_plain_transformers(model, saes, hook):
     queries = files.read_queries(DEMO.cbt)[:24]
     convention = Convention(prepend_bos=True, special_tokens_kept=True, n_context_tokens=256)
     bos = model.tokenizer.bos_token_id
-    made = cbt.tokenise(queries, model.tokenizer, convention, bos=bos, n_most=len(queries), seed=0)
+    made = cbt.tokenise(queries, model.tokenizer, convention, bos=bos, max_rows=len(queries), seed=0)
     ready = next(s for s in saes if s.hook == hook)
     (ours,) = choices.measure_choices(model, [ready], made, n_batch_tokens=1024, progress=lambda *_: None)
 

@@ -167,7 +167,7 @@ def test_an_error_that_is_carried_further_than_the_demos_is_red(tmp_path):
 
     class Aimed:
         sae_id = hook = hook_out = HOOKS[0]
-        part, center, n_training_context_tokens = slice(0, None), False, 64
+        head_slice, center, n_training_context_tokens = slice(0, None), False, 64
 
         def __init__(self, direction):
             self.direction = direction / direction.norm()
