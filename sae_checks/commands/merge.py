@@ -26,7 +26,7 @@ def run(asked: argparse.Namespace) -> int:
 
     try:
         if asked.out.is_dir() or not asked.out.absolute().parent.is_dir():
-            raise errors.bad_option("--out", str(asked.out), "a file in a folder that exists")
+            raise errors.bad_option("--out", str(asked.out), "a file in a folder that exists", "record.json")
         found = [(path, record.read(Path(path))) for path in asked.records]
         merged = merging.merge(found, to=str(asked.out))
     except (errors.UsageError, errors.RecordError) as problem:

@@ -44,7 +44,7 @@ def run(asked: argparse.Namespace) -> int:
     arguments = asked.arguments[1:] if asked.arguments[:1] == ["--"] else asked.arguments
     try:
         if asked.shards < 1:
-            raise errors.bad_option("--shards", str(asked.shards), "a whole number, at least 1")
+            raise errors.bad_option("--shards", str(asked.shards), "a whole number, at least 1", "4")
         with contextlib.redirect_stdout(sys.stderr):
             ended = int(pytest.main([*_QUIETLY, *arguments], plugins=[planner]))
         if ended == pytest.ExitCode.OK and planner.settled is None:
@@ -70,7 +70,7 @@ def outputs(settled: Plan, *, n_shards: int) -> list[str]:
     release, asked = settled.release, settled.options.release
     name = asked if release.revision is None else asked.partition("@")[0]
     if not name.isprintable():
-        raise errors.bad_option("--sae-release", name, "a name on one line")
+        raise errors.bad_option("--sae-release", name, "a name on one line", "demo")
     n = min(n_shards, len(release.saes))
     sources = (settled.corpus, settled.lambada, settled.cbt)
     fetched = [f"{release.source}@{release.revision}"] if release.revision is not None else []

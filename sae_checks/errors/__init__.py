@@ -118,7 +118,7 @@ from sae_checks.errors.verdicts import (
     sae_not_judged,
 )
 from sae_checks.errors.wording import (
-    said,
+    message,
     shown,
 )
 
@@ -136,7 +136,7 @@ __all__ = [  # noqa: RUF022 -- by subject
     "RecordError",
     "HistoryError",
     # wording
-    "said",
+    "message",
     "shown",
     # options
     "bad_option",

@@ -5,105 +5,104 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from sae_checks.errors.exceptions import HistoryError, RecordError, UsageError
-from sae_checks.errors.wording import listed, said, shown
+from sae_checks.errors.wording import listed, message, shown
 
 
 def bad_baseline(asked: str, problem: str) -> UsageError:
     return UsageError(
-        said(
+        message(
             f"--sae-baseline {shown(asked)} is no run to compare with",
-            expected="a run record of this schema, last, or a git revision that has the record",
+            expected="a run record, last, or a git revision that has the record   (pytest --help)",
             got=shown(problem, n_most=300),
-            attempt="pytest --sae-release X --sae-record FILE once, then --sae-baseline=last with the same",
+            attempt="pytest --sae-release=NAME --sae-record=FILE, and then the same with --sae-baseline=last",
         )
     )
 
 
 def nothing_in_common(baseline: str, before: Sequence[str], now: Sequence[str]) -> UsageError:
     return UsageError(
-        said(
+        message(
             f"the baseline {shown(baseline)} and this run have no SAE in common",
             expected=f"one of {listed(now)}",
             got=listed(before),
-            attempt="the record of an earlier version of this release, whose SAEs have the same ids",
+            attempt="--sae-baseline=FILE with the record of an earlier version of this release",
         )
     )
 
 
 def not_comparable(subject: str, what: str, before: str, after: str) -> RecordError:
     return RecordError(
-        said(
+        message(
             f"{shown(subject)} cannot be compared with the baseline: {what} is not the same",
             expected=f"{shown(before)}, as in the baseline",
             got=shown(after),
-            attempt="the options and corpora of the baseline, or a new baseline",
+            attempt="the options and texts of the baseline, or --sae-baseline=FILE with a record of these",
         )
     )
 
 
 def bad_history(url: str, problem: str) -> UsageError:
     return UsageError(
-        said(
+        message(
             f"--sae-history {shown(url)} cannot be used",
-            expected="a folder that can be written, or a URL of a file system that fsspec knows and whose package is "
-            "installed (s3:// needs s3fs, gs:// needs gcsfs)",
+            expected="a folder that can be written, or a URL that fsspec opens with the packages that are installed "
+            "(s3:// needs s3fs, gs:// needs gcsfs)",
             got=shown(problem, n_most=300),
-            attempt="another place; a folder needs no package",
+            attempt="--sae-history=DIR with a folder, which needs no package",
         )
     )
 
 
 def history_not_kept(url: str, problem: str) -> HistoryError:
     return HistoryError(
-        said(
+        message(
             f"the record of this run is not in the history {shown(url)}",
             expected="one more file there",
             got=shown(problem, n_most=300),
-            attempt="--sae-record FILE keeps a run's record here, and sae-checks history URL --keep FILE adds it later",
+            attempt="--sae-record=FILE in the next run; sae-checks history URL --keep=FILE adds that record later",
         )
     )
 
 
 def history_not_read(url: str, problem: str) -> HistoryError:
     return HistoryError(
-        said(
+        message(
             f"the history {shown(url)} cannot be read",
             expected="a folder or URL that --sae-history has written to",
             got=shown(problem, n_most=300),
-            attempt="look at the place with its own tools; nothing of it has been changed",
+            attempt="look at the place with its own tools: nothing in it was changed",
         )
     )
 
 
 def no_history(url: str, release: str, known: Sequence[str]) -> UsageError:
     return UsageError(
-        said(
+        message(
             f"the history {shown(url)} has no run of {shown(release)}",
             expected=f"one of: {listed(known)}",
             got=shown(release),
-            attempt="pytest --sae-release X --sae-history URL keeps one",
+            attempt="pytest --sae-release=NAME --sae-history=URL, which adds a run",
         )
     )
 
 
 def no_such_run(asked: str, url: str, run_ids: Sequence[str]) -> UsageError:
     return UsageError(
-        said(
+        message(
             f"no run {shown(asked)!r}",
-            expected="the path of a run record, or with --sae-history URL the id of one run, whole or its beginning or "
-            "end",
+            expected="the path of a run record, or with --sae-history=URL the id of one run, or its beginning or end",
             got=f"no such file, and in {shown(url)}: {listed(run_ids)}",
-            attempt="sae-checks history URL lists the ids",
+            attempt="sae-checks history URL, which lists the ids",
         )
     )
 
 
 def unknown_measure(asked: str, known: Sequence[str]) -> UsageError:
     return UsageError(
-        said(
+        message(
             f"no run of this history has a measure {shown(asked)!r}",
             expected=f"one of: {listed(known, n_most=60)}",
             got=shown(asked),
-            attempt="no --measure for those that are limited",
+            attempt="sae-checks trend URL RELEASE --all-measures",
         )
     )

@@ -3,92 +3,92 @@
 from __future__ import annotations
 
 from sae_checks.errors.exceptions import MeasuringError, UsageError
-from sae_checks.errors.wording import said, shown
+from sae_checks.errors.wording import message, shown
 
 
 def bad_corpus(flag: str, path: str, problem: str, expected: str) -> UsageError:
     return UsageError(
-        said(
+        message(
             f"{flag} {shown(path)}: {problem}",
             expected=expected,
             got=problem,
-            attempt=f"{flag} with a file of that form",
+            attempt=f"{flag}=FILE of that form, or a Hub dataset org/name",
         )
     )
 
 
 def dataset_not_read(flag: str, source: str, problem: str) -> MeasuringError:
     return MeasuringError(
-        said(
+        message(
             f"{flag}: the dataset {shown(source)} cannot be read",
-            expected="parquet or JSON of the form in the flag's help, named org/name[@revision][:config][:split]",
+            expected=f"org/name[@revision][:config][:split], whose rows have the columns of {flag}   (pytest --help)",
             got=shown(problem, n_most=300),
-            attempt=f"{flag} with a file, or with another dataset",
+            attempt=f"{flag}=FILE, or another dataset",
         )
     )
 
 
 def other_tokenizer(flag: str, source: str, problem: str) -> MeasuringError:
     return MeasuringError(
-        said(
-            f"{flag}: the token ids of {shown(source)} were made by another tokenizer than the model's",
-            expected="ids of the model's own tokenizer: those of another give a loss, too, and it means nothing",
+        message(
+            f"{flag}: the token ids of {shown(source)} come from another tokenizer than the model's",
+            expected="ids of the model's own tokenizer; with others the loss means nothing",
             got=shown(problem, n_most=300),
-            attempt=f"{flag} with plain text, or with ids of this tokenizer",
+            attempt=f"{flag}=FILE with plain text, or with ids of this tokenizer",
         )
     )
 
 
 def packed_unmarked(flag: str, source: str) -> MeasuringError:
     return MeasuringError(
-        said(
-            f"{flag}: the rows of {shown(source)} hold several documents each, and nothing tells one from the next",
-            expected="one document per row, or BOS or EOS between them",
-            got="its sae_lens.json: documents are concatenated, with neither BOS nor EOS as their separator",
-            attempt=f"{flag} with plain text",
+        message(
+            f"{flag}: the rows of {shown(source)} hold several documents each, with nothing between them",
+            expected="one document per row, or BOS or EOS between documents",
+            got="documents that are concatenated without BOS or EOS   (its sae_lens.json)",
+            attempt=f"{flag}=FILE with plain text",
         )
     )
 
 
 def no_answer_tokens(item: int, n_target: int, n_context: int) -> MeasuringError:
     return MeasuringError(
-        said(
+        message(
             f"--sae-lambada: the last word of passage {item} cannot be scored",
             expected=f"at least one token of its own, and fewer than the context of {n_context}",
             got=f"{n_target} tokens",
-            attempt="remove that passage, or look at the tokenizer",
+            attempt=f"--sae-lambada=FILE without passage {item}",
         )
     )
 
 
 def query_too_long(item: int, n_query: int, n_context: int) -> MeasuringError:
     return MeasuringError(
-        said(
+        message(
             f"--sae-cbt: query {item} is longer than the context",
-            expected=f"fewer than {n_context} tokens, with room for something before it",
+            expected=f"fewer than {n_context} tokens: the passage before it can be cut, the query cannot",
             got=f"{n_query} tokens",
-            attempt="remove that row; only a passage can be cut, not what is scored",
+            attempt=f"--sae-cbt=FILE without query {item}",
         )
     )
 
 
 def golden_not_scored(prompt: str, answer: str, problem: str) -> MeasuringError:
     return MeasuringError(
-        said(
+        message(
             f"the answer {shown(answer)!r} to the golden prompt {shown(prompt)!r} cannot be scored",
-            expected="tokens of its own behind those of the prompt, and fewer than the model's context in all",
+            expected="tokens of its own after those of the prompt, and together fewer than the model's context",
             got=problem,
-            attempt="move a space from the prompt's end to the answer's beginning, or look at the tokenizer",
+            attempt="move a space from the end of the prompt to the beginning of the answer (in --sae-thresholds)",
         )
     )
 
 
 def nothing_to_score(flag: str, path: str) -> MeasuringError:
     return MeasuringError(
-        said(
+        message(
             f"{flag} {shown(path)}: no text is left to score after tokenising",
             expected="documents of at least two tokens that the tokenizer knows",
             got="none",
-            attempt=f"{flag} with longer documents",
+            attempt=f"{flag}=FILE with longer documents",
         )
     )

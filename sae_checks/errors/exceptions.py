@@ -4,19 +4,19 @@ from __future__ import annotations
 
 
 class SaeChecksError(Exception):
-    """Anything this package says on purpose."""
+    """The root of all exceptions that this package raises for its users."""
 
 
 class UsageError(SaeChecksError):
-    """What was asked cannot be done as asked: exit code 4, nothing measured, nothing written."""
+    """The request cannot be carried out: exit code 4, and nothing is measured or written."""
 
 
 class SaeError(SaeChecksError):
-    """One SAE cannot be measured: its checks are errors, the other SAEs are judged."""
+    """One SAE cannot be measured: its checks are errors, and the other SAEs are judged."""
 
 
 class HookNotHereError(SaeError):
-    """A backend does not have the hook; another may."""
+    """This backend does not have the hook; another backend may."""
 
 
 class MeasuringError(SaeChecksError):
@@ -24,27 +24,27 @@ class MeasuringError(SaeChecksError):
 
 
 class ModelNotUnderstoodError(MeasuringError):
-    """A backend cannot take the model apart; another may."""
+    """This backend cannot take the model apart; another backend may."""
 
 
 class HubError(SaeChecksError):
-    """The Hugging Face Hub did not give what was asked of it."""
+    """The Hugging Face Hub did not give what was requested."""
 
 
 class HubNameError(HubError):
-    """What was asked for is not there: exit code 4, as for any name that is wrong."""
+    """The Hub has no such repository or revision: exit code 4, as for any wrong name."""
 
 
 class HubBusyError(HubError):
-    """It may give it later."""
+    """The Hub does not answer now and may answer later."""
 
     wait_s: float = 0.0
-    """how long the Hub asks to wait."""
+    """How long the Hub asks to wait, in seconds."""
 
 
 class RecordError(SaeChecksError):
-    """A file is not a run record of a schema that this version reads."""
+    """A file is not a run record, or not of a schema that this version reads."""
 
 
 class HistoryError(SaeChecksError):
-    """A history of runs cannot be written or read: no verdict changes, and it is not passed over."""
+    """A history of runs cannot be written or read. No verdict changes, and the run does not end with exit code 0."""

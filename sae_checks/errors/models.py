@@ -5,180 +5,182 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from sae_checks.errors.exceptions import HookNotHereError, MeasuringError, ModelNotUnderstoodError, SaeError, UsageError
-from sae_checks.errors.wording import listed, said, shown
+from sae_checks.errors.wording import listed, message, shown
+
+_OTHER_MODEL = "--sae-model=NAME with the model that this SAE was trained on"
 
 
 def no_model(path: str, problem: str) -> UsageError:
     return UsageError(
-        said(
+        message(
             f"--sae-model {shown(path)}: {problem}",
             expected="a folder in Hugging Face format: config.json, *.safetensors, tokenizer files",
             got=shown(path),
-            attempt="the folder that model.save_pretrained and tokenizer.save_pretrained wrote",
+            attempt="--sae-model=FOLDER that model.save_pretrained and tokenizer.save_pretrained wrote",
         )
     )
 
 
 def model_pickle_refused(model: str, file: str) -> UsageError:
     return UsageError(
-        said(
+        message(
             f"the weights of the model {shown(model)} are a pickle in TransformerLens's own format",
             expected="safetensors, or --sae-allow-pickle",
-            got=f"{shown(file)} and no --sae-allow-pickle",
-            attempt="--sae-allow-pickle: torch then reads tensors from it, and still runs no code of its",
+            got=f"{shown(file)}, without --sae-allow-pickle",
+            attempt="--sae-allow-pickle (torch reads tensors from the file and runs no code of its)",
         )
     )
 
 
 def only_in_transformer_lens(model: str) -> UsageError:
     return UsageError(
-        said(
+        message(
             f"--sae-backend transformers cannot run {shown(model)}, which is in TransformerLens's own format",
             expected="--sae-backend transformer_lens, or auto",
             got="transformers",
-            attempt="leave --sae-backend out",
+            attempt="--sae-backend=auto",
         )
     )
 
 
 def model_not_loaded(path: str, problem: str) -> MeasuringError:
     return MeasuringError(
-        said(
+        message(
             f"the language model in {shown(path)} cannot be loaded",
-            expected="a causal language model that transformers can load without remote code",
+            expected="a causal language model that transformers loads without remote code",
             got=shown(problem, n_most=300),
-            attempt="AutoModelForCausalLM.from_pretrained on that folder shows the whole error",
+            attempt="AutoModelForCausalLM.from_pretrained(FOLDER), which shows the whole error",
         )
     )
 
 
 def model_not_understood(path: str, problem: str) -> ModelNotUnderstoodError:
     return ModelNotUnderstoodError(
-        said(
-            f"the language model in {shown(path)} is not one whose layers can be spliced",
-            expected="decoder blocks in one list, and logits that follow from the final hidden state by its head",
+        message(
+            f"SAEs cannot be spliced into the language model in {shown(path)}",
+            expected="decoder blocks in one list, and logits that its head computes from its final hidden state",
             got=shown(problem, n_most=300),
-            attempt="report the architecture; it can be added in sae_checks/model",
+            attempt="report the architecture, so that sae_checks/model learns it",
         )
     )
 
 
 def hook_beyond_model(sae_id: str, hook: str, n_layers: int) -> SaeError:
     return SaeError(
-        said(
+        message(
             f"{shown(sae_id)}: hook {shown(hook)} lies beyond the model's last layer",
             expected=f"a layer from 0 to {n_layers - 1}",
             got=shown(hook),
-            attempt="the model that this SAE was trained on (--sae-model)",
+            attempt=_OTHER_MODEL,
         )
     )
 
 
 def hook_not_here(sae_id: str, hook: str, architecture: str, problem: str) -> HookNotHereError:
     return HookNotHereError(
-        said(
+        message(
             f"{shown(sae_id)}: hook {shown(hook)} cannot be spliced in {shown(architecture)}",
             expected="a hook that fires once in every forward pass, at a known place of the block",
             got=shown(problem, n_most=300),
-            attempt="--sae-backend transformer_lens, or transformers if that is what refused it",
+            attempt="--sae-id=GLOB that leaves this SAE out, and report the architecture",
         )
     )
 
 
 def needs_transformer_lens(sae_id: str, processing: Sequence[str]) -> SaeError:
     return SaeError(
-        said(
+        message(
             f"{shown(sae_id)}: only TransformerLens computes what it was trained on ({listed(processing)})",
             expected="a backend that processes the model's weights",
             got="--sae-backend transformers",
-            attempt="--sae-backend auto",
+            attempt="--sae-backend=auto",
         )
     )
 
 
 def hook_fired(hook: str, n_firings: int, n_forwards: int) -> MeasuringError:
     return MeasuringError(
-        said(
+        message(
             f"hook {shown(hook)} fired {n_firings} times in {n_forwards} forward passes: the splice is not in place",
             expected=f"{n_forwards} firings",
-            got=str(n_firings),
-            attempt="report this with the model's architecture and the versions in the record",
+            got=f"{n_firings} firings",
+            attempt="report this with the model's architecture and the versions in the run record",
         )
     )
 
 
 def wrong_width(sae_id: str, hook: str, of_sae: int, of_model: int) -> SaeError:
     return SaeError(
-        said(
-            f"{shown(sae_id)}: the SAE has {of_sae} dimensions at {shown(hook)}, the model carries {of_model} there",
+        message(
+            f"{shown(sae_id)}: at {shown(hook)} the SAE has {of_sae} dimensions and the model {of_model}",
             expected=f"{of_model} dimensions",
-            got=str(of_sae),
-            attempt="the model that this SAE was trained on (--sae-model)",
+            got=f"{of_sae} dimensions",
+            attempt=_OTHER_MODEL,
         )
     )
 
 
 def no_such_head(sae_id: str, head: int, n_heads: int) -> SaeError:
     return SaeError(
-        said(
+        message(
             f"{shown(sae_id)}: the model has no attention head {head}",
             expected=f"a head from 0 to {n_heads - 1}",
-            got=str(head),
-            attempt="the model that this SAE was trained on (--sae-model)",
+            got=f"head {head}",
+            attempt=_OTHER_MODEL,
         )
     )
 
 
 def wrong_shape(sae_id: str, expected: str, got: str) -> SaeError:
     return SaeError(
-        said(
-            f"{shown(sae_id)}: the reconstruction does not have the shape of what it replaces",
+        message(
+            f"{shown(sae_id)}: the reconstruction and what it replaces differ in shape",
             expected=expected,
             got=got,
-            attempt="an SAE that reconstructs its own input",
+            attempt="correct d_in and d_out in its cfg.json, or save it again with sae.save_model(FOLDER)",
         )
     )
 
 
 def stack_of_several(stack_id: str) -> SaeError:
     return SaeError(
-        said(
-            f"{shown(stack_id)}: its SAEs do not share one model and one convention",
+        message(
+            f"{shown(stack_id)}: its SAEs differ in language model, backend or rule for BOS",
             expected="one language model, one backend and one rule for BOS",
             got="several",
-            attempt="choose those that do with --sae-id, or set --sae-bos and --sae-backend",
+            attempt="--sae-id=GLOB that selects SAEs of one kind, or --sae-bos=on for all",
         )
     )
 
 
 def trained_without_special_tokens(sae_id: str) -> SaeError:
     return SaeError(
-        said(
-            f"{shown(sae_id)}: it was trained without special tokens, and they would be replaced",
-            expected="--sae-special-tokens keep (exclude_special_tokens in its cfg.json)",
+        message(
+            f"{shown(sae_id)}: it was trained without special tokens, and this run replaces them",
+            expected="--sae-special-tokens=keep   (exclude_special_tokens in its cfg.json)",
             got="replace",
-            attempt="--sae-special-tokens keep",
+            attempt="--sae-special-tokens=keep",
         )
     )
 
 
 def bos_unknown(sae_id: str) -> SaeError:
     return SaeError(
-        said(
-            f"{shown(sae_id)}: nothing says whether it was trained with a BOS token before every sequence",
+        message(
+            f"{shown(sae_id)}: it is not known whether it was trained with a BOS token before every sequence",
             expected="prepend_bos in its cfg.json",
             got="no such key",
-            attempt="--sae-bos on or --sae-bos off",
+            attempt="--sae-bos=on, or --sae-bos=off",
         )
     )
 
 
 def no_bos(model: str) -> MeasuringError:
     return MeasuringError(
-        said(
+        message(
             "the SAEs were trained with a BOS token, and the tokenizer has none",
             expected="a tokenizer with bos_token (or eos_token, as GPT-2 uses it)",
             got=f"neither, in {shown(model)}",
-            attempt="--sae-bos off, if the SAEs were in truth trained without",
+            attempt="--sae-bos=off, if the SAEs were trained without BOS",
         )
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 
 
@@ -20,12 +21,18 @@ def _escaped(text: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
-def said(what: str, *, expected: str, got: str, attempt: str) -> str:
+def message(what: str, *, expected: str, got: str, attempt: str) -> str:
     """The four parts of a message, one line each."""
     what, expected, got, attempt = (_escaped(part) or "nothing" for part in (what, expected, got, attempt))
     return f"{what}\n  expected: {expected}\n  got:      {got}\n  try:      {attempt}"
 
 
 def listed(names: Sequence[str], *, n_most: int = 8) -> str:
+    """*names* with commas between them; of more than *n_most* the first and how many more there are."""
     head = ", ".join(shown(name) for name in names[:n_most]) or "nothing"
     return head if len(names) <= n_most else f"{head} and {len(names) - n_most} more"
+
+
+def typed(flag: str, value: str) -> str:
+    """*flag* with *value* as one types it in a shell."""
+    return f"{flag}={shlex.quote(shown(value))}"

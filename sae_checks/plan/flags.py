@@ -6,7 +6,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from sae_checks import errors
-from sae_checks.plan.options import DEVICES, DTYPES
+
+DEVICES = ("auto", "cpu", "cuda", "mps")
+DTYPES = ("float32", "bfloat16", "float16")
+BACKENDS = ("auto", "transformers", "transformer_lens")
+PROFILES = ("smoke", "release", "full")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -16,6 +20,10 @@ class OptionSpec:
     flag: str
     metavar: str
     help: str
+    example: str = ""
+    """A value that the option takes, for messages; empty for a switch."""
+    choices: tuple[str, ...] = ()
+    """All values that the option takes; empty: others, too."""
     default: str | None = None
     repeatable: bool = False
     is_switch: bool = False
@@ -29,17 +37,27 @@ class OptionSpec:
 SPECS: tuple[OptionSpec, ...] = (
     OptionSpec(
         flag="--sae-release",
+        example="demo",
         metavar="NAME",
         help="the release to judge: a name of SAE Lens's registry, a Hub repository org/name[@revision], a folder of "
         "SAEs, demo, demo-broken",
     ),
-    OptionSpec(flag="--sae-id", metavar="GLOB", help="only SAEs whose id matches (repeatable)", repeatable=True),
+    OptionSpec(
+        flag="--sae-id",
+        example="blocks.0.*",
+        metavar="GLOB",
+        help="only SAEs whose id matches (repeatable)",
+        repeatable=True,
+    ),
     OptionSpec(
         flag="--sae-shard",
+        example="1/4",
         metavar="I/N",
         help="judge only the I-th of N shares of the release's SAEs; sae-checks merge makes one record of all N",
     ),
-    OptionSpec(flag="--sae-revision", metavar="REV", help="branch, tag or commit of the release; default: main"),
+    OptionSpec(
+        flag="--sae-revision", example="main", metavar="REV", help="branch, tag or commit of the release; default: main"
+    ),
     OptionSpec(
         flag="--sae-offline", metavar="", help="use exactly the commits that the Hub's cache holds", is_switch=True
     ),
@@ -51,12 +69,15 @@ SPECS: tuple[OptionSpec, ...] = (
     ),
     OptionSpec(
         flag="--sae-model",
+        example="gpt2",
         metavar="NAME",
         help="the language model: a folder in Hugging Face format, or a Hub repository org/name[@revision]; default: "
         "the one that the release names",
     ),
     OptionSpec(
         flag="--sae-backend",
+        example="auto",
+        choices=BACKENDS,
         metavar="B",
         default="auto",
         help="what runs the model: transformers, transformer_lens, or auto (transformers wherever it has the SAE's "
@@ -64,6 +85,7 @@ SPECS: tuple[OptionSpec, ...] = (
     ),
     OptionSpec(
         flag="--sae-corpus",
+        example="text.jsonl",
         metavar="TEXT",
         help="held-out text: .jsonl or .parquet (text, or token ids as input_ids), .txt, or a Hub dataset "
         "org/name[@revision][:config][:split]; default for releases of the Hub: the text that the SAEs were trained on "
@@ -71,18 +93,22 @@ SPECS: tuple[OptionSpec, ...] = (
     ),
     OptionSpec(
         flag="--sae-lambada",
+        example="EleutherAI/lambada_openai",
         metavar="TEXT",
         help="Lambada passages, the last word is the answer: .jsonl or .parquet (text) or a Hub dataset; default for "
         "releases of the Hub: EleutherAI/lambada_openai",
     ),
     OptionSpec(
         flag="--sae-cbt",
+        example=":NE",
         metavar="TEXT",
         help="Children's Book Test: .jsonl or .parquet (sentences, question, answer, options) or a Hub dataset, or :NE "
         "for the named entities of the default; default for releases of the Hub: cam-cst/cbt:CN, common nouns",
     ),
     OptionSpec(
         flag="--sae-profile",
+        example="release",
+        choices=PROFILES,
         metavar="P",
         default="release",
         help="smoke: a quarter of the text, passages and queries, and INCONCLUSIVE warns; release: INCONCLUSIVE fails; "
@@ -90,27 +116,37 @@ SPECS: tuple[OptionSpec, ...] = (
     ),
     OptionSpec(
         flag="--sae-sequences",
+        example="256",
         metavar="N",
         help="sequences of text to measure at most, fewer where they decide; default: 256, smoke 64",
     ),
     OptionSpec(
         flag="--sae-max-sequences",
+        example="1024",
         metavar="N",
         help="while a verdict on text is inconclusive, measure more sequences, up to so many; default: no more",
     ),
     OptionSpec(
         flag="--sae-context",
+        example="128",
         metavar="N",
         help="tokens per sequence; default: the model's context, at most 1024 or twice the longest training context",
     ),
-    OptionSpec(flag="--sae-items", metavar="N", help="Lambada passages to measure at most; default: 1000, smoke 250"),
+    OptionSpec(
+        flag="--sae-items",
+        example="1000",
+        metavar="N",
+        help="Lambada passages to measure at most; default: 1000, smoke 250",
+    ),
     OptionSpec(
         flag="--sae-queries",
+        example="200",
         metavar="N",
         help="Children's Book Test queries to measure at most, each once per option, ten times; default: 200, smoke 50",
     ),
     OptionSpec(
         flag="--sae-study-sequences",
+        example="32",
         metavar="N",
         default="32",
         help="sequences for what takes several splices: propagation, own layer, random errors, stacks (and four times "
@@ -123,52 +159,79 @@ SPECS: tuple[OptionSpec, ...] = (
         "again; done without it where a limit is on one of them",
         is_switch=True,
     ),
-    OptionSpec(flag="--sae-seed", metavar="N", default="0", help="seed of the order of documents and passages"),
-    OptionSpec(flag="--sae-device", metavar="D", default="auto", help=f"one of {', '.join(DEVICES)}"),
+    OptionSpec(
+        flag="--sae-seed", example="0", metavar="N", default="0", help="seed of the order of documents and passages"
+    ),
+    OptionSpec(
+        flag="--sae-device",
+        example="auto",
+        choices=DEVICES,
+        metavar="D",
+        default="auto",
+        help=f"one of {', '.join(DEVICES)}",
+    ),
     OptionSpec(
         flag="--sae-dtype",
+        example="float32",
+        choices=DTYPES,
         metavar="T",
         default="float32",
         help=f"the model's dtype, one of {', '.join(DTYPES)}; SAEs and losses are always float32",
     ),
-    OptionSpec(flag="--sae-batch-tokens", metavar="N", default="4096", help="tokens per forward pass, at most"),
+    OptionSpec(
+        flag="--sae-batch-tokens", example="4096", metavar="N", default="4096", help="tokens per forward pass, at most"
+    ),
     OptionSpec(
         flag="--sae-memory",
+        example="8",
         metavar="GIB",
         help="memory for weights of SAEs; what does not fit is measured group by group; default: half of what is free",
     ),
     OptionSpec(
         flag="--sae-special-tokens",
+        example="keep",
+        choices=("keep", "replace"),
         metavar="RULE",
         default="keep",
         help="keep: BOS and other special tokens are neither replaced nor scored; replace: they are both",
     ),
     OptionSpec(
         flag="--sae-bos",
+        example="auto",
+        choices=("auto", "on", "off"),
         metavar="RULE",
         default="auto",
         help="one BOS before every sequence: auto (as each SAE was trained), on, off",
     ),
-    OptionSpec(flag="--sae-thresholds", metavar="FILE", help="limits that lie over the shipped thresholds.toml"),
-    OptionSpec(flag="--sae-record", metavar="FILE", help="write the run record (JSON) there"),
+    OptionSpec(
+        flag="--sae-thresholds",
+        example="limits.toml",
+        metavar="FILE",
+        help="limits that lie over the shipped thresholds.toml",
+    ),
+    OptionSpec(flag="--sae-record", example="record.json", metavar="FILE", help="write the run record (JSON) there"),
     OptionSpec(
         flag="--sae-history",
+        example="history",
         metavar="URL",
         help="keep the run record there, too, beside those of earlier runs: a folder, or any URL that fsspec opens",
     ),
     OptionSpec(
         flag="--sae-report",
+        example="report",
         metavar="DIR",
         help="write the report there: index.html, summary.md, and the plots as PNG (with the extra sae-checks[report])",
     ),
     OptionSpec(
         flag="--sae-baseline",
+        example="last",
         metavar="RUN",
         help="compare with an earlier run on the same tokens: its record, last (what --sae-record names, before this "
         "run), or what --sae-record names at a git revision (REVISION or REVISION:PATH)",
     ),
     OptionSpec(
         flag="--sae-explain",
+        example="blocks.0.*",
         metavar="GLOB",
         help="say why the SAEs whose id matches are red: the predictions that cost most, and the positions and latents "
         "that this comes from (repeatable)",
@@ -176,10 +239,17 @@ SPECS: tuple[OptionSpec, ...] = (
     ),
     OptionSpec(
         flag="--sae-calibrate",
+        example="limits.toml",
         metavar="FILE",
         help="write limits made from what is measured there, for a person to review; never over a file that exists",
     ),
 )
+
+
+def bad_value(key: str, got: str, expected: str) -> errors.UsageError:
+    """The error for the option with ini key *key*, which was given *got*."""
+    spec = next(spec for spec in SPECS if spec.key == key)
+    return errors.bad_option(spec.flag, got, expected, spec.example)
 
 
 def defaults() -> dict[str, str | list[str] | None]:  # a dict: the border to pytest's string-keyed options
@@ -197,7 +267,7 @@ def gather(given: Callable[[str], object], ini: Callable[[str], object]) -> dict
     raw = defaults()
     for spec in SPECS:
         if given(spec.key) == "":  # an unset variable of a script: what was meant is not known
-            raise errors.bad_option(spec.flag, "", "a value")
+            raise bad_value(spec.key, "", "a value")
         for found in (ini(spec.key), given(spec.key)):
             if spec.is_switch:
                 raw[spec.key] = "yes" if found is True else raw[spec.key]

@@ -8,17 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, TypeVar
 
-from sae_checks import errors
-from sae_checks.plan import shards
+from sae_checks.plan import flags, shards
 
 SpecialTokens = Literal["keep", "replace"]
 Bos = Literal["auto", "on", "off"]
 Otherwise = TypeVar("Otherwise", int, None)
 Profile = Literal["smoke", "release", "full"]
 
-DEVICES = ("auto", "cpu", "cuda", "mps")
-DTYPES = ("float32", "bfloat16", "float16")
-BACKENDS = ("auto", "transformers", "transformer_lens")
 PROFILES: tuple[Profile, ...] = ("smoke", "release", "full")
 
 
@@ -81,12 +77,12 @@ def parse(raw: Mapping[str, str | list[str] | None]) -> Options:
     asked = _Raw(raw)
     record = asked.path("sae_record")
     if record is not None and (record.is_dir() or not record.absolute().parent.is_dir()):
-        raise errors.bad_option("--sae-record", str(record), "a file in a folder that exists")
+        raise flags.bad_value("sae_record", str(record), "a file in a folder that exists")
     calibrate = asked.path("sae_calibrate")
     if calibrate is not None and (calibrate == record or not _is_new(calibrate)):
         expected = "a new file in a folder that exists: no file is overwritten"
-        raise errors.bad_option("--sae-calibrate", str(calibrate), expected)
-    profile: Profile = next(p for p in PROFILES if p == asked.choice("sae_profile", PROFILES))
+        raise flags.bad_value("sae_calibrate", str(calibrate), expected)
+    profile: Profile = next(p for p in PROFILES if p == asked.choice("sae_profile"))
     n_sequences, n_items, n_queries = (64, 250, 50) if profile == "smoke" else (256, 1000, 200)
     n_sequences = asked.count_or("sae_sequences", n_sequences)
     return Options(
@@ -97,7 +93,7 @@ def parse(raw: Mapping[str, str | list[str] | None]) -> Options:
         shard=_shard(asked.text("sae_shard")),
         sae_ids=asked.patterns("sae_id"),
         model=asked.path_or_name("sae_model"),
-        backend=asked.choice("sae_backend", BACKENDS),
+        backend=asked.choice("sae_backend"),
         corpus=asked.path_or_name("sae_corpus"),
         lambada=asked.path_or_name("sae_lambada"),
         cbt=asked.path_or_name("sae_cbt"),
@@ -110,16 +106,16 @@ def parse(raw: Mapping[str, str | list[str] | None]) -> Options:
         n_study_sequences=asked.count("sae_study_sequences", least=0),
         ablation=asked.text("sae_ablation") is not None,
         seed=asked.count("sae_seed", least=0),
-        device=asked.choice("sae_device", DEVICES),
-        dtype=asked.choice("sae_dtype", DTYPES),
+        device=asked.choice("sae_device"),
+        dtype=asked.choice("sae_dtype"),
         n_batch_tokens=asked.count("sae_batch_tokens"),
-        memory_gib=_gib("--sae-memory", asked.text("sae_memory")),
-        special_tokens="replace" if asked.choice("sae_special_tokens", ("keep", "replace")) == "replace" else "keep",
-        bos=_bos(asked.choice("sae_bos", ("auto", "on", "off"))),
+        memory_gib=_gib("sae_memory", asked.text("sae_memory")),
+        special_tokens="replace" if asked.choice("sae_special_tokens") == "replace" else "keep",
+        bos=_bos(asked.choice("sae_bos")),
         thresholds=asked.path("sae_thresholds"),
         record=record,
         history=asked.path_or_name("sae_history"),
-        report=_folder("--sae-report", asked.path("sae_report")),
+        report=_folder("sae_report", asked.path("sae_report")),
         baseline=asked.path_or_name("sae_baseline"),
         calibrate=calibrate,
         explain=asked.patterns("sae_explain"),
@@ -146,37 +142,34 @@ class _Raw:
         try:
             return None if value is None else Path(value).expanduser()
         except RuntimeError:  # ~name of nobody
-            raise errors.bad_option(_flag(key), str(value), "a path whose home folder exists") from None
+            raise flags.bad_value(key, str(value), "a path whose home folder exists") from None
 
     def path_or_name(self, key: str) -> str | None:
         value = self.text(key)
         return str(self.path(key)) if value is not None and value.startswith("~") else value
 
     def count(self, key: str, *, least: int = 1) -> int:
-        return _whole_number(_flag(key), self.text(key) or "", least=least)
+        return _whole_number(key, self.text(key) or "", least=least)
 
     def count_or(self, key: str, otherwise: Otherwise, *, least: int = 1) -> int | Otherwise:
         return self.count(key, least=least) if self.text(key) else otherwise
 
-    def choice(self, key: str, choices: tuple[str, ...]) -> str:
+    def choice(self, key: str) -> str:
         value = self.text(key) or ""
+        choices = next(spec.choices for spec in flags.SPECS if spec.key == key)
         if value not in choices:
-            raise errors.bad_option(_flag(key), value, f"one of {', '.join(choices)}")
+            raise flags.bad_value(key, value, f"one of {', '.join(choices)}")
         return value
-
-
-def _flag(key: str) -> str:
-    return "--" + key.replace("_", "-")
 
 
 def _is_new(path: Path) -> bool:
     return not path.exists() and not path.is_symlink() and path.absolute().parent.is_dir()
 
 
-def _folder(flag: str, path: Path | None) -> Path | None:
+def _folder(key: str, path: Path | None) -> Path | None:
     """*path*, if it is a folder or can become one."""
     if path is not None and not path.is_dir() and not _is_new(path):
-        raise errors.bad_option(flag, str(path), "a folder, or a new one in a folder that exists")
+        raise flags.bad_value(key, str(path), "a folder, or a new one in a folder that exists")
     return path
 
 
@@ -184,23 +177,23 @@ def _bos(value: str) -> Bos:
     return "on" if value == "on" else "off" if value == "off" else "auto"
 
 
-def _whole_number(flag: str, value: str, *, least: int) -> int:
+def _whole_number(key: str, value: str, *, least: int) -> int:
     try:
         number = int(value)
     except ValueError:
-        raise errors.bad_option(flag, value, f"a whole number, at least {least}") from None
+        raise flags.bad_value(key, value, f"a whole number, at least {least}") from None
     if number < least:
-        raise errors.bad_option(flag, value, f"a whole number, at least {least}")
+        raise flags.bad_value(key, value, f"a whole number, at least {least}")
     return number
 
 
-def _gib(flag: str, value: str | None) -> float | None:
+def _gib(key: str, value: str | None) -> float | None:
     try:
         number = None if value is None else float(value)
     except ValueError:
         number = math.nan
     if number is not None and not 0 < number < math.inf:
-        raise errors.bad_option(flag, str(value), "a number of GiB above 0")
+        raise flags.bad_value(key, str(value), "a number of GiB above 0")
     return number
 
 

@@ -40,5 +40,5 @@ def parse(text: str) -> Shard:
     """
     match = re.fullmatch(r"([1-9][0-9]{0,3})/([1-9][0-9]{0,3})", text)
     if match is None or int(match[1]) > int(match[2]):
-        raise errors.bad_option("--sae-shard", text, "I/N with 1 <= I <= N, as 1/4")
+        raise errors.bad_option("--sae-shard", text, "I/N with 1 <= I <= N", "1/4")
     return Shard(number=int(match[1]), n_shards=int(match[2]))

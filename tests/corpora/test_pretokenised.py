@@ -291,7 +291,7 @@ def test_the_gate_measures_ids_as_it_measures_their_text(tmp_path):
         (sae_id,) = asked.plan.release.sae_ids
         results[name] = judge(executor, asked, sae_id, checks.CE_LOSS)
     assert results["wrong"].outcome == "error"
-    assert "were made by another tokenizer than the model's" in results["wrong"].reason
+    assert "come from another tokenizer than the model's" in results["wrong"].reason
     values = [{e.measure: e.value for e in results[name].estimates} for name in ("text", "ids")]
     assert values[0] == pytest.approx(values[1], rel=1e-6)
     assert results["ids"].provenance.corpus.n_scored_tokens == 10 * 62

@@ -27,7 +27,7 @@ def assert_refused(run, *said):
     ("option", "said"),
     [
         ("--sae-id=no.such.*", "matches no SAE of the release"),
-        ("--sae-context=33", "--sae-context 33 is longer than the model's context"),
+        ("--sae-context=33", "--sae-context=33 is longer than the model's context"),
         ("--sae-context=1", "a whole number, at least 2"),
         ("--sae-context=-4", "a whole number, at least 2"),
         ("--sae-context=many", "a whole number, at least 2"),
@@ -84,18 +84,18 @@ def test_option_that_is_needed(tiny, gate, flag):
 def test_option_without_a_release(pytester, gate, option):
     """An --sae- option without --sae-release is a forgotten release, not a plain run of the user's tests."""
     pytester.makepyfile(test_own="def test_own():\n    assert True\n")
-    assert_refused(gate(option, options=[]), "there is no release to judge", option.partition("=")[0])
+    assert_refused(gate(option, options=[]), "no release is given", option.partition("=")[0])
 
 
 def test_unknown_release_names_the_nearest(tiny, gate):
     """A mistyped folder is answered with the folder that was meant."""
     run = gate(f"--sae-release={tiny.saes.parent / 'tinny-saes'}")
-    assert_refused(run, "no SAE release", f"try:      --sae-release {tiny.saes}")
+    assert_refused(run, "no SAE release", f"try:      --sae-release={tiny.saes}")
 
 
 def test_unknown_name_names_the_embedded(gate):
     """A mistyped embedded release too."""
-    assert_refused(gate("--sae-release=demo-brokn"), "try:      --sae-release demo-broken")
+    assert_refused(gate("--sae-release=demo-brokn"), "try:      --sae-release=demo-broken")
 
 
 def test_release_that_is_a_file(tiny, gate):

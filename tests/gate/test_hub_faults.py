@@ -114,9 +114,9 @@ FAULTS = {
     "wrong": (
         "sae_weights.safetensors",
         WrongContent(),
-        "wrong/sae_weights.safetensors of org/saes@{} is not what the",
+        "wrong/sae_weights.safetensors of org/saes@{} does not have the hash",
     ),
-    "wrong-cfg": ("cfg.json", WrongContent(), "wrong-cfg/cfg.json of org/saes@{} is not what the Hub says it is"),
+    "wrong-cfg": ("cfg.json", WrongContent(), "wrong-cfg/cfg.json of org/saes@{} does not have the hash that the Hub lists"),
     "no-cfg": ("cfg.json", Missing(), "org/saes@{} has no file no-cfg/cfg.json"),
 }
 
@@ -183,7 +183,7 @@ def test_what_spoils_in_the_cache_is_seen_offline(judge, hub, tmp_path):
     (spoilt,) = tmp_path.rglob("snapshots/*/a/sae_weights.safetensors")
     spoilt.write_bytes(spoilt.read_bytes()[:-1] + b"\1")
     run = judge("-k", "ce_loss", "--sae-offline")
-    assert "is not what the Hub says it is" in reasons(run)["a"]
+    assert "does not have the hash that the Hub lists" in reasons(run)["a"]
     assert run.outcomes["b", "ce_loss"] == "passed"
     assert not spoilt.exists()
     assert judge("-k", "ce_loss").exit_code == pytest.ExitCode.OK

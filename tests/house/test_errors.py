@@ -3,18 +3,22 @@
 import ast
 import inspect
 import pickle
+import re
 import typing
 from collections.abc import Sequence
 from pathlib import Path
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from strategies import HOSTILE, hostile_names
 
 from sae_checks import errors
+from sae_checks.commands import main
+from sae_checks.plan import flags
 
 FOLDER = Path(errors.__file__).parent
-BUILDERS = {"shown", "said"}
+BUILDERS = {"shown", "message"}
 """What messages are made with; every other public function of `errors` is a message."""
 SAMPLES = {str: "a-name", int: 7, float: 2.5, Sequence[str]: ["first", "second"]}
 NAMED = [(name, getattr(errors, name)) for name in errors.__all__]
@@ -77,8 +81,17 @@ def test_every_message_is_rendered_here():
     """Whatever builds the four parts is public, and stands in the file of its subject."""
     trees = [ast.parse(path.read_text(encoding="utf-8")) for path in FOLDER.glob("*.py")]
     functions = [node for tree in trees for node in tree.body if isinstance(node, ast.FunctionDef)]
-    building = {f.name for f in functions if any(isinstance(n, ast.Name) and n.id == "said" for n in ast.walk(f))}
+    building = {f.name for f in functions if any(isinstance(n, ast.Name) and n.id == "message" for n in ast.walk(f))}
     assert building == {*MESSAGES}
+
+
+def test_a_message_names_what_there_is():
+    """Every option and every command in a message exists."""
+    text = "\n".join(map(str, RENDERED.values()))
+    assert set(re.findall(r"--sae-[a-z-]*[a-z]", text)) <= {spec.flag for spec in flags.SPECS}
+    for command in set(re.findall(r"sae-checks ([a-z]+)", text)):
+        with pytest.raises(SystemExit, match="0"):
+            main.main([command, "--help"])
 
 
 def test_every_message_can_be_met():

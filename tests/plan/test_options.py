@@ -128,6 +128,15 @@ def test_flags_and_ini_keys_go_together():
         assert "--" + spec.key.replace("_", "-") == spec.flag
 
 
+def test_every_example_is_a_value():
+    """What a message proposes is accepted, and an option with choices proposes one of them."""
+    for spec in flags.SPECS:
+        assert spec.is_switch == (spec.example == "")
+        assert not spec.choices or spec.example in spec.choices
+        parsed(**{spec.key: [spec.example] if spec.repeatable else spec.example or "yes"})
+    assert "try:      --sae-device=auto" in str(flags.bad_value("sae_device", "gpu", "one of ..."))
+
+
 def test_a_switch_is_on_where_either_says_so():
     """A switch of the command line or of the ini file (a bool there) is on, and off where neither has it."""
     on, off = {"sae_offline": True}.get, {"sae_offline": False}.get
@@ -220,9 +229,9 @@ def test_a_value_outside_its_choices_is_refused(key, value):
     assert "one of " in str(caught.value)
 
 
-@pytest.mark.parametrize("device", options.DEVICES)
-@pytest.mark.parametrize("dtype", options.DTYPES)
-@pytest.mark.parametrize("backend", options.BACKENDS)
+@pytest.mark.parametrize("device", flags.DEVICES)
+@pytest.mark.parametrize("dtype", flags.DTYPES)
+@pytest.mark.parametrize("backend", flags.BACKENDS)
 def test_every_choice_is_taken(device, dtype, backend):
     """Every device goes with every dtype and backend as far as options are concerned."""
     asked = parsed(sae_device=device, sae_dtype=dtype, sae_backend=backend)

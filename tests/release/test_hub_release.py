@@ -95,7 +95,7 @@ def test_the_literal_command_judges_thirteen_saes(gate, hub, tmp_path):
         assert again.returncode == 1
         assert stale is None
         assert "the Hub does not answer" in again.stdout
-        assert "--sae-offline" in again.stdout
+        assert "HF_HUB_OFFLINE=1" in again.stdout
 
         # asked to be offline it judges exactly the commit that is cached; datasets are not, so text comes from a file
         text = tmp_path / "text.txt"

@@ -119,10 +119,10 @@ def test_an_unknown_name_tells_the_nearest(tmp_path):
     write_sae(tmp_path / "gpt2-small-saes")
     with pytest.raises(errors.UsageError, match="no SAE release") as caught:
         resolve(str(tmp_path / "gpt2-smal-saes"))
-    assert f"--sae-release {errors.shown(tmp_path / 'gpt2-small-saes')}" in str(caught.value)
+    assert f"--sae-release={errors.shown(tmp_path / 'gpt2-small-saes')}" in str(caught.value)
     with pytest.raises(errors.UsageError) as caught:
         resolve("demo-brokn")
-    assert "--sae-release demo-broken" in str(caught.value)
+    assert "--sae-release=demo-broken" in str(caught.value)
 
 
 @pytest.mark.parametrize(
