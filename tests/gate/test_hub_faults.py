@@ -116,7 +116,7 @@ FAULTS = {
         WrongContent(),
         "wrong/sae_weights.safetensors of org/saes@{} does not have the hash",
     ),
-    "wrong-cfg": ("cfg.json", WrongContent(), "wrong-cfg/cfg.json of org/saes@{} does not have the hash that the Hub lists"),
+    "wrong-cfg": ("cfg.json", WrongContent(), "wrong-cfg/cfg.json of org/saes@{} does not have the hash"),
     "no-cfg": ("cfg.json", Missing(), "org/saes@{} has no file no-cfg/cfg.json"),
 }
 
