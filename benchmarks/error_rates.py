@@ -22,7 +22,7 @@ N_CHECKS = 65
 SHAPES = [*(("lognormal", cv) for cv in (0.3, 0.6, 1.0, 1.5)), ("gamma", 1.0), ("gamma", 1.5), ("contaminated", 0.3)]
 
 
-def at_the_limit() -> None:
+def rates_at_limit() -> None:
     """Wrong verdicts where the truth is the limit: of increases as they are, and mirrored, their tail on the left."""
     print(
         "\n| n | increases | false pass | false fail | mirrored: false pass | false fail |\n|---|---|---|---|---|---|"
@@ -45,7 +45,7 @@ def on_either_side(plan: Budget, what: str) -> None:
         print(f"| {k:g} | {right:.1%} | {wrong:.2%} | {1 - right - wrong:.1%} | {found.n_mean:.0f} |")
 
 
-def of_answers(n_listed: int | None, n: int = 1000) -> None:
+def answer_error_rates(n_listed: int | None, n: int = 1000) -> None:
     """Drops in accuracy where *n* passages are measured, of a list of *n_listed* or any number."""
     print(f"\n{n} passages of {n_listed or 'any number'}\n")
     print("| drop | limit | passed | failed | mean n |\n" + "|---" * 5 + "|")
@@ -70,8 +70,8 @@ def of_answers(n_listed: int | None, n: int = 1000) -> None:
 
 
 if __name__ == "__main__":
-    at_the_limit()
+    rates_at_limit()
     on_either_side(Budget(n_planned=256, n_most=256, n_checks=N_CHECKS), f"{N_CHECKS} checks")
     on_either_side(Budget(n_planned=256, n_most=256, n_checks=1), "one check")
-    of_answers(None)
-    of_answers(5153)
+    answer_error_rates(None)
+    answer_error_rates(5153)

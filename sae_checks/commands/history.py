@@ -134,7 +134,7 @@ def _trend(asked: argparse.Namespace) -> int:
             raise errors.unknown_measure(measure, known)
     lines = series.lines(found, measures=asked.measure, sae_ids=asked.sae_id, every=asked.all_measures)
     trends = trend.trends(lines, asked.release, shifts)
-    _print(tables.of_trends(trends))
+    _print(tables.trend_table(trends))
     if asked.html is not None:
         from sae_checks.comparing.history import page
 

@@ -20,7 +20,7 @@ import numpy as np
 
 from sae_checks import checks, errors
 from sae_checks.comparing import resampled_error_rates
-from sae_checks.comparing.resampled_error_rates import Rates
+from sae_checks.comparing.resampled_error_rates import ErrorRates
 from sae_checks.judging import bounds, verdict
 from sae_checks.judging.bounds import Moments
 from sae_checks.judging.budget import ALPHA, N_LEAST, Budget
@@ -54,7 +54,7 @@ class Proposal:
     limit: Limit | None
     why_none: str
     """empty where there is a limit."""
-    rates: Rates | None = None
+    rates: ErrorRates | None = None
     """of wrong verdicts at the limit itself, resampled; None: there are no values to resample."""
 
     @property
@@ -99,7 +99,7 @@ def propose(result: Result, *, date: str, n_checks: int) -> Proposal:
     rates = None
     if result.paired_sample is not None and result.paired_sample.n >= N_LEAST:
         n = result.paired_sample.n
-        rates = resampled_error_rates.at_the_limit(
+        rates = resampled_error_rates.rates_at_limit(
             result.paired_sample, limit, Budget(n_planned=n, n_most=n, n_checks=n_checks)
         )
     return Proposal(result=result, limit=limit, why_none="", rates=rates)
@@ -227,7 +227,7 @@ def _table(release: str, proposal: Proposal) -> Iterator[str]:
         yield from _commented([f"FAILED {result.limit}: look at this SAE before you let it pass by", *table])
 
 
-def _told(rates: Rates) -> Iterator[str]:
+def _told(rates: ErrorRates) -> Iterator[str]:
     yield (
         f"at this limit, of {resampled_error_rates.N_RESAMPLES} plans resampled from what was measured: "
         f"{rates.passed:.1%} would pass, {rates.failed:.1%} fail"

@@ -28,17 +28,21 @@ def lambada(
     losses: ItemLosses, *, n_training_context_tokens: int | None = None, n_listed: int | None = None
 ) -> tuple[Reading, ...]:
     """
-    The share of passages whose last word is predicted, clean and spliced, on the same passages.
+    Readings of `lambada`: how well the last word of each passage is predicted, clean and spliced.
 
-    Correct: every token of the word is the most probable one given the true tokens before it. Perplexity: exp of minus
-    the mean over passages of the word's summed log-probability. Both as in lm-evaluation-harness.
+    - Accuracy: the share of passages of which every token of the word is the most probable one, given the true tokens
+      before it. As in lm-evaluation-harness.
+    - Perplexity: exp of minus the mean over passages of the word's summed log-probability. As in lm-evaluation-harness.
+    - Probability: the mean over passages of the probability of the whole word.
+    - Reciprocal rank: the mean of 1 / rank. The rank of a token is 1 plus the number of more probable tokens; that of a
+      word is the largest of its tokens' ranks. Except for ties, a word is right if its rank is 1.
+    - Within, beyond: accuracy over passages whose word is predicted from at most, or more than, the training context.
+    - Lost, won: shares of all passages.
 
-    Probability: of the whole word, exp of its summed log-probability; the mean over passages. Rank: 1 and the number of
-    tokens that are more probable than the right one; of a word of several tokens the largest of their ranks, each given
-    the true tokens before it, so that a word is right where its rank is 1 (but for ties). Ranks have no mean worth
-    having, so what is given is the mean of 1 / rank. Within and beyond: passages whose word is predicted from at most,
-    and from more than, *n_training_context_tokens* (None: unknown). Lost and won: shares of all passages. *n_listed*:
-    passages of the whole list, of which these are the first (None: unknown).
+    Args:
+        losses: of the passages.
+        n_training_context_tokens: None: unknown.
+        n_listed: passages of the whole list, of which these are the first; None: unknown.
     """
     check = checks.LAMBADA
     clean, spliced = losses.clean_logprob_nats, losses.spliced_logprob_nats
@@ -64,30 +68,33 @@ def lambada(
 
 
 def _by_length(losses: ItemLosses, n_training: int | None, n_listed: int | None) -> Iterator[Reading]:
-    """Clean accuracy and its drop, over the passages within the training context and over those beyond."""
-    for place in ("within", "beyond"):
-        measures = (f"accuracy_clean_{place}", f"accuracy_drop_{place}")
+    """Clean accuracy and its drop, over passages within the training context and over those beyond it."""
+    for side in ("within", "beyond"):
+        measures = (f"accuracy_clean_{side}", f"accuracy_drop_{side}")
         if n_training is None:
             yield from (NotMeasured(measure=m, reason="the SAE's training context is unknown") for m in measures)
             continue
-        chosen = (losses.n_context_tokens <= n_training) == (place == "within")
+        chosen = (losses.n_context_tokens <= n_training) == (side == "within")
         if not chosen.any():
-            reason = f"no passage is {place} the training context of {n_training} tokens"
+            reason = f"no passage is {side} the training context of {n_training} tokens"
             yield from (NotMeasured(measure=m, reason=reason) for m in measures)
             continue
         clean, spliced = losses.clean_correct[chosen], losses.spliced_correct[chosen]
-        n_alike = len(clean) if n_listed == len(chosen) else None  # of part of a list it is unknown
-        yield share_of(measures[0], clean, n_alike)
-        yield paired_drop(measures[1], clean, spliced, n_alike)
+        n_of_side = len(clean) if n_listed == len(chosen) else None  # WHY None: the rest of the list is unknown
+        yield share_of(measures[0], clean, n_of_side)
+        yield paired_drop(measures[1], clean, spliced, n_of_side)
 
 
 def cbt(losses: ChoiceLosses, *, n_listed: int | None = None) -> tuple[Reading, ...]:
     """
-    The share of queries whose gap is filled rightly, clean and spliced, on the same queries.
+    Readings of `cbt`: the share of queries with the right choice, clean and spliced, on the same queries.
 
-    `chance` is the share that guessing gets right. `answer_logprob_drop` is what the right option loses of its
-    log-probability among the options: it moves before choices do. *n_listed*: queries of the whole list, of which these
-    are the first (None: unknown).
+    `chance` is the share that guessing gets right. `answer_logprob_drop` is the loss of log-probability of the right
+    option among the options; it changes before choices do.
+
+    Args:
+        losses: of the queries.
+        n_listed: queries of the whole list, of which these are the first; None: unknown.
     """
     check = checks.CBT
     clean, spliced = losses.clean_logprob_nats, losses.spliced_logprob_nats

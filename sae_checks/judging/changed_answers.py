@@ -1,4 +1,4 @@
-"""Which answers and choices changed with the splice: examples for people, of losses and the texts that they are of."""
+"""Losses and texts of items -> examples of answers and choices that the splice changed."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from sae_checks.errors import shown
 from sae_checks.losses import ChoiceLosses, ChoiceText, Flags, Floats, ItemLosses, ItemText
 
 N_MOST = 10
-"""Examples each way."""
+"""examples each way."""
 Way = Literal["lost", "won"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChangedAnswer:
-    """A passage whose answer is right with or without the splice, and wrong the other way."""
+    """A passage whose answer is right either with the splice or without it."""
 
     item: int
     """index in its file."""
     way: Way
     passage_end: str
-    """the last characters before the answer, what cannot be printed escaped."""
+    """the last characters before the answer, with escapes for what cannot be printed."""
     answer: str
     probability_clean: float
     """of the whole answer."""
@@ -33,7 +33,7 @@ class ChangedAnswer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChangedChoice:
-    """A query whose right option is chosen with or without the splice, and not the other way."""
+    """A query whose right option is chosen either with the splice or without it."""
 
     query: int
     """index in its file."""
@@ -44,14 +44,14 @@ class ChangedChoice:
     """with XXXXX where an option belongs."""
     answer: str
     instead: str
-    """the option that is chosen in the answer's place: of what was lost with the splice, of what was won without."""
+    """the wrong option that is chosen: with the splice for a lost choice, without it for a won one."""
     probability_clean: float
     """of the answer among the options."""
     probability_spliced: float
 
 
 def changed_answers(losses: ItemLosses, texts: Iterable[ItemText]) -> tuple[ChangedAnswer, ...]:
-    """Passages whose answer the splice lost, then those it won: of each those whose probability moved most."""
+    """Examples of lost answers, then of won ones; those whose probability changed most come first."""
     text_of = {text.item: text for text in texts}
     clean, spliced = (np.exp(nats) for nats in (losses.clean_logprob_nats, losses.spliced_logprob_nats))
     return tuple(
@@ -70,7 +70,7 @@ def changed_answers(losses: ItemLosses, texts: Iterable[ItemText]) -> tuple[Chan
 
 
 def changed_choices(losses: ChoiceLosses, texts: Iterable[ChoiceText]) -> tuple[ChangedChoice, ...]:
-    """Queries whose right option the splice lost, then those it won: of each those whose probability moved most."""
+    """Examples of lost choices, then of won ones; those whose probability changed most come first."""
     text_of = {text.query: text for text in texts}
     clean, spliced = (np.exp(nats) for nats in (losses.clean_logprob_nats, losses.spliced_logprob_nats))
     found = []
@@ -95,8 +95,8 @@ def changed_choices(losses: ChoiceLosses, texts: Iterable[ChoiceText]) -> tuple[
 
 
 def _flipped(clean_correct: Flags, spliced_correct: Flags, moved: Floats, is_known: Flags) -> Iterator[tuple[int, Way]]:
-    """Rows of what was lost, then of what was won, N_MOST of each, the most *moved* first."""
-    usable = np.isfinite(moved) & is_known  # a NaN has failed the check, and is no JSON
+    """(row, way) of what was lost, then of what was won, N_MOST of each, the most *moved* first."""
+    usable = np.isfinite(moved) & is_known  # WHY: JSON has no NaN, and the check has failed on it
     ways: tuple[tuple[Way, bool], ...] = (("lost", True), ("won", False))
     for way, was_right in ways:
         rows = np.flatnonzero((clean_correct == was_right) & (spliced_correct != was_right) & usable)

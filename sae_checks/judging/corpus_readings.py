@@ -1,7 +1,7 @@
 """
-Losses -> the readings of each check: every measure of the catalogue, in its order.
+Losses of the text pass -> readings of the checks ce_loss, long_context and sparsity; and of distinct.
 
-What is per position stands in `position_readings`.
+Readings come in the order of the catalogue's measures. `position_readings` has the checks and curves by position.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ from sae_checks.losses import Counts, Flags, Floats, Span, TextLosses
 
 def ce_loss(losses: TextLosses) -> tuple[Reading, ...]:
     """
-    What the splice costs within the training context, in nats per token.
+    Readings of `ce_loss`: the cost of the splice within the training context, in nats per token.
 
     `ce_increase` is mean(CE spliced - CE clean) over scored tokens. `ce_recovered` is (ablated - spliced) / (ablated -
-    clean) with zeros for the ablation, as SAE Lens defines it but under the splice's own mask. `kl` is KL(clean ||
-    spliced).
+    clean) with zero ablation, as SAE Lens defines it, but at the positions that the splice replaces. `kl` is
+    KL(clean || spliced).
     """
     span, check = losses.within, checks.CE_LOSS
     if fault := first_not_finite(losses):
@@ -45,18 +45,18 @@ def ce_loss(losses: TextLosses) -> tuple[Reading, ...]:
     return (
         mean_of("ce_clean", check, clean, n),
         mean_of("ce_spliced", check, spliced, n),
-        _unasked("ce_ablated") if ablated is None else mean_of("ce_ablated", check, ablated, n),
+        _no_ablation("ce_ablated") if ablated is None else mean_of("ce_ablated", check, ablated, n),
         mean_of("ce_increase", check, spliced - clean, n, best=0.0),
-        _unasked("ce_recovered") if ablated is None else _recovered(ablated - spliced, ablated - clean, n),
+        _no_ablation("ce_recovered") if ablated is None else _recovered(ablated - spliced, ablated - clean, n),
         mean_of("kl", check, span.kl_nats, n, best=0.0),
     )
 
 
 def long_context(losses: TextLosses) -> tuple[Reading, ...]:
     """
-    How much more the splice costs beyond the SAE's training context than within it.
+    Readings of `long_context`: the cost of the splice beyond the training context, compared with that within it.
 
-    `degradation` is the increase beyond minus the increase within, over the sequences that reach beyond.
+    `degradation` is the increase beyond minus the increase within, over sequences that reach beyond.
     """
     check = checks.LONG_CONTEXT
     if reason := why_nothing_beyond(losses):
@@ -84,20 +84,21 @@ def long_context(losses: TextLosses) -> tuple[Reading, ...]:
 
 def sparsity(losses: TextLosses, *, recorded_l0: float | None = None, k: int | None = None) -> tuple[Reading, ...]:
     """
-    Active latents per token, and explained variance 1 - E|x - x^|^2 / (E|x|^2 - |E x|^2), within the training context.
+    Readings of `sparsity` within the training context: active latents per token, and explained variance.
 
-    Predicting the mean gives 0, a perfect reconstruction 1, and scaling x and x^ together changes nothing.
+    Explained variance is 1 - E|x - x^|^2 / (E|x|^2 - |E x|^2): 0 for predicting the mean, 1 for a perfect
+    reconstruction, and unchanged if x and x^ are scaled together.
 
-    `l0_max` is the most latents that were active on any token: counted, not estimated, so its bounds are itself.
-    `dead_latents` is the share of latents that no token made active. More text can only make it smaller, by much (a
-    quarter to a half at 16,000 tokens), so it is an upper bound: low is 0, and `replaced_tokens` says how many were
-    looked at.
+    `l0_max` is the largest number of active latents on any token; it is counted, so its interval is one number.
+    `dead_latents` is the share of latents that were never active. More text only makes it smaller (by a quarter to a
+    half at 16,000 tokens). So it is an upper bound: the low end is 0, and `replaced_tokens` says how many tokens were
+    used.
 
     Args:
         losses: of the text pass.
-        recorded_l0: what the release says its L0 is; None or 0: it does not say.
-        k: the k of a TopK SAE, which no token may exceed; None for every other architecture. A BatchTopK SAE has its k
-            on average alone.
+        recorded_l0: the L0 that the release states; None or 0: it states none.
+        k: the k of a TopK SAE, which no token may exceed; None for other architectures. A BatchTopK SAE has its k only
+            on average.
     """
     check, sums = checks.SPARSITY, losses.reconstructions
     n = sums.n_tokens
@@ -119,7 +120,7 @@ def sparsity(losses: TextLosses, *, recorded_l0: float | None = None, k: int | N
     most = int(sums.n_active_most.max())
     return (
         l0,
-        _over("l0_ratio", l0, recorded_l0, "the release does not say what its L0 is"),
+        _relative_to("l0_ratio", l0, recorded_l0, "the release does not state its L0"),
         counted("l0_max", check, most, n_sequences),
         NotMeasured(measure="l0_max_of_k", reason="not a TopK SAE whose k is known")
         if k is None
@@ -131,7 +132,7 @@ def sparsity(losses: TextLosses, *, recorded_l0: float | None = None, k: int | N
 
 
 def distinct(n_copies: int) -> tuple[Reading, ...]:
-    """How many other SAEs of the release have the same weights."""
+    """Reading of `distinct`: the number of other SAEs in the release with the same weights."""
     return (counted("copies", checks.DISTINCT, n_copies, 1),)
 
 
@@ -139,11 +140,11 @@ def _increase(span: Span) -> Floats:
     return span.ce_spliced_nats - span.ce_clean_nats
 
 
-def _over(measure: str, of: Reading, recorded: float | None, reason: str) -> Reading:
-    """*of* in units of what is *recorded*."""
+def _relative_to(measure: str, of: Reading, recorded: float | None, reason: str) -> Reading:
+    """*of* divided by *recorded*; not measured for *reason* if there is no recorded value."""
     if not isinstance(of, Estimate):
         return replace(of, measure=measure)
-    if not recorded:  # TRAP: SAE Lens's registry has 0.0 where it does not know
+    if not recorded:  # TRAP: SAE Lens's registry has 0.0 for unknown
         return NotMeasured(measure=measure, reason=reason)
     unit = checks.SPARSITY.unit_of(measure)
     assert unit is not None, measure
@@ -153,20 +154,20 @@ def _over(measure: str, of: Reading, recorded: float | None, reason: str) -> Rea
 
 
 def _of_ratio(sample: Ratio) -> tuple[float, Floats, Ratio]:
-    """Value, influence and sample of a ratio, as `estimated` takes them."""
+    """(value, influence, sample) of a ratio, the last arguments of `estimated`."""
     value = float(sample.top.sum() / sample.bottom.sum())
     return value, (sample.top - value * sample.bottom) / sample.bottom.mean(), sample
 
 
 def _dead(ever_active: Flags | None, n: int) -> Reading:
     if ever_active is None:
-        return NotMeasured(measure="dead_latents", reason="the SAE does not tell which latents are active")
+        return NotMeasured(measure="dead_latents", reason="the SAE does not say which latents are active")
     share = 1 - float(ever_active.mean())
     return replace(counted("dead_latents", checks.SPARSITY, share, n), low=0.0)
 
 
-def _unasked(measure: str) -> NotMeasured:
-    return NotMeasured(measure=measure, reason="no ablation was asked (--sae-ablation)")
+def _no_ablation(measure: str) -> NotMeasured:
+    return NotMeasured(measure=measure, reason="ablation was not measured; --sae-ablation measures it")
 
 
 def _recovered(regained: Floats, lost: Floats, n_tokens: Counts) -> Reading:
@@ -174,7 +175,7 @@ def _recovered(regained: Floats, lost: Floats, n_tokens: Counts) -> Reading:
     if not isinstance(loss, Estimate):
         return loss
     if loss.low <= 0:
-        return NotMeasured(measure="ce_recovered", reason="the ablation costs nothing measurable to compare with")
+        return NotMeasured(measure="ce_recovered", reason="the ablation has no measurable cost to compare with")
     has = n_tokens > 0
     n_silent = int((~has).sum())
     sample = Ratio(top=regained[has], bottom=lost[has], best=1.0, n_silent=n_silent, has_positive_bottoms=False)
@@ -182,7 +183,7 @@ def _recovered(regained: Floats, lost: Floats, n_tokens: Counts) -> Reading:
 
 
 def why_nothing_beyond(losses: TextLosses) -> str | None:
-    """Why no sequence could reach beyond the training context, whatever the documents; None: it could."""
+    """Why no sequence of any document can reach beyond the training context; None: it can."""
     if losses.n_training_context_tokens is None:
         return "the SAE's training context is unknown (no context_size in its cfg.json)"
     if losses.n_context_tokens > losses.n_training_context_tokens:
@@ -194,7 +195,7 @@ def why_nothing_beyond(losses: TextLosses) -> str | None:
 
 
 def first_not_finite(losses: TextLosses) -> str | None:
-    """The first number of the text pass that is not finite, in words."""
+    """The first number of the text pass that is not finite, in words; None: all are finite."""
     spans = ((losses.within, "within"), (losses.beyond, "beyond"))
     named = [
         (f"{name} {place} the training context", values)

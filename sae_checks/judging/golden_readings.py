@@ -1,4 +1,4 @@
-"""Golden prompts: the answers that were measured against those that are known. Exact: no sample, no interval."""
+"""Losses of golden prompts -> readings: measured probabilities against known ones, without sample or interval."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from sae_checks.plan.golden_prompts import Golden, GoldenPrompt
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
-    """What became of one golden prompt."""
+    """The measured answer to one golden prompt."""
 
     known: GoldenPrompt
     clean: float
@@ -23,7 +23,7 @@ class Answer:
 
     @property
     def error(self) -> float:
-        """How far the worse of the two is off, in tolerances."""
+        """The larger deviation of the two probabilities from the known ones, in tolerances."""
         off = (self.clean - self.known.probability_clean, self.spliced - self.known.probability_spliced)
         return max(map(abs, off)) / self.known.tolerance
 
@@ -37,7 +37,7 @@ class Answer:
 
 
 def answers(losses: ItemLosses, golden: Golden) -> tuple[Answer, ...]:
-    """One answer per prompt, in the prompts' order; NaN where the losses are."""
+    """The answers to the prompts of *golden*, in their order; NaN if the losses are."""
     clean, spliced = np.exp(losses.clean_logprob_nats), np.exp(losses.spliced_logprob_nats)
     return tuple(
         Answer(known=known, clean=float(clean[i]), spliced=float(spliced[i])) for i, known in enumerate(golden.prompts)
@@ -45,7 +45,7 @@ def answers(losses: ItemLosses, golden: Golden) -> tuple[Answer, ...]:
 
 
 def readings(found: tuple[Answer, ...]) -> tuple[Reading, ...]:
-    """The mean probabilities over the prompts, and the error of the prompt that is furthest off."""
+    """Readings of `golden`: the mean probabilities over the prompts, and the error of the worst prompt."""
     check = checks.GOLDEN
     for i, answer in enumerate(found):
         if not np.isfinite(answer.clean + answer.spliced):

@@ -91,7 +91,7 @@ def paired_sample(readings: Iterable[Reading], limit: Limit | None, fingerprint:
     limited = next((r for r in readings if limit is not None and r.measure == limit.measure), None)
     if limit is None or not isinstance(limited, Estimate) or limited.sample is None:
         return None
-    if limited.proxy is not None:  # a difference of what stands in would be in other units than the measure
+    if limited.proxy is not None:  # WHY: a difference of the proxy has another unit than the measure
         return None
     sample = limited.sample
     measures_version = checks.named(limit.check).version

@@ -1,8 +1,8 @@
 """
-Losses by position -> curves with pointwise intervals, and how long a context may get before an SAE costs too much.
+Losses by position -> curves, and readings of the check usable_context.
 
-At every position the sequence is the unit that was sampled; positions are not independent of each other, so the
-intervals hold one by one, not all at once.
+At every position the sequence is the sampled unit. Positions are not independent, so each interval holds for its own
+position, not for all at once.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from sae_checks.judging.samples import Ratio
 from sae_checks.losses import Counts, Floats, RatioSums, TextLosses
 
 N_SEQUENCES_LEAST = 8
-"""Positions that fewer sequences have say nothing of the usable context, unless the training context's end is one."""
+"""Positions that fewer sequences have do not count for the usable context, unless the training context ends there."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Curve:
-    """One measure at every position that at least two sequences have; columns of equal length, positions rising."""
+    """One measure at every position that at least two sequences have; all (n_points,), positions rising."""
 
     measure: str
     unit: str
@@ -50,12 +50,11 @@ class _Band:
 
 def curves(losses: TextLosses) -> tuple[Curve, ...]:
     """
-    Increase, KL, L0 and explained variance at every position.
+    The curves of increase, KL, L0 and explained variance.
 
-    Explained variance at a position is 1 - sum |x - x^|^2 / sum |x - m|^2 with m the mean of x over the sequences *at
-    that position*: what all texts share there (a position embedding, the first token's huge norm) is no variance to
-    explain. Elsewhere each is the mean over sequences. Where a number is not finite the point is left out: the checks
-    fail by name.
+    Explained variance at a position is 1 - sum |x - x^|^2 / sum |x - m|^2, with m the mean of x at that position. So
+    what all texts share there (a position embedding, the huge norm of the first token) is no variance. The other curves
+    are means over sequences. Points that are not finite are left out; the checks fail on them.
     """
     sums = losses.by_position
     explained = _band(sums.unexplained)
@@ -80,44 +79,43 @@ def curves(losses: TextLosses) -> tuple[Curve, ...]:
 
 def usable_context(losses: TextLosses, limit_nats: float | None, least: float | None = None) -> tuple[Reading, ...]:
     """
-    The longest context up to which the SAE costs no more, on average over that context, than it may within its own.
+    Readings of `usable_context`: the longest context over which the SAE's mean cost keeps its ce_loss limit.
 
-    The running increase at position p is the mean increase over the positions up to p of the sequences that have p, so
-    that short documents do not thin out what the long ones show. `usable_context_tokens` is p + 1 for the last p at
-    which it is within *limit_nats*, as it is at every position from the training context's last one (or p, if that is
-    earlier) to p. Earlier positions do not count against it: the limit is one on a mean over the training context, and
-    the first few tokens of a text may well cost more. `usable_context` is the same over the training context: 1 and
-    above is the gate. low and high are what the upper and the lower ends of the pointwise intervals give. An SAE that
-    never leaves the limit is usable for `measured_context_tokens` at least, the longest context that was looked at.
+    The running increase at position p is the mean increase over positions up to p, of sequences that have p; so short
+    documents do not dilute long ones. `usable_context_tokens` is p + 1 for the last p up to which the running increase
+    stays within *limit_nats*, from the end of the training context on. Earlier positions do not count against it: the
+    limit is on a mean over the training context, and the first tokens of a text may cost more. `usable_context` is the
+    same number over the training context. The low end comes from the upper ends of the pointwise intervals, the high
+    end from the lower ones. An SAE that never leaves the limit is usable for at least `measured_context_tokens`.
 
-    The last position of a curve is no mean over sequences, so that what is tested is one: the running increase at the
-    end of a context of *least* times the training context, which is within *limit_nats* if `usable_context` is *least*
-    or more, and only if, but for a curve that leaves the limit before and comes back.
+    A length is no mean over sequences, so a proxy is tested: the running increase at the end of a context of *least*
+    times the training context. It is within *limit_nats* exactly if `usable_context` is at least *least*, except for a
+    curve that leaves the limit earlier and comes back.
 
     Args:
         losses: of the text pass.
-        limit_nats: the highest mean increase that is allowed within the training context, in nats per token; None where
-            the SAE's limit is on another measure.
-        least: `usable_context` that is asked for, if it is.
+        limit_nats: limit of the mean increase within the training context, in nats per token; None: the SAE's limit is
+            on another measure.
+        least: the required `usable_context`; None: nothing is required.
     """
     check = checks.USABLE_CONTEXT
     if reason := why_nothing_beyond(losses):
         return all_not_measured(check, reason, is_final=True)
     if limit_nats is None:
-        reason = "there is nothing to stay within: the ce_loss limit is no maximal ce_increase"
+        reason = "usable_context needs a ce_loss limit that is a maximal ce_increase"
         return all_not_measured(check, reason, is_final=True)
     if fault := first_not_finite(losses):
         return all_not_finite(check, fault)
     n_training = losses.n_training_context_tokens
-    assert n_training is not None  # or there would be nothing beyond
+    assert n_training is not None  # WHY: why_nothing_beyond has returned otherwise
     band = _band(losses.by_position.running_increase)
     at_end = band.n[band.position == n_training - 1]
     if not at_end.size:
         return all_not_measured(check, f"fewer than two documents reach position {n_training - 1}")
-    kept = band.n >= min(N_SEQUENCES_LEAST, at_end[0])
-    position, n = band.position[kept], int(at_end[0])
+    counts = band.n >= min(N_SEQUENCES_LEAST, at_end[0])
+    position, n = band.position[counts], int(at_end[0])
     value, low, high = (
-        _last_within(position, curve[kept], n_training, limit_nats) for curve in (band.value, band.high, band.low)
+        _last_within(position, curve[counts], n_training, limit_nats) for curve in (band.value, band.high, band.low)
     )
     longest = int(position[-1]) + 1
     relative = counted("usable_context", check, value / n_training, n)
@@ -132,7 +130,7 @@ def usable_context(losses: TextLosses, limit_nats: float | None, least: float | 
 
 
 def _running_increase(losses: TextLosses, n_tokens: float) -> Ratio | None:
-    """Each sequence's increases up to the *n_tokens*-th position, of those that have it; None: fewer than two do."""
+    """The increase up to the *n_tokens*-th position, of sequences that have it; None: fewer than two have it."""
     n_positions = math.ceil(n_tokens)
     if not 0 < n_positions <= losses.increase_nats.shape[1]:
         return None
@@ -145,7 +143,7 @@ def _running_increase(losses: TextLosses, n_tokens: float) -> Ratio | None:
 
 
 def _last_within(position: Counts, running: Floats, n_training: int, limit_nats: float) -> int:
-    """Tokens of the longest context whose running increase is within *limit_nats*, see `usable_context`; 0: none."""
+    """Tokens of the longest context whose running increase stays within *limit_nats*, see `usable_context`; or 0."""
     within = running <= limit_nats
     leaves = np.flatnonzero(~within & (position >= n_training - 1))
     stays = within & (position < position[leaves[0]]) if leaves.size else within
@@ -153,14 +151,14 @@ def _last_within(position: Counts, running: Floats, n_training: int, limit_nats:
 
 
 def _band(sums: RatioSums) -> _Band:
-    """The ratio and Student's t on its linearisation, as `estimates.ratio_of` has it, at every position at once."""
+    """The ratio at every position, with the interval of `estimates.ratio_of`."""
     has = (sums.n >= 2) & (sums.bottom > 0)
     n, top, bottom = sums.n[has], sums.top[has], sums.bottom[has]
     ratio = top / bottom
     residuals_squared = (
         sums.top_squared[has] - 2 * ratio * sums.top_times_bottom[has] + ratio**2 * sums.bottom_squared[has]
     )
-    # rounding may leave a residual of equal numbers below zero; NaN stays NaN
+    # WHY maximum: rounding may make a residual of equal numbers negative; NaN stays NaN
     error = np.sqrt(np.maximum(residuals_squared, 0) / (n - 1) / n) / (bottom / n)
     margin = stdtrit(n - 1, 1 - ALPHA / 2) * error
     finite = np.isfinite(ratio) & np.isfinite(margin)

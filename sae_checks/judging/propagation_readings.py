@@ -1,4 +1,4 @@
-"""Losses at later SAEs -> readings: how far the error of a splice is carried, and what it costs the SAEs behind it."""
+"""Losses at later SAEs -> readings of the checks propagation, next_sae and last_sae, and the matrix of all SAEs."""
 
 from __future__ import annotations
 
@@ -22,38 +22,38 @@ from sae_checks.judging.samples import Difference, LogRoot, Ratio
 from sae_checks.losses import Counts, Disturbed, Floats, PropagationLosses, Reconstructions
 
 LEAST_ERROR = 1e-4
-"""Relative error below which there is nothing to follow: what rounding leaves of an exact reconstruction."""
+"""Relative error below which there is nothing to follow: an exact reconstruction differs by rounding."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Downstream:
-    """One cell of the matrix: what the splice of one SAE does at a later one."""
+    """The effect of the splice of one SAE at a later SAE: one cell of the matrix."""
 
     sae_id: str
-    """the later one."""
+    """of the later SAE."""
     hook: str
     relative_error: float
     """root of the mean |x' - x|^2 over the mean |x|^2."""
     residual_error: float
     """the same over the mean |r|^2 of the residual stream there."""
     error_growth: float | None
-    """root of the mean |x' - x|^2 over the mean |x - x^|^2 of the splice itself; None: that is zero."""
+    """root of the mean |x' - x|^2 over the mean |x - x^|^2 of the splice itself; None: the splice is exact."""
     cosine: float
     """mean of cos(x, x')."""
     explained_variance_clean: float | None
-    """None: the activations do not vary."""
+    """on x; None: the activations do not vary."""
     explained_variance: float | None
-    """of what reaches it."""
+    """on x'."""
     l0_clean: float
     l0: float
 
 
 def propagation(losses: PropagationLosses) -> tuple[Reading, ...]:
     """
-    How far the splice's error is carried: relative error and cosine at the next and the last later SAE.
+    Readings of `propagation`: relative error and cosine at the next and at the last later SAE.
 
-    Relative error is the root of mean |x' - x|^2 over mean |x|^2. `amplification_*` is that over the relative error of
-    the splice itself, `own_error`; intervals by linearising the logarithm.
+    The relative error is the root of mean |x' - x|^2 over mean |x|^2, with x clean and x' spliced. `amplification_*` is
+    the relative error over that of the splice itself, `own_error`. Intervals linearise the logarithm.
     """
     check, later = checks.PROPAGATION, losses.later
     if not later:
@@ -78,26 +78,27 @@ def propagation(losses: PropagationLosses) -> tuple[Reading, ...]:
 
 
 def next_sae(losses: PropagationLosses) -> tuple[Reading, ...]:
-    """What the splice costs the next SAE of the release: explained variance and L0 of what reaches it."""
+    """Readings of `next_sae`: explained variance and L0 of the next SAE of the release, clean and behind the splice."""
     return _later_sae(checks.NEXT_SAE, losses, 0, "next")
 
 
 def last_sae(losses: PropagationLosses) -> tuple[Reading, ...]:
-    """What the splice costs the last SAE of the release; see `next_sae`."""
+    """Readings of `last_sae`: as `next_sae`, of the last SAE of the release."""
     return _later_sae(checks.LAST_SAE, losses, -1, "last")
 
 
 def matrix(losses: PropagationLosses) -> tuple[Downstream, ...]:
-    """What the splice does at every later SAE; empty where a number is not finite, which the checks say by name."""
+    """The effect of the splice at every later SAE; empty if a number is not finite, which fails the checks."""
     return () if _not_finite(losses) else tuple(_cell(one, losses.own) for one in losses.later)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class RootRatio:
-    """The root of a ratio of means, and each sequence's pull on its logarithm."""
+    """The root of a ratio of means."""
 
     value: float
-    pull: Floats
+    influence: Floats
+    """(n_sequences,) of each sequence on the logarithm."""
     sample: Ratio
 
     @classmethod
@@ -107,19 +108,19 @@ class RootRatio:
             return None
         top, bottom = top[has], bottom[has]
         ratio = float(top.sum() / bottom.sum())
-        pull = np.zeros(len(top)) if ratio == 0 else (top - ratio * bottom) / bottom.mean() / ratio / 2
+        influence = np.zeros(len(top)) if ratio == 0 else (top - ratio * bottom) / bottom.mean() / ratio / 2
         sample = Ratio(top=top, bottom=bottom, n_silent=int((~has).sum()))
-        return cls(value=math.sqrt(ratio), pull=pull, sample=sample)
+        return cls(value=math.sqrt(ratio), influence=influence, sample=sample)
 
     def reading(self, measure: str, check: checks.Check) -> Reading:
-        return estimated(measure, check, self.value, self.value * self.pull, LogRoot(of=self.sample))
+        return estimated(measure, check, self.value, self.value * self.influence, LogRoot(of=self.sample))
 
     def over(self, other: RootRatio, measure: str, check: checks.Check) -> Reading:
         value = self.value / other.value
-        if len(self.pull) != len(other.pull):
+        if len(self.influence) != len(other.influence):
             return NotMeasured(measure=measure, reason="not the same sequences")
         sample = LogRoot(of=self.sample, over=other.sample)
-        return estimated(measure, check, value, value * (self.pull - other.pull), sample)
+        return estimated(measure, check, value, value * (self.influence - other.influence), sample)
 
 
 def _later_sae(check: checks.Check, losses: PropagationLosses, which: int, name: str) -> tuple[Reading, ...]:

@@ -1,4 +1,4 @@
-"""Losses of the studies -> what a splice does further down, in company, and against errors drawn at random."""
+"""Losses of the studies -> readings of the checks own_layer, random_error, stacked and stacked_lambada."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from sae_checks.losses import (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StackStep:
-    """The first SAEs of a stack, up to and with *sae_id*."""
+    """Readings with the first SAEs of a stack spliced, up to and including *sae_id*."""
 
     sae_id: str
     estimates: tuple[Estimate, ...]
@@ -41,14 +41,14 @@ class StackStep:
 
 def own_layer(losses: NeighbourLosses) -> tuple[Reading, ...]:
     """
-    How much more the SAE costs in the blocks beside its own than where it belongs, in nats per token.
+    Readings of `own_layer`: the cost of the SAE at its own hook and in the neighbouring blocks, in nats per token.
 
-    `own_layer_margin` is the increase at the cheapest neighbour minus the increase at home. An SAE that is cheaper
-    elsewhere carries the wrong layer's name.
+    `own_layer_margin` is the increase at the cheapest neighbour minus the increase at its own hook. An SAE that is
+    cheaper elsewhere has the wrong layer's name.
     """
     check, own = checks.OWN_LAYER, losses.own
     if not losses.spans:
-        return all_not_measured(check, "the model has no such place in another block")
+        return all_not_measured(check, "the model has no such hook in a neighbouring block")
     for name, span in (("its own hook", own), *zip(losses.hooks, losses.spans, strict=True)):
         if not np.isfinite(span.ce_spliced_nats).all():
             return all_not_finite(check, f"spliced CE at {name}")
@@ -66,9 +66,9 @@ def own_layer(losses: NeighbourLosses) -> tuple[Reading, ...]:
 
 def random_error(losses: RandomErrorLosses) -> tuple[Reading, ...]:
     """
-    KL(clean || spliced) over KL(clean || disturbed), the disturbance being as large at every token and drawn at random.
+    Readings of `random_error`: KL(clean || spliced) over the KL of a random error of the same size at every token.
 
-    Above 1 the SAE's error is worse than chance. Ratios of means, linearised.
+    Above 1, the SAE's error is worse than a random one. Ratios of means, linearised.
     """
     check = checks.RANDOM_ERROR
     named = (
@@ -95,12 +95,12 @@ def random_error(losses: RandomErrorLosses) -> tuple[Reading, ...]:
 
 
 def stacked(losses: StackLosses) -> tuple[Reading, ...]:
-    """Loss and KL with all SAEs of the stack in place at once, in nats per token."""
+    """Readings of `stacked`: loss and KL with all SAEs of the stack spliced at once, in nats per token."""
     return _of_span(losses.steps[-1])
 
 
 def stacked_lambada(losses: StackItemLosses) -> tuple[Reading, ...]:
-    """Lambada with all SAEs of the stack in place at once."""
+    """Readings of `stacked_lambada`: accuracy with all SAEs of the stack spliced at once."""
     return _of_items(losses.steps[-1])
 
 

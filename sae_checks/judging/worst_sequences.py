@@ -1,4 +1,4 @@
-"""Where in the text a splice costs most: the sequences with the highest mean increase, token by token."""
+"""The sequences whose mean increase is highest, token by token."""
 
 from __future__ import annotations
 
@@ -9,22 +9,22 @@ import numpy as np
 import numpy.typing as npt
 
 N_TOKENS_MOST = 200
-"""of a sequence that are kept: the run of so many that costs most."""
+"""shown of a sequence: the run of so many tokens that costs most."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorstSequence:
-    """One sequence that the splice cost much, and where in it."""
+    """One of the sequences whose mean increase is highest."""
 
     document: int
-    """index in the corpus of the document that the sequence is from."""
+    """index of its document in the corpus."""
     mean_increase: float
-    """spliced minus clean over all scored tokens of the sequence, kept or not; nats/token."""
+    """over all scored tokens of the sequence, shown or not; nats/token."""
     position: int
-    """of the first kept token in the sequence; 0: the sequence is kept from its start."""
+    """of the first shown token in the sequence."""
     tokens: tuple[str, ...]
     increase_nats: tuple[float | None, ...]
-    """one per token: what predicting *this* token cost more with the splice; None: it was not scored."""
+    """one per token, of the prediction of *this* token; None: it was not scored."""
 
 
 def worst_sequences(
@@ -34,20 +34,20 @@ def worst_sequences(
     n_most: int = 5,
 ) -> tuple[WorstSequence, ...]:
     """
-    The *n_most* sequences with the highest mean increase, worst first; of equals the first in the plan.
+    The *n_most* sequences with the highest mean increase, the worst first; of equal ones the first in the plan.
 
-    A sequence of which nothing was scored, or with an infinite increase, is left out: the checks name what is not
-    finite. Numbers are kept to four significant digits.
+    Sequences without scored tokens or with an infinite increase are left out. Numbers are rounded to four significant
+    digits.
 
     Args:
         increase_nats: (n_sequences, n_positions); at [i, p] the increase of predicting token p + 1 of sequence i from
             the tokens up to p, NaN where that was not scored.
         documents: (n_sequences,) indices in the corpus.
-        tokens_of: the tokens of sequence i as text, asked for the worst alone.
+        tokens_of: gives the tokens of sequence i as text; it is called for the worst sequences only.
         n_most: sequences at most.
 
     Raises:
-        ValueError: a prediction was scored of a token that `tokens_of` does not have.
+        ValueError: a scored token is not among those of `tokens_of`.
     """
     scored = ~np.isnan(increase_nats)
     n_scored = scored.sum(axis=1)  # (n_sequences,)
@@ -56,11 +56,12 @@ def worst_sequences(
     means = sums[usable] / n_scored[usable]
     in_order = usable[np.argsort(-means, kind="stable")][:n_most]
     return tuple(
-        _kept(increase_nats[i], int(documents[i]), float(sums[i] / n_scored[i]), tokens_of(int(i))) for i in in_order
+        _worst_sequence(increase_nats[i], int(documents[i]), float(sums[i] / n_scored[i]), tokens_of(int(i)))
+        for i in in_order
     )
 
 
-def _kept(
+def _worst_sequence(
     increase_nats: npt.NDArray[np.floating], document: int, mean_increase: float, tokens: Sequence[str]
 ) -> WorstSequence:
     """The costliest run of at most N_TOKENS_MOST tokens of one sequence."""

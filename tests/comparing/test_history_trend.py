@@ -73,12 +73,12 @@ def test_a_new_series_is_said():
     assert len(only.parts) == 2
     (note,) = only.notes
     assert note.text == "a new series starts with run10 (2026-01-15): BOS before every sequence: True -> False"
-    assert len(list(tables.of_trends([only]))) == 4
+    assert len(list(tables.trend_table([only]))) == 4
 
 
 def test_the_table_is_aligned():
     """One line per series, and below them every note."""
-    head, row, note = tables.of_trends(trends(records([0.1] * 6 + [0.3] * 6), [shift(6)]))
+    head, row, note = tables.trend_table(trends(records([0.1] * 6 + [0.3] * 6), [shift(6)]))
     assert row.index("ce_increase") == head.index("measure")
     assert "ce_increase <= 0.3 nats/token" in row
     assert note.startswith("accepted: ce_increase of a: from run6")

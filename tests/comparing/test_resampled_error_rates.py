@@ -39,7 +39,7 @@ def answers(lost, won, n):
 def test_tame_values_are_judged_as_promised(cv):
     """A sample of 256 of the simulated shapes: the nominal level, and four standard errors."""
     values = increases("lognormal", cv, 0.1, n=256, n_replications=1, seed=0)[0]
-    found = resampled_error_rates.at_the_limit(ratio(values), limit(value=0.3), BUDGET)
+    found = resampled_error_rates.rates_at_limit(ratio(values), limit(value=0.3), BUDGET)
     assert found.is_as_promised
     assert found.passed <= ALPHA + 4 * np.sqrt(ALPHA * (1 - ALPHA) / resampled_error_rates.N_RESAMPLES)
     assert found.n_mean <= 256
@@ -49,7 +49,7 @@ def test_a_tail_that_a_smoke_run_cannot_see_is_told():
     """One sequence in twenty that costs ten times as much: a plan of 64 has no guard, and one of 256 has."""
     values = increases("contaminated", 0.1, 0.1, n=256, n_replications=1, seed=0)[0]
     found, guarded = (
-        resampled_error_rates.at_the_limit(ratio(values), limit(value=0.15), plan) for plan in (SMOKE, BUDGET)
+        resampled_error_rates.rates_at_limit(ratio(values), limit(value=0.15), plan) for plan in (SMOKE, BUDGET)
     )
     assert not found.is_as_promised
     assert found.passed > 0.2
@@ -60,7 +60,8 @@ def test_without_a_best_there_is_no_guard():
     """As the rule has it: what has no exact value has no five times the way to it."""
     values = increases("contaminated", 0.1, 0.1, n=256, n_replications=1, seed=0)[0]
     with_best, without = (
-        resampled_error_rates.at_the_limit(ratio(values, best=best), limit(value=0.15), BUDGET) for best in (0.0, None)
+        resampled_error_rates.rates_at_limit(ratio(values, best=best), limit(value=0.15), BUDGET)
+        for best in (0.0, None)
     )
     assert without.passed > with_best.passed
 
@@ -71,7 +72,7 @@ def test_without_a_best_there_is_no_guard():
 def test_answers_are_judged_as_promised(kind, bound, lost, won):
     """Betting is exact: few drops that are beyond the limit pass, however few answers flipped in the sample."""
     plan = Budget(n_planned=600, n_most=600, n_checks=31)
-    found = resampled_error_rates.at_the_limit(
+    found = resampled_error_rates.rates_at_limit(
         answers(lost, won, 600), limit("lambada", "accuracy_drop", kind, bound), plan
     )
     assert found.is_as_promised
@@ -80,9 +81,9 @@ def test_answers_are_judged_as_promised(kind, bound, lost, won):
 
 def test_what_does_not_vary_or_cannot_be_lost_has_no_rates():
     """A constant is at the limit or not; nobody loses more answers than there are."""
-    assert resampled_error_rates.at_the_limit(ratio([0.1] * 40), limit(value=0.3), BUDGET) is None
+    assert resampled_error_rates.rates_at_limit(ratio([0.1] * 40), limit(value=0.3), BUDGET) is None
     assert (
-        resampled_error_rates.at_the_limit(answers(0, 30, 40), limit("lambada", "accuracy_drop", value=0.5), BUDGET)
+        resampled_error_rates.rates_at_limit(answers(0, 30, 40), limit("lambada", "accuracy_drop", value=0.5), BUDGET)
         is None
     )
 
@@ -93,7 +94,7 @@ def test_the_unit_of_loss_does_not_matter(seed, c):
     values = np.random.default_rng(seed).lognormal(-2, 0.6, 40)
     plan = replace(SMOKE, n_planned=32, n_most=32)
     found, scaled = (
-        resampled_error_rates.at_the_limit(ratio(values * k), limit(value=0.25 * k), plan, n_resamples=50)
+        resampled_error_rates.rates_at_limit(ratio(values * k), limit(value=0.25 * k), plan, n_resamples=50)
         for k in (1.0, c)
     )
     assert (found.passed, found.failed, found.n_mean) == (scaled.passed, scaled.failed, scaled.n_mean)

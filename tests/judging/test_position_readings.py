@@ -185,7 +185,7 @@ def test_the_order_of_sequences_does_not_move_the_usable_context(increases, rand
         ({"n_training": None}, "unknown"),
         ({"n_context": 16}, "no room"),
         ({"n_training": 40}, "fewer than two documents reach position 39"),
-        ({"limit": None}, "no maximal ce_increase"),
+        ({"limit": None}, "a maximal ce_increase"),
     ],
 )
 def test_without_a_context_or_a_limit_it_is_not_measured(kwargs, word):

@@ -5,7 +5,7 @@ import math
 import numpy as np
 
 from sae_checks.comparing import resampled_error_rates
-from sae_checks.comparing.resampled_error_rates import Rates
+from sae_checks.comparing.resampled_error_rates import ErrorRates
 from sae_checks.judging import sequential
 from sae_checks.judging.budget import Budget
 
@@ -27,8 +27,8 @@ def increases(shape, cv, mean, *, n, n_replications, seed):
     return mean * base * np.exp(cv * rng.standard_normal(size) - cv**2 / 2)
 
 
-def rates(values, budget: Budget) -> Rates:
+def rates(values, budget: Budget) -> ErrorRates:
     """The rule of `sequential.decide` for increases, against LIMIT, in all replications at once."""
-    return resampled_error_rates.of_ratios(
+    return resampled_error_rates.ratio_error_rates(
         values - LIMIT, budget, (sequential.GUARD_FACTOR - 1) * LIMIT if budget.is_guarded else None
     )

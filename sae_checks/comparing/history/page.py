@@ -1,4 +1,4 @@
-"""Trends -> one self-contained HTML page: no script, nothing fetched, a table under every plot, names escaped."""
+"""Trends -> one HTML page without scripts and without anything to fetch; every plot has a table, names are escaped."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _N_TICKS = 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Mark:
+class Marker:
     """One run in a plot, in pixels."""
 
     x: float
@@ -30,13 +30,13 @@ class Mark:
     low: float
     high: float
     kind: str
-    """how the check ended."""
+    """outcome of the check, with hyphens."""
     title: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Upright:
-    """A vertical line with what it means."""
+class VerticalLine:
+    """A vertical line: a new series or an accepted shift."""
 
     x: float
     kind: str
@@ -49,31 +49,31 @@ class Plot:
 
     title: str
     summary: str
-    """for those who do not see it."""
+    """for screen readers."""
     paths: tuple[str, ...]
-    marks: tuple[Mark, ...]
-    uprights: tuple[Upright, ...]
+    marks: tuple[Marker, ...]
+    vertical_lines: tuple[VerticalLine, ...]
     limits: tuple[float, ...]
-    """heights of the limit in force last."""
+    """y of the last run's limit."""
     ticks: tuple[tuple[float, str], ...]
-    """height and number."""
+    """(y, number)."""
     days: tuple[tuple[float, str], ...]
-    """place and date of the first and the last run."""
+    """(x, date) of the first and the last run."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Section:
-    """One line of the page."""
+    """The section of one line."""
 
     number: int
     trend: Trend
     plot: Plot
     rows: tuple[tuple[int, Point], ...]
-    """number of the series, and the run; by time."""
+    """(number of the series, run), by time."""
 
 
-def html(trends: Sequence[Trend], release: str, place: str, n_unreadable: int) -> str:
-    """The page of *trends*, of *release* as *place* keeps it."""
+def html(trends: Sequence[Trend], release: str, url: str, n_unreadable: int) -> str:
+    """The page of *trends* of *release*, from the history at *url*."""
     folder = resources.files("sae_checks.comparing.history")
     style = folder.joinpath("trend.css").read_text("utf-8")
     environment = jinja2.Environment(
@@ -85,7 +85,7 @@ def html(trends: Sequence[Trend], release: str, place: str, n_unreadable: int) -
         style=style,
         style_hash=allowed,
         release=shown(release),
-        place=shown(place, n_most=300),
+        url=shown(url, n_most=300),
         sections=[_section(i, trend) for i, trend in enumerate(trends, 1)],
         n_unreadable=n_unreadable,
         version=__version__,
@@ -101,10 +101,10 @@ def html(trends: Sequence[Trend], release: str, place: str, n_unreadable: int) -
 
 def write(page: str, path: Path) -> None:
     """
-    *page* to *path*.
+    Write *page* to *path*.
 
     Raises:
-        UsageError: it cannot be written.
+        UsageError: the file cannot be written.
     """
     try:
         path.write_text(page, encoding="utf-8")
@@ -135,7 +135,7 @@ def _plot(trend: Trend, points: Sequence[Point]) -> Plot:
         summary=f"{len(points)} runs in {len(trend.parts)} series, {trend.line.unit}; the table below has every value",
         paths=tuple(_path([(x(p), scale.y(p.estimate.value)) for p in part.series.points]) for part in trend.parts),
         marks=tuple(_mark(p, x(p), scale) for part in trend.parts for p in part.series.points),
-        uprights=tuple(_uprights(trend, {p: x(p) - step / 2 for p in points})),
+        vertical_lines=tuple(_vertical_lines(trend, {p: x(p) - step / 2 for p in points})),
         limits=tuple(scale.y(limit) for limit in limits),
         ticks=tuple((scale.y(value), f"{value:.4g}") for value in scale.ticks),
         days=tuple(days),
@@ -144,7 +144,7 @@ def _plot(trend: Trend, points: Sequence[Point]) -> Plot:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Scale:
-    """Values to heights."""
+    """The y axis: values to pixels."""
 
     low: float
     high: float
@@ -169,12 +169,12 @@ def _heights(trend: Trend) -> Iterator[float]:
             yield from (point.estimate.low, point.estimate.high)
 
 
-def _mark(point: Point, x: float, scale: _Scale) -> Mark:
+def _mark(point: Point, x: float, scale: _Scale) -> Marker:
     found = point.estimate
     title = (
         f"{point.started:%Y-%m-%d %H:%M} UTC: {found.value:.4g} [{found.low:.4g}, {found.high:.4g}], {point.outcome}"
     )
-    return Mark(
+    return Marker(
         x=x,
         y=scale.y(found.value),
         low=scale.y(found.low),
@@ -184,13 +184,15 @@ def _mark(point: Point, x: float, scale: _Scale) -> Mark:
     )
 
 
-def _uprights(trend: Trend, place_of: dict[Point, float]) -> Iterator[Upright]:
+def _vertical_lines(trend: Trend, place_of: dict[Point, float]) -> Iterator[VerticalLine]:
     for i, part in enumerate(trend.parts):
         points = part.series.points
         if i:
-            yield Upright(x=round(place_of[points[0]], 1), kind="series", title="a new series starts")
+            yield VerticalLine(x=round(place_of[points[0]], 1), kind="series", title="a new series starts")
         for at, shift in part.accepted:
-            yield Upright(x=round(place_of[points[at]], 1), kind="accepted", title=f"accepted: {shown(shift.reason)}")
+            yield VerticalLine(
+                x=round(place_of[points[at]], 1), kind="accepted", title=f"accepted: {shown(shift.reason)}"
+            )
 
 
 def _path(places: Sequence[tuple[float, float]]) -> str:

@@ -71,8 +71,8 @@ def comparison_counts(found: Comparison) -> str:
     return f"{found.n_judged} of {len(found.cells)} compared by a margin{how}: {words or 'nothing'}"
 
 
-def of_trends(trends: Iterable[Trend]) -> Iterator[str]:
-    """A line per series, and below the table every note."""
+def trend_table(trends: Iterable[Trend]) -> Iterator[str]:
+    """Table of trends, a row per series, with the notes below it."""
     rows: list[Row] = [("SAE", "measure", "key", "runs", "from", "to", "first", "last", "limit")]
     told: list[str] = []
     for trend in trends:

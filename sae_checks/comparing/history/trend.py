@@ -1,4 +1,4 @@
-"""Lines of a history -> what there is to say of each: where a new series starts, which shifts were accepted."""
+"""Lines of a history -> trends, with notes on new series and accepted shifts."""
 
 from __future__ import annotations
 
@@ -13,50 +13,50 @@ from sae_checks.judging.accepted_shifts import AcceptedShift
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Note:
-    """One thing to say of a line."""
+    """A note on a line."""
 
     kind: Literal["note", "accepted"]
     text: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Part:
+class AnnotatedSeries:
     """One series of a line, with its accepted shifts."""
 
     series: Series
     accepted: tuple[tuple[int, AcceptedShift], ...]
-    """the index of the first run at the new level, and why that level is right."""
+    """(index of the first run at the new level, shift)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trend:
-    """One line with all there is to say of it."""
+    """One line with its notes."""
 
     line: Line
-    parts: tuple[Part, ...]
+    parts: tuple[AnnotatedSeries, ...]
     """one per series, by time."""
     notes: tuple[Note, ...]
 
 
 def trends(lines: Sequence[Line], release: str, shifts: Sequence[AcceptedShift]) -> tuple[Trend, ...]:
-    """What there is to say of each of *lines*, which are of *release*."""
+    """The trends of *lines*, which are of *release*, with those of *shifts* that apply."""
     found = []
     for line in lines:
         of_line = [shift for shift in shifts if shift.applies(release, line.sae_id, line.measure)]
-        parts = tuple(_part(series, of_line) for series in line.series)
+        parts = tuple(_annotated(series, of_line) for series in line.series)
         found.append(Trend(line=line, parts=parts, notes=tuple(_notes(parts))))
     return tuple(found)
 
 
-def _part(series: Series, shifts: Sequence[AcceptedShift]) -> Part:
+def _annotated(series: Series, shifts: Sequence[AcceptedShift]) -> AnnotatedSeries:
     points = series.points
     first_since = ((next((i for i, p in enumerate(points) if p.started >= s.since), None), s) for s in shifts)
-    # a shift before all runs, or after all of them, divides none
+    # WHY `if at`: a shift before the first run or after the last one divides no runs
     accepted = sorted(((at, shift) for at, shift in first_since if at), key=lambda pair: pair[0])
-    return Part(series=series, accepted=tuple(accepted))
+    return AnnotatedSeries(series=series, accepted=tuple(accepted))
 
 
-def _notes(parts: Sequence[Part]) -> Iterator[Note]:
+def _notes(parts: Sequence[AnnotatedSeries]) -> Iterator[Note]:
     for i, part in enumerate(parts):
         points = part.series.points
         if i:
