@@ -11,15 +11,16 @@ import sae_checks
 from sae_checks import checks
 from sae_checks.comparing import calibration
 from sae_checks.judging import thresholds
-from sae_checks.plan import flags
+from sae_checks.plan import flags, options_page
 from sae_checks.record import record
 
 ROOT = Path(__file__).parents[2]
-README, ARCHITECTURE, CONTRIBUTING, CHANGELOG = (
-    ROOT / f"{name}.md" for name in ("README", "ARCHITECTURE", "CONTRIBUTING", "CHANGELOG")
+README, ARCHITECTURE, CONTRIBUTING, CHANGELOG, SECURITY = (
+    ROOT / f"{name}.md" for name in ("README", "ARCHITECTURE", "CONTRIBUTING", "CHANGELOG", "SECURITY")
 )
-DOCUMENTS = (README, ARCHITECTURE, CONTRIBUTING, CHANGELOG, *sorted((ROOT / "docs").glob("*.md")))
-PARTS = ("Question", "Definition", "Cannot see", "Source", "Verified")
+DOCUMENTS = (README, ARCHITECTURE, CONTRIBUTING, CHANGELOG, SECURITY, *sorted((ROOT / "docs").glob("*.md")))
+LINES = ("Asks", "Measure", "Default limit", "Red means", "Cannot see")
+"""how each check's section of docs/checks.md opens."""
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 
 
@@ -70,10 +71,19 @@ def dead_links(document, text):
 
 @pytest.mark.parametrize("check", checks.CHECKS, ids=lambda check: check.name)
 def test_every_check_has_its_page(check):
-    """Definition, blind spots, source and verification of each check, and the name of every one of its measures."""
+    """The section opens with the same five lines, and names each of the check's measures."""
     of_check = sections(text_of("checks.md"))[check.name]
-    assert [part for part in PARTS if f"**{part}" not in of_check] == []
+    opening = of_check.strip().partition("\n\n")[0]
+    assert re.findall(r"^- \*\*(.+?)\*\*", opening, re.MULTILINE) == [*LINES]
     assert {measure.name for measure in check.measures} - words(of_check) == set()
+
+
+def test_the_checks_are_listed_in_the_catalogue_s_order():
+    """In the overview of docs/checks.md, and in its sections."""
+    text = text_of("checks.md")
+    names = [check.name for check in checks.CHECKS]
+    assert re.findall(r"^\| \[`(\w+)`\]\(#\1\)", text, re.MULTILINE) == names
+    assert [name for name in sections(text) if name in names] == names
 
 
 @pytest.mark.parametrize("check", checks.CHECKS, ids=lambda check: check.name)
@@ -96,11 +106,13 @@ def test_the_limits_that_ship_are_those_that_are_written_down(check):
     (row,) = (line for line in text_of("checks.md").splitlines() if line.startswith(f"| [`{check.name}`]"))
     if limit is None:
         assert check.is_optional
-        assert "none: reported" in row
+        assert row.endswith("| none: reported |")
+        assert "**Default limit** none: reported" in of_check
         return
     said = f"{limit.kind} {limit.value:g} {limit.unit}"
-    assert row.endswith(f"| `{limit.measure}` | {said} |")
-    assert f"**Limited:** `{limit.measure}`, {said}" in " ".join(of_check.split())
+    assert row.endswith(f"| `{limit.measure}` {said} |")
+    assert f"**Measure** `{limit.measure}`, {limit.unit}." in of_check
+    assert f"**Default limit** {said}" in of_check
 
 
 def test_the_rule_of_calibrating_is_the_one_that_is_written_down():
@@ -108,16 +120,24 @@ def test_the_rule_of_calibrating_is_the_one_that_is_written_down():
     assert f"```\n{calibration._RULE}\n```" in text_of("thresholds.md")
 
 
-def test_the_readme_lists_every_check_once_in_the_catalogue_s_order():
-    """One row each."""
+def test_the_readme_s_checks_are_checks():
+    """Each row of its table links to the check's own section."""
     rows = re.findall(r"^\| \[`(\w+)`\]\(docs/checks\.md#(\w+)\)", README.read_text(encoding="utf-8"), re.MULTILINE)
-    assert rows == [(check.name, check.name) for check in checks.CHECKS]
+    assert len(rows) == 5
+    assert {name for row in rows for name in row} <= {check.name for check in checks.CHECKS}
 
 
-def test_every_option_is_written_down():
-    """In the README or in docs/; and what looks like an option of ours is one."""
-    texts = "\n".join(document.read_text(encoding="utf-8") for document in DOCUMENTS)
-    assert set(re.findall(r"--sae-[a-z-]*[a-z]", texts)) == {spec.flag for spec in flags.SPECS}
+def test_the_page_of_options_is_the_one_that_is_made():
+    """From the table behind --help."""
+    command = "python -m sae_checks.plan.options_page > docs/options.md"
+    assert text_of("options.md") == options_page.page(), f"run: {command}"
+
+
+@pytest.mark.parametrize("document", [d for d in DOCUMENTS if d != CHANGELOG], ids=lambda document: document.name)
+def test_no_document_names_an_option_that_does_not_exist(document):
+    """CHANGELOG may: it says what was removed."""
+    named = set(re.findall(r"--sae-[a-z-]*[a-z]", document.read_text(encoding="utf-8")))
+    assert named - {spec.flag for spec in flags.SPECS} == set()
 
 
 def test_every_field_of_the_record_is_written_down():

@@ -1,0 +1,45 @@
+"""The page docs/options.md, made from the table behind `--help`: python -m sae_checks.plan.options_page."""
+
+from __future__ import annotations
+
+import sys
+
+from sae_checks.plan.flags import SPECS, OptionSpec
+
+_HEAD = """\
+# Options
+
+<!-- Written by python -m sae_checks.plan.options_page > docs/options.md from the table behind --help: do not edit. -->
+
+`pytest --sae-release=RELEASE` runs the gate and nothing else, from any folder. Without
+`--sae-release` the plugin does nothing. `pytest --help` shows these options in the group sae-checks,
+`sae-checks COMMAND --help` those of a command. `-k`, `-m`, `-x`, `--lf`, `--collect-only`, `-n` and
+node ids work as for any test.
+
+Each option is also a key of the ini file: `--sae-release` is `sae_release`. Write options with `=`:
+pytest takes a path after a space for a test path when it looks for the ini file. With the extra
+`sae-checks[completion]`, shells complete names of releases:
+`eval "$(register-python-argcomplete sae-checks pytest)"`.
+
+| option | |
+|---|---|
+"""
+
+
+def page() -> str:
+    """The whole page."""
+    return _HEAD + "".join(f"| `{_written(spec)}` | {_told(spec)} |\n" for spec in SPECS)
+
+
+def _written(spec: OptionSpec) -> str:
+    return spec.flag if spec.is_switch else f"{spec.flag}={spec.metavar}"
+
+
+def _told(spec: OptionSpec) -> str:
+    """The help, with its default, safe in a cell of a table."""
+    text = spec.help + (f" (default: {spec.default})" if spec.default is not None else "")
+    return text.replace("|", "\\|").replace("<", "&lt;")
+
+
+if __name__ == "__main__":
+    sys.stdout.write(page())
