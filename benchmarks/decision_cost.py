@@ -56,10 +56,10 @@ def main() -> None:
 
 
 def _cases(asked: Request):
-    executor, sae_ids = LocalExecutor(asked.plan, lambda *_: None), asked.plan.release.sae_ids
+    executor, sae_ids = LocalExecutor(asked.plan), asked.plan.release.sae_ids
     options, n_checks = asked.plan.options, asked.plan.n_checks
     for sae_id in sae_ids:
-        text, items = executor.text(sae_id, sae_ids), executor.items(sae_id, sae_ids)
+        text, items = executor.measure("text", sae_id, sae_ids), executor.measure("lambada", sae_id, sae_ids)
         readings: dict[str, tuple[int, tuple[Reading, ...]]] = {
             checks.CE_LOSS.name: (options.n_sequences, corpus_readings.ce_loss(text.losses)),
             checks.LONG_CONTEXT.name: (options.n_sequences, corpus_readings.long_context(text.losses)),
@@ -70,7 +70,7 @@ def _cases(asked: Request):
             ),
         }
         if asked.plan.cbt is not None:
-            queries = executor.choices(sae_id, sae_ids)
+            queries = executor.measure("cbt", sae_id, sae_ids)
             readings[checks.CBT.name] = (
                 options.n_queries,
                 answer_readings.cbt(queries.losses, n_listed=queries.provenance.corpus.n_listed),

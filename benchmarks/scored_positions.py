@@ -32,12 +32,12 @@ def variance(top: np.ndarray, n: np.ndarray) -> float:
 def main() -> None:
     places = dict(zip(("release", "model", "corpus"), sys.argv[1:] or ["demo"], strict=False))
     asked = settle(Options(**places, device="cpu", profile="full", n_study_sequences=0))
-    executor, sae_ids = LocalExecutor(asked.plan, lambda *_: None), asked.plan.release.sae_ids
+    executor, sae_ids = LocalExecutor(asked.plan), asked.plan.release.sae_ids
     rng = np.random.default_rng(0)
     print("| SAE | scored | variance | time per sequence | time to as narrow an interval |")
     print("|---" * 5 + "|")
     for sae_id in sae_ids:
-        losses = executor.text(sae_id, sae_ids).losses
+        losses = executor.measure("text", sae_id, sae_ids).losses
         increase = losses.increase_nats[:, : losses.n_training_context_tokens].astype(float)
         increase = increase[np.isfinite(increase).any(1)]
         of_all = variance(np.nansum(increase, 1), np.isfinite(increase).sum(1))

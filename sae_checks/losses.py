@@ -8,8 +8,7 @@ documents), whatever order they were measured in. A number that was not finite w
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
-from typing import TypeVar
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,8 +16,6 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float64]
 Counts = NDArray[np.int64]
 Flags = NDArray[np.bool_]
-
-Sums = TypeVar("Sums", "Span", "Reconstructions")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -97,23 +94,6 @@ class TextLosses:
     ever_active: Flags | None
     """(d_sae,) latents that were active at least once within the training context; None: the SAE does not tell."""
     by_position: ByPosition
-
-
-def first_sequences(losses: TextLosses, n: int) -> TextLosses:
-    """What *losses* say of their first *n* sequences, one by one; `ever_active` and `by_position` are still of all."""
-
-    def first(of: Sums) -> Sums:
-        return replace(of, **{f.name: getattr(of, f.name)[:n] for f in fields(of)})
-
-    return replace(
-        losses,
-        documents=losses.documents[:n],
-        increase_nats=losses.increase_nats[:n],
-        within=first(losses.within),
-        beyond=first(losses.beyond),
-        ce_ablated_nats=None if losses.ce_ablated_nats is None else losses.ce_ablated_nats[:n],
-        reconstructions=first(losses.reconstructions),
-    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

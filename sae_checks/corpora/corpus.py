@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -107,20 +107,6 @@ def make(plan: Plan, model: ModelSource, kind: str, tokenizer: Tokenizer, *, pre
     )
 
 
-def first_sequences(corpus: Corpus, n_sequences: int) -> Corpus:
-    """*corpus* cut to its first *n_sequences*; unchanged if it has no more than that."""
-    if len(corpus.sequences.rows) <= n_sequences:
-        return corpus
-    sequences = corpus.sequences.first(n_sequences, corpus.sequences.tokens.shape[1])
-    facts = replace(
-        corpus.facts,
-        fingerprint=sequences.fingerprint,
-        n_sequences=n_sequences,
-        n_scored_tokens=int(sequences.scored.sum()),
-    )
-    return replace(corpus, sequences=sequences, facts=facts)
-
-
 def bos_token(tokenizer: Tokenizer, model: str) -> int:
     """
     Id of the token before every sequence: BOS, or EOS if the tokenizer has no BOS.
@@ -155,15 +141,14 @@ def _read(plan: Plan, model: ModelSource, recipe: _Recipe, tokenizer: Tokenizer)
 def _recipe(plan: Plan, kind: str) -> _Recipe:
     options = plan.options
     if kind == "text":
-        max_rows = options.n_most_sequences or options.n_sequences
         return _Recipe(
             source=plan.corpus,
             flag="--sae-corpus",
             read_file=files.read_documents,
             parse_row=rows.parse_document,
             tokenise=text.tokenise,
-            max_rows=max_rows,
-            max_read=2 * max_rows,
+            max_rows=options.n_sequences,
+            max_read=2 * options.n_sequences,
             n_context_tokens=plan.n_context_tokens,
         )
     if kind == "cbt":

@@ -2,39 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 
 from sae_checks.corpora.sequences import Sequences
 from sae_checks.losses import ChoiceLosses, Counts, Floats, ItemLosses
-from sae_checks.measuring.corpus_pass import Rounds, measure_items
-from sae_checks.measuring.scoring import Fault, Progress
-from sae_checks.model.interface import LanguageModel
-from sae_checks.saes.sae import Reconstructs
+from sae_checks.measuring.scoring import Batch, Fault, Scores
+from sae_checks.measuring.sequence_sums import AnswerSums, ItemSums
 
 
-def measure_choices(
-    model: LanguageModel,
-    saes: Sequence[Reconstructs],
-    queries: Sequences,
-    *,
-    n_batch_tokens: int,
-    progress: Progress,
-    rounds: Rounds[ChoiceLosses] | None = None,
-) -> tuple[ChoiceLosses | Fault, ...]:
+class ChoiceSums(AnswerSums[ChoiceLosses]):
     """
-    What each of *saes* does to the choices of *queries* (see `corpora.cbt`), in the order of *saes*.
+    Choices of one SAE over the batches seen (see `corpora.cbt`).
 
-    Each option is a sequence of its own, so an option's log-probability is the sum over what is scored of its sequence;
-    *rounds* end between queries.
+    Each option is a sequence of its own: an option's log-probability is the sum over what is scored of its sequence.
     """
-    of_options: Rounds[ItemLosses] | None = None
-    if rounds is not None:
-        goes_on = rounds.goes_on
-        of_options = Rounds(ends=rounds.ends, goes_on=lambda i, options: goes_on(i, _chosen(options)))
-    found = measure_items(model, saes, queries, n_batch_tokens=n_batch_tokens, progress=progress, rounds=of_options)
-    return tuple(each if isinstance(each, Fault) else _chosen(each) for each in found)
+
+    def __init__(self, queries: Sequences) -> None:
+        super().__init__(len(queries.rows))
+        self._options = ItemSums(queries)
+
+    def add_scores(self, batch: Batch, clean: Scores, spliced: Scores) -> None:
+        """Add the scores of one batch of options."""
+        self._options.add_scores(batch, clean, spliced)
+
+    def losses(self) -> ChoiceLosses | Fault:
+        """Of the first *n_measured* options, which are those of whole queries."""
+        self._options.n_measured = self.n_measured
+        if self.fault is not None:
+            return Fault(problem=self.fault)
+        found = self._options.losses()
+        return found if isinstance(found, Fault) else _chosen(found)
 
 
 def _chosen(options: ItemLosses) -> ChoiceLosses:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Generic, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import torch
 
@@ -18,7 +18,7 @@ from sae_checks import errors
 from sae_checks.corpora.sequences import Sequences
 from sae_checks.losses import ItemLosses, TextLosses
 from sae_checks.measuring.scoring import Batch, Fault, Progress, batches, score
-from sae_checks.measuring.sequence_sums import ItemSums, Sums, TextSums, n_within
+from sae_checks.measuring.sequence_sums import AnswerSums, ItemSums, Sums, TextSums, n_within
 from sae_checks.model.interface import CleanPass, LanguageModel, replace_with
 from sae_checks.saes.sae import Reconstructs
 from sae_checks.saes.splice import Splice, ablate, splice
@@ -26,52 +26,55 @@ from sae_checks.saes.splice import Splice, ablate, splice
 Losses = TypeVar("Losses")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Rounds(Generic[Losses]):
-    """Where a pass pauses, and which SAEs go on. Batches end with the rounds, so that nobody's leaving changes them."""
-
-    ends: tuple[int, ...]
-    """numbers of sequences, rising; the last is that of all."""
-    goes_on: Callable[[int, Losses], bool]
-    """Told (place of the SAE, what is known of it by now) after every round but the last."""
-
-
 class Watch(Protocol):
     """Sees the clean pass of the first sequences, whoever has left by then."""
 
-    hooks: Collection[str]
-    """that it wants captured."""
-    n_sequences: int
-    """at which a round ends."""
+    @property
+    def hooks(self) -> Collection[str]:
+        """Hooks that it wants captured."""
+
+    @property
+    def n_sequences(self) -> int:
+        """How many sequences it sees; a round ends there."""
 
     def see(self, batch: Batch, clean: CleanPass) -> None:
         """One batch of them."""
 
 
-def measure_text(
+def text_rounds(
     model: LanguageModel,
     saes: Sequence[Reconstructs],
     sequences: Sequences,
     *,
     n_batch_tokens: int,
     progress: Progress,
-    rounds: Rounds[TextLosses] | None = None,
+    ends: Sequence[int],
     watch: Watch | None = None,
     ablates: bool = True,
-) -> tuple[TextLosses | Fault, ...]:
+) -> Iterator[list[TextSums]]:
     """
-    What each of *saes* costs on *sequences*, in the order of *saes*.
+    Measure what each SAE costs on text, round by round; yield the sums of all SAEs after each round.
 
-    Batches hold sequences of like length; rows of the result stand in the order of *sequences*, and are as many as were
-    measured of that SAE. *ablates*: also what zeros in place of the activation cost, which takes as long again.
+    Whoever iterates sets `is_decided` of an SAE that is measured no further; the pass ends when no SAE is active.
+    Batches never span a round, so an SAE that leaves cannot change another's numbers.
+
+    Args:
+        model: the language model.
+        saes: the SAEs to splice, one at a time.
+        sequences: the text; batches hold sequences of like length.
+        n_batch_tokens: tokens per forward pass, at most.
+        progress: called after each batch.
+        ends: numbers of sequences at which a round ends, rising; the last is that of all.
+        watch: sees the clean pass of the first sequences, whichever SAEs have left.
+        ablates: also measure zero ablation; takes as long as the splice.
     """
     n_ablated = max((n_within(sae, sequences) for sae in saes), default=0)
     sums = [TextSums(sae, sequences, ablates=ablates) for sae in saes]
-    for part in _parts(sequences, sums, rounds, watch, progress):
+    for part in _rounds(sequences, sums, ends, progress, n_watched=0 if watch is None else watch.n_sequences):
         watched = frozenset(watch.hooks) if watch is not None and part.stop <= watch.n_sequences else frozenset()
         for batch in batches(model, sequences, n_batch_tokens, progress, part=part):
             clean, splices = _spliced(model, saes, batch, sums, watched)
-            sound = [sae for sae, s in zip(saes, sums, strict=True) if s.is_at_it]
+            sound = [sae for sae, s in zip(saes, sums, strict=True) if s.is_active]
             ablated = _ablated(model, sound, batch, clean, n_ablated) if ablates else {}
             hidden = [clean.hidden, *(s.hidden for s in splices if s is not None), *ablated.values()]
             scores = iter(score(model, batch, hidden, ranks=False) if sound else ())
@@ -84,7 +87,52 @@ def measure_text(
                     into.add_reconstruction(batch, spliced.splice)
             if watched and watch is not None:
                 watch.see(batch, clean)
-    return tuple(s.losses() for s in sums)
+        yield sums
+
+
+def item_rounds(
+    model: LanguageModel,
+    saes: Sequence[Reconstructs],
+    items: Sequences,
+    *,
+    n_batch_tokens: int,
+    progress: Progress,
+    ends: Sequence[int],
+    sums_of: Callable[[Sequences], AnswerSums[Losses]],
+) -> Iterator[list[AnswerSums[Losses]]]:
+    """
+    Measure what each SAE does to the answers of *items*, round by round; arguments as in `text_rounds`.
+
+    Only answers are scored. *sums_of* makes the sums of one SAE.
+    """
+    sums = [sums_of(items) for _ in saes]
+    for part in _rounds(items, sums, ends, progress, n_watched=0):
+        for batch in batches(model, items, n_batch_tokens, progress, part=part):
+            clean, splices = _spliced(model, saes, batch, sums)
+            scores = iter(score(model, batch, [clean.hidden, *(s.hidden for s in splices if s is not None)]))
+            clean_scores = next(scores)
+            for into, spliced in zip(sums, splices, strict=True):
+                if spliced is not None:
+                    into.add_scores(batch, clean_scores, next(scores))
+        yield sums
+
+
+def measure_text(
+    model: LanguageModel,
+    saes: Sequence[Reconstructs],
+    sequences: Sequences,
+    *,
+    n_batch_tokens: int,
+    progress: Progress,
+    ablates: bool = True,
+) -> tuple[TextLosses | Fault, ...]:
+    """What each of *saes* costs on all of *sequences*, in the order of *saes*: `text_rounds` in one round."""
+    ends = (len(sequences.rows),)
+    return _all_losses(
+        text_rounds(
+            model, saes, sequences, n_batch_tokens=n_batch_tokens, progress=progress, ends=ends, ablates=ablates
+        )
+    )
 
 
 def measure_items(
@@ -94,43 +142,32 @@ def measure_items(
     *,
     n_batch_tokens: int,
     progress: Progress,
-    rounds: Rounds[ItemLosses] | None = None,
 ) -> tuple[ItemLosses | Fault, ...]:
-    """What each of *saes* does to the answers of *items*, in the order of *saes*; only answers are scored."""
-    sums = [ItemSums(items) for _ in saes]
-    for part in _parts(items, sums, rounds, None, progress):
-        for batch in batches(model, items, n_batch_tokens, progress, part=part):
-            clean, splices = _spliced(model, saes, batch, sums)
-            scores = iter(score(model, batch, [clean.hidden, *(s.hidden for s in splices if s is not None)]))
-            clean_scores = next(scores)
-            for into, spliced in zip(sums, splices, strict=True):
-                if spliced is not None:
-                    into.add_scores(batch, clean_scores, next(scores))
-    return tuple(s.losses() for s in sums)
+    """What each of *saes* does to the answers of all *items*, in the order of *saes*: `item_rounds` in one round."""
+    ends = (len(items.rows),)
+    return _all_losses(
+        item_rounds(model, saes, items, n_batch_tokens=n_batch_tokens, progress=progress, ends=ends, sums_of=ItemSums)
+    )
 
 
-def _parts(
-    sequences: Sequences,
-    sums: Sequence[Sums[Losses]],
-    rounds: Rounds[Losses] | None,
-    watch: Watch | None,
-    progress: Progress,
+def _all_losses(rounds: Iterator[Sequence[Sums[Losses]]]) -> tuple[Losses | Fault, ...]:
+    (sums,) = rounds
+    return tuple(one.losses() for one in sums)
+
+
+def _rounds(
+    sequences: Sequences, sums: Sequence[Sums[Any]], ends: Sequence[int], progress: Progress, *, n_watched: int
 ) -> Iterator[slice]:
-    """The rounds that there is somebody to measure in; between them SAEs leave, and with the last all is done."""
-    ends = (len(sequences.rows),) if rounds is None else rounds.ends
-    n_watched = 0 if watch is None else watch.n_sequences
+    """Yield each round that still has active SAEs, or belongs to the *n_watched* first sequences."""
     for start, end in zip((0, *ends), ends, strict=False):
-        if start >= n_watched and not any(s.is_at_it for s in sums):
+        if start >= n_watched and not any(one.is_active for one in sums):
             n_done = int(sequences.lengths[:start].sum())
             progress(n_done, n_done)
             return
+        for one in sums:
+            if one.is_active:
+                one.n_measured = end  # of which `losses` speaks when the round has ended
         yield slice(start, end)
-        for i, one in enumerate(sums):
-            if one.is_at_it:
-                one.n_measured = end
-                if rounds is not None and end != ends[-1]:
-                    found = one.losses()
-                    one.has_left = not isinstance(found, Fault) and not rounds.goes_on(i, found)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -147,11 +184,11 @@ def _spliced(
     watched: Collection[str] = (),
 ) -> tuple[CleanPass, list[_Spliced | None]]:
     """The clean pass, and each SAE's; None for one that has left or failed, now or before: *sums* keep the reason."""
-    sound = [sae for sae, s in zip(saes, sums, strict=True) if s.is_at_it]
+    sound = [sae for sae, s in zip(saes, sums, strict=True) if s.is_active]
     clean = model.clean(batch.tokens, {*watched, *(hook for sae in sound for hook in (sae.hook, sae.hook_out))})
     splices: list[_Spliced | None] = []
     for sae, into in zip(saes, sums, strict=True):
-        if not into.is_at_it:
+        if not into.is_active:
             splices.append(None)
             continue
         try:

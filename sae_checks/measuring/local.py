@@ -1,29 +1,29 @@
 """
-Measure in this process: the model and each corpus once, all SAEs that are wanted together in one clean pass.
+Measures SAEs in this process: the model and each corpus once, all SAEs of a pass together in one clean pass.
 
-Or in one for each group of SAEs whose weights fit into memory together.
+Where their weights do not fit into memory together, there is a clean pass for each group that does.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
-from functools import partial
-from typing import Generic
+from collections.abc import Callable, Collection, Iterator, Sequence
+from typing import Any
 
 import torch
 
 from sae_checks import errors
 from sae_checks.corpora import cbt, corpus, golden
 from sae_checks.corpora.corpus import Corpus
-from sae_checks.corpora.sequences import token_texts
+from sae_checks.corpora.sequences import Sequences, token_texts
 from sae_checks.explanation import Explanation
 from sae_checks.losses import ChoiceLosses, ItemLosses, TextLosses
-from sae_checks.measuring import choices, corpus_pass, explaining
-from sae_checks.measuring.local_studies import Studied, Studies, Wanted
-from sae_checks.measuring.measured import GoesOn, Losses, Measured, flipped, n_rows, rows, texts_of_flips
+from sae_checks.measuring import corpus_pass, explaining
+from sae_checks.measuring.choices import ChoiceSums
+from sae_checks.measuring.local_studies import Studies, Wanted
+from sae_checks.measuring.measured import Measured, StoppingRule, flipped, n_rows, rows, texts_of_flips
 from sae_checks.measuring.saes_in_models import Ready, ReadySaes
-from sae_checks.measuring.scoring import Fault, round_ends
+from sae_checks.measuring.scoring import Fault, Progress, round_ends
+from sae_checks.measuring.sequence_sums import AnswerSums, ItemSums, Sums
 from sae_checks.model.interface import LanguageModel, replace_with
 from sae_checks.plan.golden_prompts import Golden
 from sae_checks.plan.plan import Plan
@@ -31,94 +31,92 @@ from sae_checks.provenance import Provenance
 from sae_checks.release.converters import quiet
 from sae_checks.saes.splice import splice
 
-Progress = Callable[[str, int, int], None]
-"""Told (what is measured, tokens done, tokens in all)."""
 N_PER_ROUND = {"text": 16, "lambada": 64, "cbt": 16}
-"""Sequences, passages or queries after which SAEs leave. Two looks of text: rounds of one would be small batches."""
+"""Sequences, passages or queries per round, after which decided SAEs leave. Two looks of text: rounds of one would be
+small batches."""
+
+Found = Measured[Any] | errors.SaeChecksError  # Any: TextLosses, ItemLosses or ChoiceLosses, by the pass
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class _Run(Generic[Losses]):
-    """One kind of pass: what measures, where that is kept, and how long an SAE stays."""
+def silent(_kind: str) -> Progress:
+    """Show no progress."""
+    return lambda _n_done, _n_all: None
 
-    kind: str
-    measure: Callable[..., tuple[Losses | Fault, ...]]
-    into: dict[str, Measured[Losses] | errors.SaeChecksError]
-    goes_on: GoesOn[Losses] | None
-    studied: Collection[Wanted] = ()
 
-    def is_enough(self, sae_id: str, known: Measured[Losses]) -> bool:
-        if self.goes_on is None:
-            return known.n >= known.n_planned
-        return known.n == known.n_most or not self.goes_on(sae_id, known)
+def _needs_more(rule: StoppingRule | None, sae_id: str, measured: Measured[Any]) -> bool:
+    """Whether an SAE stays in the pass; at the end of the plan nobody does."""
+    if measured.n == measured.n_planned:
+        return False
+    return rule is None or rule.needs_more(sae_id, measured)
 
 
 class LocalExecutor:
     """
     Measures SAEs of a plan on demand.
 
-    Asking for one SAE measures every SAE of *together* (a group that holds it) that is not measured yet, so that they
-    share the clean pass. An error belongs to what it concerns and is raised again each time that is asked for.
+    Asking for one SAE measures every SAE that is named with it and is not measured yet, so that they share the clean
+    pass. An error belongs to the SAE, model or corpus that it concerns, and is raised each time that is asked for.
     """
 
-    def __init__(self, plan: Plan, progress: Progress) -> None:
-        # SAEs and losses are said to be in float32, so no TF32 or bfloat16 in their products, whatever was set before.
+    def __init__(self, plan: Plan, progress_of: Callable[[str], Progress] = silent) -> None:
+        """*progress_of* gives what shows the progress of a pass ("text"), of "studies" or of an "explanation"."""
+        # WHY: SAEs and losses are in float32 by contract: no TF32 or bfloat16 in products, whatever was set before
         torch.set_float32_matmul_precision("highest")
         self._plan = plan
-        self._progress = progress
+        self._progress_of = progress_of
         self._saes = ReadySaes(plan)
         self._corpora: dict[tuple[str, bool, str], Corpus] = {}
-        self._text: dict[str, Measured[TextLosses] | errors.SaeChecksError] = {}
-        self._items: dict[str, Measured[ItemLosses] | errors.SaeChecksError] = {}
-        self._choices: dict[str, Measured[ChoiceLosses] | errors.SaeChecksError] = {}
-        self._studies = Studies(plan, self._saes, self._planned, progress)
+        self._found: dict[str, dict[str, Found]] = {kind: {} for kind in N_PER_ROUND}
+        self._studies = Studies(plan, self._saes, self._corpus, progress_of)
 
-    def text(
+    def measure(
         self,
+        kind: str,
         sae_id: str,
-        together: Collection[str],
-        goes_on: GoesOn[TextLosses] | None = None,
+        together: Collection[str] = (),
+        rule: StoppingRule | None = None,
         studied: Collection[Wanted] = (),
-    ) -> Measured[TextLosses]:
+    ) -> Measured[Any]:
         """
-        *sae_id* on the text corpus.
+        Measure an SAE by one kind of pass, with all of *together* that is not measured yet.
 
-        An SAE leaves the pass when *goes_on*, which is told its id and what is known of it, says so; without, at the
-        end of the plan. What is known of it already is given again if it need not go on. Studies of *studied* that use
-        the beginnings of the same sequences will find their clean pass made.
+        Args:
+            kind: "text", "lambada" or "cbt".
+            sae_id: of the release.
+            together: SAEs that share the clean pass.
+            rule: decides after each round who is measured further; None: all of the plan is measured.
+            studied: studies that will use the clean pass of the first sequences of text; it is kept for them.
+
+        Returns:
+            TextLosses, ItemLosses or ChoiceLosses, by the kind. What is known already, where the rule needs no more.
 
         Raises:
             SaeError: this SAE cannot be measured.
             MeasuringError: the model or the corpus cannot be used.
         """
-        measures = partial(corpus_pass.measure_text, ablates=self._plan.options.ablation)
-        run = _Run(kind="text", measure=measures, into=self._text, goes_on=goes_on, studied=studied)
-        return self._measured(run, sae_id, together)
-
-    def items(
-        self, sae_id: str, together: Collection[str], goes_on: GoesOn[ItemLosses] | None = None
-    ) -> Measured[ItemLosses]:
-        """*sae_id* on the Lambada passages; raises like `text`."""
-        run = _Run(kind="lambada", measure=corpus_pass.measure_items, into=self._items, goes_on=goes_on)
-        return self._measured(run, sae_id, together)
-
-    def choices(
-        self, sae_id: str, together: Collection[str], goes_on: GoesOn[ChoiceLosses] | None = None
-    ) -> Measured[ChoiceLosses]:
-        """*sae_id* on the queries of the Children's Book Test; raises like `text`."""
-        run = _Run(kind="cbt", measure=choices.measure_choices, into=self._choices, goes_on=goes_on)
-        return self._measured(run, sae_id, together)
+        into = self._found[kind]
+        found = into.get(sae_id)
+        if isinstance(found, Measured) and _needs_more(rule, sae_id, found):  # it left before this check was asked
+            del into[sae_id]
+        if sae_id not in into:
+            self._measure(
+                kind, [each for each in dict.fromkeys([*together, sae_id]) if each not in into], rule, studied
+            )
+        found = into[sae_id]
+        if isinstance(found, errors.SaeChecksError):
+            raise found
+        return found
 
     def golden(self, sae_id: str, known: Golden) -> Measured[ItemLosses]:
-        """*sae_id* on its golden prompts, by their own rule for BOS and special tokens; raises like `text`."""
+        """Measure an SAE on its golden prompts, by their own rule for BOS and special tokens; raises as `measure`."""
         ready = self._saes.get(sae_id)
         model, n_context = ready.model, ready.model.facts.n_context_tokens
         bos = corpus.bos_token(model.tokenizer, model.facts.source) if known.prepend_bos else None
         sequences = golden.tokenise(known, model.tokenizer, bos=bos, n_context_tokens=n_context)
         n_batch = self._plan.options.n_batch_tokens
-        try:  # without progress: it is a moment
+        try:
             (losses,) = corpus_pass.measure_items(
-                model, [ready.sae], sequences, n_batch_tokens=n_batch, progress=_silent
+                model, [ready.sae], sequences, n_batch_tokens=n_batch, progress=lambda *_: None
             )
         except RuntimeError as problem:
             raise errors.MeasuringError(str(problem)) from None
@@ -132,28 +130,28 @@ class LocalExecutor:
             provenance=made_of,
             n=n,
             n_planned=n,
-            n_most=n,
-            fingerprint=facts.fingerprint,
             tokens_of=lambda i: token_texts(sequences, i, model.tokenizer),
         )
 
-    def study(self, wanted: Wanted, together: Collection[Wanted]) -> Studied:
-        """A study of one SAE or stack, on few sequences of the same corpora; raises like `text`."""
+    def study(self, wanted: Wanted, together: Collection[Wanted] = ()) -> Measured[Any]:
+        """Measure one study of an SAE or stack, on few sequences of the same corpora; raises as `measure`."""
         return self._studies.get(wanted, together)
 
-    def copies(self, sae_id: str) -> tuple[str, ...]:
+    def copies(self, sae_id: str) -> Measured[tuple[str, ...]]:
         """
-        The other SAEs of the release whose weights are the same, number by number.
+        Find the other SAEs of the release whose weights are the same, number by number.
 
         Raises:
             SaeError: this SAE cannot be loaded.
             MeasuringError: its model cannot be.
         """
         own = self._saes.get(sae_id).sae.fingerprint
-        return tuple(r.sae.sae_id for r in self._saes.sound() if r.sae.sae_id != sae_id and r.sae.fingerprint == own)
+        others = [ready.sae for ready in self._saes.sound() if ready.sae.sae_id != sae_id]
+        copies = tuple(other.sae_id for other in others if other.fingerprint == own)
+        return Measured(losses=copies, provenance=None, n=0, n_planned=0)
 
     def explain(self, sae_id: str, text: Measured[TextLosses], documents: Sequence[int]) -> Explanation:
-        """Where the loss of *sae_id* comes from, in the first of *documents*; raises like `text`."""
+        """Explain the loss of an SAE in the first of *documents*; raises as `measure`."""
         ready = self._saes.get(sae_id)
         return explaining.explanation(
             ready.model,
@@ -162,11 +160,11 @@ class LocalExecutor:
             text.losses,
             documents,
             n_batch_tokens=self._plan.options.n_batch_tokens,
-            progress=lambda done, total: self._progress("explanation", done, total),
+            progress=self._progress_of("explanation"),
         )
 
     def spliced_forward(self, sae_id: str) -> Callable[[], None]:
-        """What a benchmark times: encode, decode and resume the model, on the first sequences of the plan."""
+        """Return what a benchmark times: encode, decode and resume the model, on the first sequences of the plan."""
         ready = self._saes.get(sae_id)
         one, model = ready.sae.loaded(), ready.model
         first = self._corpus("text", ready).sequences
@@ -183,98 +181,93 @@ class LocalExecutor:
 
         return forward
 
-    def _measured(self, run: _Run[Losses], sae_id: str, together: Collection[str]) -> Measured[Losses]:
-        found = run.into.get(sae_id)
-        if isinstance(found, Measured) and not run.is_enough(sae_id, found):  # it left when others were satisfied
-            del run.into[sae_id]
-        if sae_id not in run.into:
-            self._measure(run, dict.fromkeys([*together, sae_id]))
-        found = run.into[sae_id]
-        if isinstance(found, errors.SaeChecksError):
-            raise found
-        return found
-
-    def _measure(self, run: _Run[Losses], sae_ids: Collection[str]) -> None:
+    def _measure(
+        self, kind: str, sae_ids: Collection[str], rule: StoppingRule | None, studied: Collection[Wanted]
+    ) -> None:
+        """Measure *sae_ids* in groups that share model and corpus and fit into memory."""
+        into = self._found[kind]
         groups: dict[tuple[LanguageModel, bool], list[Ready]] = {}
-        for each in sae_ids:
-            if each not in run.into:
-                try:
-                    ready = self._saes.get(each)
-                    groups.setdefault((ready.model, ready.prepends_bos), []).append(ready)
-                except (errors.SaeError, errors.MeasuringError) as problem:
-                    run.into[each] = problem
+        for sae_id in sae_ids:
+            try:
+                ready = self._saes.get(sae_id)
+                groups.setdefault((ready.model, ready.prepends_bos), []).append(ready)
+            except (errors.SaeError, errors.MeasuringError) as problem:
+                into[sae_id] = problem
         for group in (part for of_one in groups.values() for part in self._saes.groups(of_one)):
             cache = self._saes.weight_cache(group[0].model.device)
             try:
                 with quiet():  # here: filters of warnings are the process's, and another thread loads
                     cache.start_loading([ready.sae for ready in group])
-                    self._measure_group(run, group)
+                    self._measure_group(kind, group, rule, studied)
             except (errors.MeasuringError, RuntimeError) as problem:  # torch's errors, out of memory included
-                run.into.update(dict.fromkeys((r.sae.sae_id for r in group), errors.MeasuringError(str(problem))))
+                into.update(dict.fromkeys((r.sae.sae_id for r in group), errors.MeasuringError(str(problem))))
             finally:
                 cache.finish_loading()
 
-    def _measure_group(self, run: _Run[Losses], group: list[Ready]) -> None:
-        """*group*, whose SAEs share model and corpus."""
-        one = group[0]
-        whole = self._corpus(run.kind, one)
-        planned = self._planned(run.kind, one)
-        watch = self._studies.watch(run.studied, one, planned.sequences)
-        n_planned = n_rows(planned)
-        pauses = {len(planned.sequences.rows)} | ({watch.n_sequences} if watch is not None else set())
-
-        def measured(ready: Ready, losses: Losses) -> Measured[Losses]:
-            n = len(rows(losses))
-            of = planned if n <= n_planned else whole
-            made_of = Provenance(sae=ready.sae.facts, model=one.model.facts, corpus=of.facts)
-            texts = texts_of_flips(losses, whole.texts) if isinstance(losses, ItemLosses) else ()
-            return Measured(
-                losses=losses,
-                provenance=made_of,
-                n=n,
-                n_planned=n_planned,
-                fingerprint=planned.facts.fingerprint,
-                n_most=n_rows(whole),
-                tokens_of=lambda i: token_texts(whole.sequences, i, one.model.tokenizer),
-                texts=texts,
-                choices=cbt.choice_texts(whole.queries, flipped(losses)) if isinstance(losses, ChoiceLosses) else (),
-            )
-
-        found = run.measure(
-            one.model,
-            [ready.sae for ready in group],
-            whole.sequences,
-            n_batch_tokens=self._plan.options.n_batch_tokens,
-            progress=lambda done, total: self._progress(run.kind, done, total),
-            rounds=corpus_pass.Rounds(
-                ends=round_ends(whole.sequences.rows, N_PER_ROUND[run.kind], pauses),
-                goes_on=lambda i, known: not run.is_enough(group[i].sae.sae_id, measured(group[i], known)),
-            ),
-            **({} if watch is None else {"watch": watch}),
-        )
-        for ready, losses in zip(group, found, strict=True):
-            sae_id = ready.sae.sae_id
-            if isinstance(losses, Fault):
-                run.into[sae_id] = errors.SaeError(losses.problem)
-            else:
-                run.into[sae_id] = measured(ready, losses)
+    def _measure_group(
+        self, kind: str, group: list[Ready], rule: StoppingRule | None, studied: Collection[Wanted]
+    ) -> None:
+        """One pass for *group*; after each round the SAEs that *rule* needs no more of leave it."""
+        one, into = group[0], self._found[kind]
+        planned = self._corpus(kind, one)
+        watch = self._studies.watch(studied, one, planned.sequences)
+        ends = round_ends(planned.sequences.rows, N_PER_ROUND[kind], () if watch is None else (watch.n_sequences,))
+        for sums in self._rounds(kind, group, planned, ends, watch):
+            for ready, of_sae in zip(group, sums, strict=True):
+                if not of_sae.is_active:
+                    continue
+                found = self._measured(ready, of_sae.losses(), planned)
+                into[ready.sae.sae_id] = found
+                if isinstance(found, Measured):
+                    of_sae.is_decided = not _needs_more(rule, ready.sae.sae_id, found)
+        for ready, of_sae in zip(group, sums, strict=True):
+            if of_sae.fault is not None:
+                into[ready.sae.sae_id] = errors.SaeError(of_sae.fault)
         if watch is not None:
             self._studies.keep(watch, one)
 
+    def _rounds(
+        self, kind: str, group: list[Ready], planned: Corpus, ends: Sequence[int], watch: corpus_pass.Watch | None
+    ) -> Iterator[Sequence[Sums[Any]]]:
+        """The pass over *planned* that measures *kind*, round by round."""
+        model, saes, sequences = group[0].model, [ready.sae for ready in group], planned.sequences
+        n_batch, progress = self._plan.options.n_batch_tokens, self._progress_of(kind)
+        if kind == "text":
+            return corpus_pass.text_rounds(
+                model,
+                saes,
+                sequences,
+                n_batch_tokens=n_batch,
+                progress=progress,
+                ends=ends,
+                watch=watch,
+                ablates=self._plan.options.ablation,
+            )
+        sums_of: Callable[[Sequences], AnswerSums[Any]] = ChoiceSums if kind == "cbt" else ItemSums
+        return corpus_pass.item_rounds(
+            model, saes, sequences, n_batch_tokens=n_batch, progress=progress, ends=ends, sums_of=sums_of
+        )
+
+    def _measured(self, ready: Ready, losses: TextLosses | ItemLosses | ChoiceLosses | Fault, planned: Corpus) -> Found:
+        """What is known of an SAE by now, with the texts that people look at."""
+        if isinstance(losses, Fault):
+            return errors.SaeError(losses.problem)
+        tokenizer = ready.model.tokenizer
+        return Measured(
+            losses=losses,
+            provenance=Provenance(sae=ready.sae.facts, model=ready.model.facts, corpus=planned.facts),
+            n=len(rows(losses)),
+            n_planned=n_rows(planned),
+            tokens_of=lambda i: token_texts(planned.sequences, i, tokenizer),
+            texts=texts_of_flips(losses, planned.texts) if isinstance(losses, ItemLosses) else (),
+            choices=cbt.choice_texts(planned.queries, flipped(losses)) if isinstance(losses, ChoiceLosses) else (),
+        )
+
     def _corpus(self, kind: str, ready: Ready) -> Corpus:
-        """What *ready* is measured on: a corpus depends on its model's tokenizer and on its convention."""
+        """The corpus of *ready*: it depends on the tokenizer of its model and on its BOS rule."""
         key = (kind, ready.prepends_bos, ready.model.facts.source)
         if key not in self._corpora:
             place = self._plan.model_of(ready.described)
             tokenizer = ready.model.tokenizer
             self._corpora[key] = corpus.make(self._plan, place, kind, tokenizer, prepends_bos=ready.prepends_bos)
         return self._corpora[key]
-
-    def _planned(self, kind: str, ready: Ready) -> Corpus:
-        """Of text only what is measured without an extension."""
-        whole = self._corpus(kind, ready)
-        return corpus.first_sequences(whole, self._plan.options.n_sequences) if kind == "text" else whole
-
-
-def _silent(_n_done: int, _n_all: int) -> None:
-    """No progress is told."""

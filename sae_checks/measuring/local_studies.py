@@ -13,8 +13,9 @@ from typing import Any, Literal
 from sae_checks import errors
 from sae_checks.corpora.corpus import Corpus
 from sae_checks.corpora.sequences import Sequences
+from sae_checks.measuring.measured import Measured
 from sae_checks.measuring.saes_in_models import Ready, ReadySaes
-from sae_checks.measuring.scoring import Fault
+from sae_checks.measuring.scoring import Fault, Progress
 from sae_checks.measuring.studies.neighbours import Neighbours, beside
 from sae_checks.measuring.studies.propagation import Propagation
 from sae_checks.measuring.studies.random_error import RandomError
@@ -26,25 +27,46 @@ from sae_checks.provenance import Provenance
 from sae_checks.release.release import Sae
 from sae_checks.saes.sae import Reconstructs
 
-Kind = Literal["propagation", "own_layer", "random_error", "stacked", "stacked_lambada"]
-Wanted = tuple[Kind, str]
-"""A study, and the SAE or stack that it is of."""
+Wanted = tuple[str, str]
+"""The name of a study, and the SAE or stack that it measures."""
 
 _N_BYTES = 4
 """of a number, at most."""
 N_BYTES_KEPT = 2**31
 """of a clean pass, at most: twelve times what GPT-2 small takes, a quarter of what Gemma 2 2B would."""
 
-N_ITEMS_PER_SEQUENCE = 4
-"""Lambada passages for a stack, for each sequence of text: only their last words are scored."""
-
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Studied:
-    """What a study measured, and what of."""
+class StudyInput:
+    """What a study is made from."""
 
-    losses: Any  # Any: of the study's own kind, which its check knows
-    provenance: Provenance
+    saes: Sequence[Reconstructs]
+    """the SAE that is studied, or those of the stack in order of depth."""
+    others: Sequence[Reconstructs]
+    """all SAEs of the release that share its model and BOS rule."""
+    sequences: Sequences
+    n_layers: int
+    seed: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StudyKind:
+    """How a study is made, and on which corpus."""
+
+    make: Callable[[StudyInput], Study[Any]]  # Any: its losses, which its check knows
+    corpus: Literal["text", "lambada"] = "text"
+
+
+STUDIES: dict[str, StudyKind] = {
+    "propagation": StudyKind(make=lambda given: Propagation(given.saes[0], given.others, len(given.sequences.rows))),
+    "own_layer": StudyKind(
+        make=lambda given: Neighbours(given.saes[0], beside(given.saes[0], given.n_layers), given.sequences)
+    ),
+    "random_error": StudyKind(make=lambda given: RandomError(given.saes[0], given.sequences, given.seed)),
+    "stacked": StudyKind(make=lambda given: Stacked(given.saes, given.sequences)),
+    "stacked_lambada": StudyKind(make=lambda given: StackedItems(given.saes, given.sequences), corpus="lambada"),
+}
+"""The studies there are, by the name that the table of checks uses."""
 
 
 class Studies:
@@ -55,17 +77,17 @@ class Studies:
         plan: Plan,
         saes: ReadySaes,
         corpus_of: Callable[[str, Ready], Corpus],
-        progress: Callable[[str, int, int], None],
+        progress_of: Callable[[str], Progress],
     ) -> None:
         self._plan = plan
         self._saes = saes
         self._corpus_of = corpus_of
-        self._progress = progress
+        self._progress_of = progress_of
         self._stacks = {stack.stack_id: stack for stack in plan.stacks}
         self._kept: dict[tuple[LanguageModel, bool], KeptPasses] = {}
-        self._found: dict[Wanted, Studied | errors.SaeChecksError] = {}
+        self._found: dict[Wanted, Measured[Any] | errors.SaeChecksError] = {}
 
-    def get(self, wanted: Wanted, together: Collection[Wanted]) -> Studied:
+    def get(self, wanted: Wanted, together: Collection[Wanted]) -> Measured[Any]:
         """
         *wanted*, measured with all of *together* that has not been.
 
@@ -85,8 +107,8 @@ class Studies:
         for each in wanted:
             try:
                 ready = self._first(each)
-                of_items = each[0] == "stacked_lambada"
-                groups.setdefault((ready.model, ready.prepends_bos, of_items), []).append((each, ready))
+                corpus = STUDIES[each[0]].corpus
+                groups.setdefault((ready.model, ready.prepends_bos, corpus), []).append((each, ready))
             except (errors.SaeError, errors.MeasuringError) as problem:
                 self._found[each] = problem
         for group in groups.values():
@@ -97,9 +119,9 @@ class Studies:
                 self._found.update(dict.fromkeys(names, errors.MeasuringError(str(problem))))
 
     def _measure_group(self, wanted: list[Wanted], one: Ready) -> None:
-        of_items = wanted[0][0] == "stacked_lambada"
-        corpus = self._corpus_of("lambada" if of_items else "text", one)
-        sequences = self._few(corpus.sequences, of_items=of_items)
+        kind = STUDIES[wanted[0][0]].corpus
+        corpus = self._corpus_of(kind, one)
+        sequences = self._few(corpus.sequences, kind)
         sound = self._of_model(one, self._saes.sound())
         studies: list[Study[Any]] = []
         made: list[Wanted] = []
@@ -123,9 +145,9 @@ class Studies:
                 continue
             ready = None if each[1] in self._stacks else self._saes.get(each[1])
             of_sae = None if ready is None else ready.sae.facts
-            self._found[each] = Studied(
-                losses=found, provenance=Provenance(sae=of_sae, model=one.model.facts, corpus=facts)
-            )
+            provenance = Provenance(sae=of_sae, model=one.model.facts, corpus=facts)
+            n = facts.n_sequences
+            self._found[each] = Measured(losses=found, provenance=provenance, n=n, n_planned=n)
 
     def watch(self, wanted: Collection[Wanted], one: Ready, sequences: Sequences) -> KeptPasses | None:
         """
@@ -135,12 +157,12 @@ class Studies:
         """
         if (one.model, one.prepends_bos) in self._kept:
             return None  # of an earlier group of SAEs
-        few, hooks = self._few(sequences, of_items=False), set[str]()
+        few, hooks = self._few(sequences, "text"), set[str]()
         later = self._of_model(one, self._saes.known())  # not yet loaded: that is for the pass to overlap with
         for each in wanted:
             try:
                 first = self._first(each)
-                is_here = each[0] != "stacked_lambada" and each not in self._found
+                is_here = STUDIES[each[0]].corpus == "text" and each not in self._found
                 if is_here and first.model is one.model and first.prepends_bos == one.prepends_bos:
                     hooks |= self._study(each, few, one, later).hooks
             except (errors.SaeError, errors.MeasuringError):
@@ -161,29 +183,29 @@ class Studies:
             one.model,
             sequences,
             n_batch_tokens=self._plan.options.n_batch_tokens,
-            progress=lambda done, total: self._progress("studies", done, total),
+            progress=self._progress_of("studies"),
         )
 
-    def _few(self, sequences: Sequences, *, of_items: bool) -> Sequences:
-        n = self._plan.options.n_study_sequences
+    def _few(self, sequences: Sequences, corpus: str) -> Sequences:
+        options = self._plan.options
         n_positions = int(sequences.tokens.shape[1])
-        if of_items:
-            return sequences.first(n * N_ITEMS_PER_SEQUENCE, n_positions)
+        if corpus == "lambada":
+            return sequences.first(options.n_study_items, n_positions)
         known = [s.n_training_context_tokens for s in self._plan.release.saes if isinstance(s, Sae)]
         longest = max((n_positions if context is None else context for context in known), default=n_positions)
-        return sequences.first(n, min(n_positions, longest))
+        return sequences.first(options.n_study_sequences, min(n_positions, longest))
 
     def _study(self, wanted: Wanted, sequences: Sequences, one: Ready, others: Sequence[Reconstructs]) -> Study[Any]:
         kind, subject = wanted
-        if kind in ("stacked", "stacked_lambada"):
-            members = [self._saes.get(sae_id).sae for sae_id in self._stacks[subject].sae_ids]
-            return Stacked(members, sequences) if kind == "stacked" else StackedItems(members, sequences)
-        spliced = self._saes.get(subject).sae
-        if kind == "propagation":
-            return Propagation(spliced, others, len(sequences.rows))
-        if kind == "own_layer":
-            return Neighbours(spliced, beside(spliced, one.model.facts.n_layers), sequences)
-        return RandomError(spliced, sequences, self._plan.options.seed)
+        stack = self._stacks.get(subject)
+        given = StudyInput(
+            saes=[self._saes.get(sae_id).sae for sae_id in ((subject,) if stack is None else stack.sae_ids)],
+            others=others,
+            sequences=sequences,
+            n_layers=one.model.facts.n_layers,
+            seed=self._plan.options.seed,
+        )
+        return STUDIES[kind].make(given)
 
     def _first(self, wanted: Wanted) -> Ready:
         """The SAE of *wanted*, or the first of its stack, all of which must share model and convention."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 from sae_checks.corpora.corpus import Corpus
 from sae_checks.losses import ChoiceLosses, ChoiceText, Counts, ItemLosses, ItemText, TextLosses
@@ -13,32 +13,32 @@ from sae_checks.provenance import Provenance
 N_CHARACTERS_SHOWN = 200
 """of a passage: enough to see what the answer follows from."""
 
-Losses = TypeVar("Losses", TextLosses, ItemLosses, ChoiceLosses)
+Losses_co = TypeVar("Losses_co", covariant=True)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Measured(Generic[Losses]):
-    """The losses of one SAE and what they were made of."""
+class Measured(Generic[Losses_co]):
+    """The losses of one SAE or stack, and what they were made of."""
 
-    losses: Losses
-    provenance: Provenance
-    """of the plan's sequences or items, however few of them were measured; past these, of all that there are."""
+    losses: Losses_co
+    provenance: Provenance | None
+    """of the whole plan, however few of its sequences were measured; None: only weights were looked at."""
     n: int
-    """sequences, passages or queries that were measured: the first ones of the corpus."""
+    """sequences, passages or queries that were measured: the first ones of the plan."""
     n_planned: int
-    fingerprint: str
-    """of the planned ones."""
-    n_most: int
-    """that there are, with those that only an extension measures."""
-    tokens_of: Callable[[int], Sequence[str]]
-    """of one of them, its tokens as text."""
+    tokens_of: Callable[[int], Sequence[str]] = lambda _: ()
+    """the tokens of one of the sequences, as text."""
     texts: tuple[ItemText, ...] = ()
     """of the items whose answer the splice lost or won."""
     choices: tuple[ChoiceText, ...] = ()
-    """of the queries whose choice it did."""
+    """of the queries whose choice the splice lost or won."""
 
 
-GoesOn = Callable[[str, Measured[Losses]], bool]
+class StoppingRule(Protocol):
+    """Decides, after each round of a pass, whether an SAE is measured further."""
+
+    def needs_more(self, sae_id: str, measured: Measured[Any]) -> bool:
+        """Whether a check of *sae_id* is still open, *measured* being what is known of it by now."""
 
 
 def texts_of_flips(losses: ItemLosses, texts: tuple[str, ...]) -> tuple[ItemText, ...]:

@@ -28,13 +28,15 @@ class Sums(Generic[Losses]):
 
     def __init__(self, n: int) -> None:
         self.fault: str | None = None
-        self.has_left = False
+        self.is_decided = False
+        """set by whoever drives the pass: every check of this SAE is decided."""
         self.n_measured = n
         """of the first so many `losses` tells; all, but in a pass that pauses."""
 
     @property
-    def is_at_it(self) -> bool:
-        return self.fault is None and not self.has_left
+    def is_active(self) -> bool:
+        """Whether the SAE is measured further."""
+        return self.fault is None and not self.is_decided
 
     def losses(self) -> Losses | Fault:
         """Of the first *n_measured*."""
@@ -115,7 +117,15 @@ class TextSums(Sums[TextLosses]):
         )
 
 
-class ItemSums(Sums[ItemLosses]):
+class AnswerSums(Sums[Losses]):
+    """Sums of one SAE over sequences of which only the answers are scored."""
+
+    def add_scores(self, batch: Batch, clean: Scores, spliced: Scores) -> None:
+        """Add the scores of one batch."""
+        raise NotImplementedError
+
+
+class ItemSums(AnswerSums[ItemLosses]):
     """Answers of one SAE over the batches seen."""
 
     def __init__(self, items: Sequences) -> None:

@@ -121,12 +121,6 @@ SPECS: tuple[OptionSpec, ...] = (
         help="sequences of text to measure at most, fewer where they decide; default: 256, smoke 64",
     ),
     OptionSpec(
-        flag="--sae-max-sequences",
-        example="1024",
-        metavar="N",
-        help="while a verdict on text is inconclusive, measure more sequences, up to so many; default: no more",
-    ),
-    OptionSpec(
         flag="--sae-context",
         example="128",
         metavar="N",

@@ -37,8 +37,6 @@ class Options:
     cbt: str | None = None
     profile: Profile = "release"
     n_sequences: int = 256
-    n_most_sequences: int | None = None
-    """to which an inconclusive verdict extends; None: *n_sequences*."""
     n_context_tokens: int | None = None
     """None: chosen from the model and the SAEs, see `plan.make`."""
     n_items: int = 1000
@@ -65,6 +63,11 @@ class Options:
     calibrate: Path | None = None
     explain: tuple[str, ...] = ()
     """fnmatch patterns of the SAEs that are explained."""
+
+    @property
+    def n_study_items(self) -> int:
+        """Lambada passages for a stack: four for each sequence of a study, since only last words are scored."""
+        return 4 * self.n_study_sequences
 
 
 def parse(raw: Mapping[str, str | list[str] | None]) -> Options:
@@ -99,7 +102,6 @@ def parse(raw: Mapping[str, str | list[str] | None]) -> Options:
         cbt=asked.path_or_name("sae_cbt"),
         profile=profile,
         n_sequences=n_sequences,
-        n_most_sequences=asked.count_or("sae_max_sequences", None, least=n_sequences),
         n_context_tokens=asked.count_or("sae_context", None, least=2),
         n_items=asked.count_or("sae_items", n_items),
         n_queries=asked.count_or("sae_queries", n_queries),

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from sae_checks import checks, errors
+from sae_checks import errors
 from sae_checks.plan.options import Profile
 from sae_checks.plugin import xdist
 from sae_checks.plugin.progress import ProgressLine
@@ -18,8 +18,8 @@ from sae_checks.plugin.state import LEDGER, REQUEST, RESULT
 from sae_checks.run.settle import Cell, compared
 
 if TYPE_CHECKING:
-    from sae_checks.measuring.local import LocalExecutor
     from sae_checks.record.record import Result
+    from sae_checks.run.judge import Judge
 
 
 class InconclusiveWarning(pytest.PytestWarning):
@@ -50,7 +50,7 @@ class Judgement:
 def sae_judgement(request: pytest.FixtureRequest, sae_id: str) -> Judgement:
     """The result of this test's check (its `sae_check` marker) for the SAE *sae_id*."""
     from sae_checks.plugin import junit
-    from sae_checks.run.judge import compare
+    from sae_checks.run.stopping import compare
 
     marker = request.node.get_closest_marker("sae_check")
     asked, ledger = request.config.stash[REQUEST], request.config.stash[LEDGER]
@@ -69,10 +69,7 @@ def sae_judgement(request: pytest.FixtureRequest, sae_id: str) -> Judgement:
 
 
 def _judged(config: pytest.Config, cell: Cell) -> Result:
-    from sae_checks.run.judge import judge
-
-    executor = _executor(config)
-    return judge(executor, config.stash[REQUEST], cell[0], checks.named(cell[1]), xdist.together(config, cell[0]))
+    return _judge(config).result(cell, xdist.together(config, cell[0]))
 
 
 @pytest.fixture
@@ -82,7 +79,7 @@ def sae_speed(request: pytest.FixtureRequest, sae_id: str) -> Callable[[], None]
         pytest.skip("pytest-benchmark is not installed")
     problem = ""
     try:
-        forward = _executor(request.config).spliced_forward(sae_id)
+        forward = _judge(request.config).executor.spliced_forward(sae_id)
     except errors.SaeChecksError as raised:
         problem = str(raised)
     if problem:  # outside of the handler, or pytest shows it twice; before `benchmark`, which warns when it is not used
@@ -95,13 +92,15 @@ def sae_speed(request: pytest.FixtureRequest, sae_id: str) -> Callable[[], None]
     return lambda: benchmark.pedantic(forward, rounds=3, warmup_rounds=1)
 
 
-def _executor(config: pytest.Config) -> LocalExecutor:
+def _judge(config: pytest.Config) -> Judge:
     ledger = config.stash[LEDGER]
-    if ledger.executor is None:
+    if ledger.judge is None:
         # OpenMP's threads spin while they wait: with another busy process on two cores the demo's text pass took 50 s
         # instead of 6 (and 3 on a quiet machine either way). Read when torch is loaded; a user's own setting stands.
         os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
         from sae_checks.measuring.local import LocalExecutor  # torch, transformers and SAE Lens from here on
+        from sae_checks.run.judge import Judge
 
-        ledger.executor = LocalExecutor(config.stash[REQUEST].plan, ProgressLine.of(config))
-    return ledger.executor
+        request = config.stash[REQUEST]
+        ledger.judge = Judge(request, LocalExecutor(request.plan, ProgressLine.of(config).of_kind))
+    return ledger.judge

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from functools import partial
 
 import pytest
 
@@ -44,7 +45,11 @@ class ProgressLine:
 
         return cls(write, moves=reporter.isatty)
 
-    def __call__(self, kind: str, n_done: int, n_all: int) -> None:
+    def of_kind(self, kind: str) -> Callable[[int, int], None]:
+        """What shows the progress of one kind of measuring: called with tokens done and tokens in all."""
+        return partial(self._show, kind)
+
+    def _show(self, kind: str, n_done: int, n_all: int) -> None:
         """*n_done* of *n_all* tokens of *kind* are measured."""
         now = self._now()
         is_first, is_last = kind != self._kind or n_done == 0, n_done >= n_all

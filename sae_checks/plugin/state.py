@@ -14,8 +14,8 @@ from sae_checks.errors import HubError
 from sae_checks.run.settle import Cell, Request
 
 if TYPE_CHECKING:
-    from sae_checks.measuring.local import LocalExecutor
     from sae_checks.record.record import Result
+    from sae_checks.run.judge import Judge
 
 GATE = Path(__file__).parent.parent / "gate"
 GATE_ID = "sae_checks/gate/"
@@ -29,7 +29,7 @@ class Ledger:
     selected: set[Cell] = field(default_factory=set)
     """checks that were collected and not deselected."""
     results: dict[Cell, Result] = field(default_factory=dict)
-    executor: LocalExecutor | None = None
+    judge: Judge | None = None
 
 
 REQUEST = pytest.StashKey[Request]()

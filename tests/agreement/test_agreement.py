@@ -13,7 +13,8 @@ from sae_checks.corpora import cbt, files, lambada, text
 from sae_checks.corpora.sequences import Convention
 from sae_checks.judging import answer_readings, corpus_readings, position_readings
 from sae_checks.judging.estimates import Estimate
-from sae_checks.measuring import choices, corpus_pass
+from sae_checks.measuring import corpus_pass
+from sae_checks.measuring.choices import ChoiceSums
 from sae_checks.model import hugging_face
 from sae_checks.release import release
 
@@ -269,7 +270,10 @@ def test_choices_agree_with_plain_transformers(model, saes, hook):
     bos = model.tokenizer.bos_token_id
     made = cbt.tokenise(queries, model.tokenizer, convention, bos=bos, max_rows=len(queries), seed=0)
     ready = next(s for s in saes if s.hook == hook)
-    (ours,) = choices.measure_choices(model, [ready], made, n_batch_tokens=1024, progress=lambda *_: None)
+    rounds = corpus_pass.item_rounds(
+        model, [ready], made, n_batch_tokens=1024, progress=lambda *_: None, ends=(len(made.rows),), sums_of=ChoiceSums
+    )
+    ours = next(rounds)[0].losses()
 
     def change(x):
         return torch.cat([x[:, :1], ready.reconstruct(x).output[:, 1:]], 1)

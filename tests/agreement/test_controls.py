@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from builders import cells
+from judged import judge
 from safetensors.torch import load_file, save_file
 
 from sae_checks import checks
@@ -17,10 +18,11 @@ from sae_checks.measuring import corpus_pass
 from sae_checks.measuring.local import LocalExecutor
 from sae_checks.plan.options import Options
 from sae_checks.release import release
-from sae_checks.run.judge import STUDIES, judge
 from sae_checks.run.settle import Request, settle
+from sae_checks.run.table import ROWS
 from sae_checks.saes.sae import Reconstruction
 
+STUDIES = tuple(row.check.name for row in ROWS if row.is_study)
 pytestmark = pytest.mark.slow
 
 DEMO = release.resolve("demo")
@@ -92,7 +94,7 @@ def judged(tmp_path_factory):
         device="cpu",
     )
     asked = settle(options)
-    executor = LocalExecutor(asked.plan, lambda *_: None)
+    executor = LocalExecutor(asked.plan)
     sae_ids = asked.plan.release.sae_ids
     results = {}
     of_items = (checks.LAMBADA, checks.CBT)
@@ -211,7 +213,7 @@ def test_a_topk_sae_run_as_relu_is_red(tmp_path, is_run_as):
     )
     (described,) = asked.plan.release.saes
     (place / "cfg.json").write_text(json.dumps({**of_file, "architecture": is_run_as, "k": 16}))
-    result = judge(LocalExecutor(asked.plan, lambda *_: None), asked, described.sae_id, checks.SPARSITY)
+    result = judge(LocalExecutor(asked.plan), asked, described.sae_id, checks.SPARSITY)
     assert value(result, "explained_variance") > 0.96
     if is_run_as == "topk":
         assert (result.outcome, value(result, "l0_max_of_k")) == ("passed", 1), result.reason
@@ -241,7 +243,7 @@ def broken_from():
     """By the position an SAE breaks at: verdicts on loss, long and usable context, by the demo's limits."""
     asked = settle(Options(release="demo", n_sequences=16, device="cpu"))
     budget = Budget(n_planned=16, n_most=16, n_checks=asked.plan.n_checks)
-    executor = LocalExecutor(asked.plan, lambda *_: None)
+    executor = LocalExecutor(asked.plan)
     ready = executor._saes.get(HOOKS[1])
     model, corpus = ready.model, executor._corpus("text", ready).sequences
     positions = (32, 64, 256)
@@ -282,7 +284,7 @@ def test_an_exact_sae_is_usable_to_the_end(broken_from):
 def test_the_damaged_release_is_red_where_it_was_damaged_and_only_there():
     """demo-broken fails the loss check for its one damaged SAE alone, whatever 32 sequences tell of the others."""
     asked = settle(Options(release="demo-broken", n_sequences=32, device="cpu"))
-    executor = LocalExecutor(asked.plan, lambda *_: None)
+    executor = LocalExecutor(asked.plan)
     sae_ids = asked.plan.release.sae_ids
     outcomes = {s: judge(executor, asked, s, checks.CE_LOSS, cells(sae_ids, checks.CE_LOSS)).outcome for s in sae_ids}
     assert [s for s, outcome in outcomes.items() if outcome == "failed"] == ["blocks.2.hook_resid_pre"]

@@ -46,12 +46,13 @@ CHECKS = ("ce_loss", "lambada", "cbt", "long_context", "usable_context", "sparsi
 
 
 def judged(asked_options, names=CHECKS):
+    from judged import judge
+
     from sae_checks.measuring.local import LocalExecutor
-    from sae_checks.run.judge import judge
     from sae_checks.run.settle import settle
 
     asked = settle(asked_options)
-    executor = LocalExecutor(asked.plan, lambda *_: None)
+    executor = LocalExecutor(asked.plan)
     sae_ids = asked.plan.release.sae_ids
     cells = [(s, name) for s in sae_ids for name in names]
     return {(s, name): judge(executor, asked, s, checks.named(name), cells) for s, name in cells}

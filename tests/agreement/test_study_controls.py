@@ -6,6 +6,7 @@ import shutil
 import pytest
 import torch
 from builders import cells
+from judged import judge
 from safetensors.torch import load_file, save_file
 
 from sae_checks import checks
@@ -17,10 +18,11 @@ from sae_checks.measuring.studies.study import anew, run
 from sae_checks.plan.options import Options
 from sae_checks.record import record
 from sae_checks.release import release
-from sae_checks.run.judge import STUDIES, judge, judge_study
 from sae_checks.run.settle import settle
+from sae_checks.run.table import ROWS
 from sae_checks.saes.sae import Reconstruction
 
+STUDIES = tuple(row.check.name for row in ROWS if row.is_study)
 pytestmark = pytest.mark.slow
 
 DEMO = release.resolve("demo")
@@ -34,10 +36,10 @@ def judged(folder, names=tuple(STUDIES)):
         release=str(folder), model=str(DEMO.model), corpus=str(DEMO.corpus), lambada=str(DEMO.lambada), device="cpu"
     )
     asked = settle(options)
-    executor = LocalExecutor(asked.plan, lambda *_: None)
+    executor = LocalExecutor(asked.plan)
     cells = [cell for cell in asked.limits if cell[1] in names]
     return (
-        {cell: judge_study(executor, asked, cell[0], checks.named(cell[1]), cells) for cell in cells},
+        {cell: judge(executor, asked, cell[0], checks.named(cell[1]), cells) for cell in cells},
         executor,
         asked,
     )
@@ -83,7 +85,7 @@ def test_a_stack_costs_more_with_every_sae(sound):
 def test_the_demo_shows_what_the_study_claims(sound, tmp_path):
     """Read from its record: good within the training context, bad beyond, worst early, the error growing downstream."""
     asked = settle(Options(release="demo", n_sequences=64, device="cpu"))
-    executor = LocalExecutor(asked.plan, lambda *_: None)
+    executor = LocalExecutor(asked.plan)
     of_text = cells(HOOKS, checks.CE_LOSS, checks.LONG_CONTEXT)
     results = [judge(executor, asked, hook, checks.named(name), of_text) for hook, name in of_text]
     results += [sound[hook, "propagation"] for hook in HOOKS]
@@ -211,10 +213,10 @@ def test_a_dead_stack_loses_the_answers_where_a_limit_is_written(tmp_path):
         thresholds=limits,
     )
     asked = settle(options)
-    executor = LocalExecutor(asked.plan, lambda *_: None)
+    executor = LocalExecutor(asked.plan)
     cells = [(STACK, "stacked_lambada"), (HOOKS[4], "random_error")]
     for subject, name in cells:
-        result = judge_study(executor, asked, subject, checks.named(name), cells)
+        result = judge(executor, asked, subject, checks.named(name), cells)
         assert result.outcome == "failed", result.reason
 
 
@@ -224,5 +226,5 @@ def test_weights_are_told_apart_by_their_numbers(tmp_path):
     weights = load_file(folder / HOOKS[0] / "sae_weights.safetensors")
     save_file(weights, folder / HOOKS[1] / "sae_weights.safetensors", metadata={"made": "again"})
     _, executor, _ = judged(folder, ())
-    assert executor.copies(HOOKS[0]) == (HOOKS[1],)
-    assert executor.copies(HOOKS[2]) == ()
+    assert executor.copies(HOOKS[0]).losses == (HOOKS[1],)
+    assert executor.copies(HOOKS[2]).losses == ()

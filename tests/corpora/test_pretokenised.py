@@ -261,13 +261,13 @@ def test_documents_are_told_apart_by_their_ids():
 def test_the_gate_measures_ids_as_it_measures_their_text(tmp_path):
     """The same documents as text and as ids in parquet: the same loss; ids that are not their text's: an error."""
     import torch
+    from judged import judge
 
     from sae_checks import checks
     from sae_checks.measuring.local import LocalExecutor
     from sae_checks.model import hugging_face
     from sae_checks.plan.options import Options
     from sae_checks.release import release
-    from sae_checks.run.judge import judge
     from sae_checks.run.settle import settle
 
     demo = release.resolve("demo")
@@ -287,7 +287,7 @@ def test_the_gate_measures_ids_as_it_measures_their_text(tmp_path):
         asked = settle(
             Options(release="demo", corpus=str(path), sae_ids=("blocks.1.*",), n_context_tokens=64, device="cpu")
         )
-        executor = LocalExecutor(asked.plan, lambda *_: None)
+        executor = LocalExecutor(asked.plan)
         (sae_id,) = asked.plan.release.sae_ids
         results[name] = judge(executor, asked, sae_id, checks.CE_LOSS)
     assert results["wrong"].outcome == "error"

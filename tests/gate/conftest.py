@@ -55,11 +55,12 @@ def gate(
 
 
 def _warm_up(release: TinyRelease) -> None:
+    from judged import judge
+
     from sae_checks import checks
     from sae_checks.measuring.local import LocalExecutor
     from sae_checks.plan import flags, options
     from sae_checks.report import terminal
-    from sae_checks.run.judge import judge
     from sae_checks.run.settle import settle
 
     raw = {
@@ -72,7 +73,7 @@ def _warm_up(release: TinyRelease) -> None:
         "sae_study_sequences": "0",
     }
     asked = settle(options.parse(raw))
-    executor = LocalExecutor(asked.plan, lambda _kind, _done, _all: None)
+    executor = LocalExecutor(asked.plan)
     sae_ids = asked.plan.release.sae_ids
     of_first = [check for check in checks.CHECKS if (sae_ids[0], check.name) in asked.limits]
     results = [judge(executor, asked, sae_ids[0], check) for check in of_first]

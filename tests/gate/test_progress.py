@@ -34,10 +34,10 @@ class Measuring:
 
     def run(self, *, n_batches, s_per_batch, kind="text", n_all=N_ALL):
         """*n_batches* equal batches; the progress is told at the start and after each, as `corpus_pass` does."""
-        self.line(kind, 0, n_all)
+        self.line.of_kind(kind)(0, n_all)
         for i in range(1, n_batches + 1):
             self.clock.now_s += s_per_batch
-            self.line(kind, n_all * i // n_batches, n_all)
+            self.line.of_kind(kind)(n_all * i // n_batches, n_all)
 
     @property
     def texts(self):
@@ -99,9 +99,9 @@ def test_no_rate_without_time():
 def test_clock_of_a_pass_that_broke_off():
     """A pass that ended in an error leaves neither its clock nor its count to the next."""
     measuring = Measuring(moves=True)
-    measuring.line("text", 0, N_ALL)
+    measuring.line.of_kind("text")(0, N_ALL)
     measuring.clock.now_s += 3600
-    measuring.line("text", 100, N_ALL)
+    measuring.line.of_kind("text")(100, N_ALL)
     measuring.run(n_batches=10, s_per_batch=10)
     assert rate_of(measuring.texts[-1]) == 10
 
@@ -133,12 +133,12 @@ def told(s_of_batches):
     measuring = Measuring(moves=True)
     n_batches = len(s_of_batches)
     n_all = 128 * n_batches
-    measuring.line("text", 0, n_all)
+    measuring.line.of_kind("text")(0, n_all)
     left_s = sum(s_of_batches)
     for i, s in enumerate(s_of_batches, 1):
         measuring.clock.now_s += s
         left_s -= s
-        measuring.line("text", 128 * i, n_all)
+        measuring.line.of_kind("text")(128 * i, n_all)
         if m := re.search(r" (\d+) s left", measuring.texts[-1]):
             yield i / n_batches, int(m[1]), left_s
 

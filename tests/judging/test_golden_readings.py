@@ -220,15 +220,16 @@ def test_the_shipped_prompts_are_those_of_the_literature_and_the_demo():
 @pytest.fixture(scope="module")
 def results():
     """The demo's third SAE, as trained and damaged, judged by the shipped prompts."""
+    from judged import judge
+
     from sae_checks.measuring.local import LocalExecutor
     from sae_checks.plan.options import Options
-    from sae_checks.run.judge import judge
     from sae_checks.run.settle import settle
 
     found = {}
     for release in ("demo", "demo-broken"):
         asked = settle(Options(release=release, device="cpu"))
-        executor = LocalExecutor(asked.plan, lambda *_: None)
+        executor = LocalExecutor(asked.plan)
         found[release] = judge(executor, asked, "blocks.2.hook_resid_pre", checks.GOLDEN)
     return found
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import tiny
 import torch
+from judged import judge
 from safetensors.torch import load_file, save_file
 from tiny import BOS, D_MODEL, N_CONTEXT, identity_sae
 
@@ -19,7 +20,6 @@ from sae_checks.measuring.studies import explain as study
 from sae_checks.measuring.studies import single_latents as singles
 from sae_checks.plan.options import Options
 from sae_checks.release import release
-from sae_checks.run.judge import judge
 from sae_checks.run.settle import settle
 from sae_checks.saes.sae import Reconstruction
 
@@ -221,7 +221,7 @@ def test_the_one_harmful_latent_is_named_first(tmp_path, latent):
             explain=("b*",),
         )
     )
-    result = judge(LocalExecutor(asked.plan, lambda *_: None), asked, "bad", checks.CE_LOSS)
+    result = judge(LocalExecutor(asked.plan), asked, "bad", checks.CE_LOSS)
     assert [token.document for token in result.explanation.tokens[::2]] == [
         w.document for w in result.worst_sequences[:3]
     ]

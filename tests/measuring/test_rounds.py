@@ -9,8 +9,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sae_checks.measuring import choices, corpus_pass
-from sae_checks.measuring.corpus_pass import Rounds
+from sae_checks.measuring import corpus_pass
+from sae_checks.measuring.choices import ChoiceSums
 from sae_checks.measuring.scoring import Fault, round_ends
 from sae_checks.measuring.studies.neighbours import Neighbours, beside
 from sae_checks.measuring.studies.propagation import Propagation
@@ -31,9 +31,14 @@ def passed(model, saes, sequences, **how):
     return corpus_pass.measure_text(model, saes, sequences, n_batch_tokens=60, progress=quiet, **how)
 
 
-def leaving(*stays):
-    """Rounds in which the i-th SAE stays for stays[i] sequences."""
-    return Rounds(ends=ENDS, goes_on=lambda i, known: len(known.documents) < stays[i])
+def leaving(model, saes, sequences, *stays, ends=ENDS, watch=None):
+    """Losses of a pass in which the i-th SAE stays for stays[i] sequences."""
+    rounds = corpus_pass.text_rounds(model, saes, sequences, n_batch_tokens=60, progress=quiet, ends=ends, watch=watch)
+    for sums in rounds:
+        for one, n_stays in zip(sums, stays, strict=True):
+            if one.is_active:
+                one.is_decided = one.n_measured >= n_stays
+    return tuple(one.losses() for one in sums)
 
 
 def arrays(losses, name=""):
@@ -59,12 +64,12 @@ def test_who_leaves_is_measured_so_far_and_changes_nobody(tiny_models, family):
     """The first sequences as in the whole pass, to the bit, whoever else is there; and what stays is as if alone."""
     model, sequences = tiny_models[family], tiny.sequences(lengths=LENGTHS)
     saes = [tiny.random_sae(hook, seed=i) for i, hook in enumerate(HOOKS)]
-    whole = passed(model, saes, sequences, rounds=leaving(12, 12, 12, 12))
-    some = passed(model, saes, sequences, rounds=leaving(4, 12, 8, 4))
+    whole = leaving(model, saes, sequences, 12, 12, 12, 12)
+    some = leaving(model, saes, sequences, 4, 12, 8, 4)
     assert [len(losses.documents) for losses in some] == [4, 12, 8, 4]
     for one, other in zip(some, whole, strict=True):
         same(one, other, len(one.documents), rtol=0)
-    (alone,) = passed(model, saes[2:3], sequences, rounds=leaving(8))
+    (alone,) = leaving(model, saes[2:3], sequences, 8)
     same(alone, some[2], 8, rtol=0)
     for name in ("ce_increase", "running_increase", "unexplained"):
         of_both = (getattr(each.by_position, name) for each in (alone, some[2]))
@@ -75,7 +80,7 @@ def test_rounds_change_no_number(tiny_models):
     """One pass over all is the same as rounds, but for the rounding of other batches."""
     model, sequences = tiny_models["gpt2"], tiny.sequences(lengths=LENGTHS)
     sae = tiny.random_sae(HOOKS[1])
-    (plain,), (rounds,) = passed(model, [sae], sequences), passed(model, [sae], sequences, rounds=leaving(12))
+    (plain,), (rounds,) = passed(model, [sae], sequences), leaving(model, [sae], sequences, 12)
     same(rounds, plain, 12, rtol=1e-4, atol=1e-4)
     np.testing.assert_allclose(rounds.by_position.unexplained.bottom.sum(), plain.by_position.unexplained.bottom.sum())
 
@@ -105,10 +110,10 @@ def test_nothing_is_run_for_those_who_have_left(tiny_models, monkeypatch):
 
     counted("clean", clean, "clean")
     counted("resumed", resume, "resume")
-    passed(model, [tiny.random_sae(HOOKS[0]), tiny.random_sae(HOOKS[1])], sequences, rounds=leaving(4, 4))
+    leaving(model, [tiny.random_sae(HOOKS[0]), tiny.random_sae(HOOKS[1])], sequences, 4, 4)
     assert seen["clean"] == 4
     resumed = seen["resumed"]
-    passed(model, [tiny.random_sae(HOOKS[0]), tiny.random_sae(HOOKS[1])], sequences, rounds=leaving(12, 12))
+    leaving(model, [tiny.random_sae(HOOKS[0]), tiny.random_sae(HOOKS[1])], sequences, 12, 12)
     assert seen["clean"] == 16
     assert seen["resumed"] - resumed > 2 * resumed
 
@@ -127,7 +132,7 @@ def test_one_that_fails_leaves_with_its_reason(tiny_models):
 
     model, sequences = tiny_models["gpt2"], tiny.sequences(lengths=LENGTHS)
     bad, good = Fails(HOOKS[0], encoder=None, decoder=None), tiny.random_sae(HOOKS[1])
-    found = passed(model, [bad, good], sequences, rounds=leaving(12, 12))
+    found = leaving(model, [bad, good], sequences, 12, 12)
     assert found[0] == Fault(problem="out of memory")
     assert len(found[1].documents) == 12
 
@@ -138,13 +143,18 @@ def test_queries_are_whole_in_every_round(tiny_models):
     rows = type(made)(**{**{f.name: getattr(made, f.name) for f in fields(made)}, "rows": np.repeat(np.arange(6), 3)})
     sae, seen = tiny.random_sae(HOOKS[1]), []
 
-    def goes_on(_, known):
-        seen.append(len(known.queries))
-        return len(known.queries) < 4
+    def choices_of(ends, n_most):
+        rounds = corpus_pass.item_rounds(
+            model, [sae], rows, n_batch_tokens=30, progress=quiet, ends=ends, sums_of=ChoiceSums
+        )
+        for (one,) in rounds:
+            seen.append(len(one.losses().queries))
+            one.is_decided = seen[-1] >= n_most
+        return one.losses()
 
-    rounds = Rounds(ends=round_ends(rows.rows, 2), goes_on=goes_on)
-    how = {"n_batch_tokens": 30, "progress": quiet}
-    (whole,), (some,) = (choices.measure_choices(model, [sae], rows, **how, rounds=r) for r in (None, rounds))
+    whole = choices_of((len(rows.rows),), 6)
+    seen.clear()
+    some = choices_of(round_ends(rows.rows, 2), 4)
     assert seen == [2, 4]
     assert len(some.queries) == 4
     same(some, whole, 4, rtol=1e-4, atol=1e-4)
@@ -186,7 +196,7 @@ def test_studies_find_on_a_kept_pass_what_they_find_on_their_own(tiny_models, fa
     few = sequences.first(8, n_positions)
     hooks = frozenset().union(*(study.hooks for study in studies(few)))
     kept = KeptPasses(few, hooks)
-    (losses,) = passed(model, [tiny.random_sae(HOOKS[0])], sequences, rounds=leaving(4), watch=kept)
+    (losses,) = leaving(model, [tiny.random_sae(HOOKS[0])], sequences, 4, watch=kept)
     assert len(losses.documents) == 4
     assert kept.holds(few, hooks)
     assert not kept.holds(sequences.first(7, n_positions), hooks)
@@ -214,7 +224,7 @@ def test_a_kept_pass_holds_on_to_no_more_than_it_needs(tiny_models):
     model, sequences = tiny_models["gpt2"], tiny.sequences(lengths=[24] * 12)
     few = sequences.first(8, 6)
     kept = KeptPasses(few, {HOOKS[1]})
-    passed(model, [], sequences, rounds=Rounds(ends=(8, 12), goes_on=lambda *_: True), watch=kept)
+    leaving(model, [], sequences, ends=(8, 12), watch=kept)
     for batch, clean in kept(frozenset()):
         assert batch.tokens.shape[1] == 7
         for tensor in (clean.hidden, *clean.captured[HOOKS[1]], *clean.boundaries.values()):

@@ -6,14 +6,16 @@ import numpy as np
 import pytest
 import torch
 from builders import cells
+from judged import judge
 
 from sae_checks import checks
 from sae_checks.losses import Span
 from sae_checks.measuring.local import LocalExecutor
 from sae_checks.plan.options import Options
-from sae_checks.run.judge import STUDIES, judge
 from sae_checks.run.settle import settle
+from sae_checks.run.table import ROWS
 
+STUDIES = tuple(row.check.name for row in ROWS if row.is_study)
 pytestmark = pytest.mark.slow
 HOOKS = ["blocks.0.hook_resid_pre", "blocks.3.hook_resid_post"]
 TOLERANCE = 1e-4
@@ -24,7 +26,7 @@ IS_HERE = {"cuda": torch.cuda.is_available, "mps": torch.backends.mps.is_availab
 def executor(device):
     small = {"n_sequences": 32, "n_items": 64, "n_queries": 16, "n_study_sequences": 8, "ablation": True}
     asked = settle(Options(release="demo", sae_ids=tuple(HOOKS), device=device, **small))
-    return LocalExecutor(asked.plan, lambda *_: None), asked
+    return LocalExecutor(asked.plan), asked
 
 
 @pytest.mark.parametrize("device", IS_HERE)
@@ -34,12 +36,12 @@ def test_an_accelerator_measures_what_the_cpu_does(device):
         pytest.skip(f"no {device} here")
     (here, asked), (there, _) = executor("cpu"), executor(device)
     for hook in HOOKS:
-        expected, found = (each.text(hook, HOOKS).losses for each in (here, there))
+        expected, found = (each.measure("text", hook, HOOKS).losses for each in (here, there))
         for field in fields(Span):
             a, b = (getattr(losses.within, field.name) for losses in (expected, found))
             np.testing.assert_allclose(b, a, rtol=TOLERANCE, atol=TOLERANCE * expected.within.n_tokens.max())
         np.testing.assert_allclose(found.ce_ablated_nats, expected.ce_ablated_nats, rtol=TOLERANCE)
-        expected, found = (each.items(hook, HOOKS).losses for each in (here, there))
+        expected, found = (each.measure("lambada", hook, HOOKS).losses for each in (here, there))
         np.testing.assert_allclose(found.spliced_logprob_nats, expected.spliced_logprob_nats, atol=1e-3)
     for cell in cells(HOOKS, *(checks.named(name) for name in STUDIES if checks.named(name).of == "sae")):
         of_both = [judge(each, asked, cell[0], checks.named(cell[1])) for each in (here, there)]

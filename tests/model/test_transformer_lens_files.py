@@ -11,12 +11,12 @@ import torch
 import transformers
 from builders import cells, write_sae
 from hub_server import LoopbackHub, here
+from judged import judge
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 
 from sae_checks import checks, errors
 from sae_checks.measuring.local import LocalExecutor
 from sae_checks.plan.options import Options
-from sae_checks.run.judge import judge
 from sae_checks.run.settle import settle
 
 pytestmark = [
@@ -137,19 +137,19 @@ def asked(tmp_path):
 
 
 def measured(run, sae_id="exact"):
-    return LocalExecutor(run.plan, lambda *_: None).text(sae_id, run.plan.release.sae_ids)
+    return LocalExecutor(run.plan).measure("text", sae_id, run.plan.release.sae_ids)
 
 
 @every_name
 def test_it_is_judged_as_hooked_transformer_computes_it(hub, asked, made_models, name):
     """Green and red as they should be; each clean and spliced loss is that of the model which wrote the files."""
     run = asked(name)
-    executor, sae_ids = LocalExecutor(run.plan, lambda *_: None), run.plan.release.sae_ids
+    executor, sae_ids = LocalExecutor(run.plan), run.plan.release.sae_ids
     assert judge(executor, run, "exact", checks.CE_LOSS, cells(sae_ids, checks.CE_LOSS)).outcome == "passed"
     for sae_id, outcome in (("exact", "passed"), ("zero", "failed")):
         assert judge(executor, run, sae_id, checks.SPARSITY, cells(sae_ids, checks.SPARSITY)).outcome == outcome
     (corpus,) = executor._corpora.values()
-    losses = executor.text("zero", sae_ids).losses
+    losses = executor.measure("text", "zero", sae_ids).losses
     sequences, spans = corpus.sequences, (losses.within, losses.beyond)
     clean, spliced = sum(s.ce_clean_nats for s in spans), sum(s.ce_spliced_nats for s in spans)
     assert (abs(spliced - clean) > 0.1).any()
@@ -190,7 +190,7 @@ def test_model_and_tokenizer_are_pinned_and_in_the_record(hub, asked):
 def test_the_tokenizer_is_the_one_that_was_written(hub, asked, made_models):
     """Whatever class its configuration names, text becomes the tokens that tokenizer.json itself makes of it."""
     run = asked("gelu-1l")
-    executor = LocalExecutor(run.plan, lambda *_: None)
+    executor = LocalExecutor(run.plan)
     tokenizer = executor._saes.get("exact").model.tokenizer
     text = "the cat sat 123 over"
     expected = Tokenizer.from_str(made_models[None]["tokenizer.json"].decode()).encode(text).ids

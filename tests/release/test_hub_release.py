@@ -112,10 +112,11 @@ def test_the_literal_command_judges_thirteen_saes(gate, hub, tmp_path):
 
 def test_dropped_centring_is_seen(tmp_path):
     """The same weights without the registry's centring explain nothing: the sparsity check is red for all of them."""
+    from judged import judge
+
     from sae_checks import checks
     from sae_checks.measuring.local import LocalExecutor
     from sae_checks.plan.options import Options
-    from sae_checks.run.judge import judge
     from sae_checks.run.settle import settle
 
     stand_in.model_files(tmp_path / "model")
@@ -125,7 +126,7 @@ def test_dropped_centring_is_seen(tmp_path):
     (tmp_path / "text.txt").write_text("\n\n".join(stand_in.documents(30)))
     given = {what: str(tmp_path / name) for what, name in (("model", "model"), ("corpus", "text.txt"))}
     asked = settle(Options(release=str(tmp_path / "saes"), **given, device="cpu"))
-    executor, sae_ids = LocalExecutor(asked.plan, lambda *_: None), asked.plan.release.sae_ids
+    executor, sae_ids = LocalExecutor(asked.plan), asked.plan.release.sae_ids
     cells = [(sae_id, "sparsity") for sae_id in sae_ids]
     results = [judge(executor, asked, sae_id, checks.SPARSITY, cells) for sae_id in sae_ids]
     assert {r.sae_id: r.outcome for r in results} == dict.fromkeys(stand_in.HOOKS, "failed")

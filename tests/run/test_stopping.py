@@ -5,13 +5,13 @@ from dataclasses import replace
 
 import pytest
 from builders import cells
+from judged import judge
 
 from sae_checks import checks
 from sae_checks.measuring.local import LocalExecutor
 from sae_checks.plan.options import Options
 from sae_checks.record import record
-from sae_checks.run import judge as judge_module
-from sae_checks.run.judge import judge
+from sae_checks.run import stopping
 from sae_checks.run.settle import settle
 
 pytestmark = pytest.mark.slow
@@ -25,7 +25,7 @@ def asked(release="demo", **more):
 
 
 def judged(of_run, sae_ids, *of_checks, executor=None):
-    executor = executor or LocalExecutor(of_run.plan, lambda *_: None)
+    executor = executor or LocalExecutor(of_run.plan)
     of_all = cells(sae_ids, *of_checks)
     return {cell: judge(executor, of_run, cell[0], checks.named(cell[1]), of_all) for cell in of_all}
 
@@ -56,7 +56,7 @@ def test_an_early_verdict_is_that_of_the_whole_plan(runs):
 def test_alone_or_with_others_makes_no_difference(runs):
     """One SAE, one check at a time: the same verdicts at the same looks, none inconclusive for having left."""
     (early, _), run = runs
-    executor = LocalExecutor(run.plan, lambda *_: None)
+    executor = LocalExecutor(run.plan)
     for check in reversed(OF_TEXT):  # each time the SAE has left when the one before was decided
         alone = judge(executor, run, HOOKS[0], check)
         together = early[HOOKS[0], check.name]
@@ -112,8 +112,8 @@ def test_an_sae_stays_while_its_comparison_is_open(tmp_path, monkeypatch):
     record.write(earlier, tmp_path / "earlier.json")
     again = asked(baseline=str(tmp_path / "earlier.json"))
     (left,) = judged(again, HOOKS[:1], checks.CE_LOSS).values()
-    assert judge_module.compare(again, left).outcome == "passed"
-    monkeypatch.setattr(judge_module, "compare", lambda _, after: replace(after, outcome="inconclusive"))
+    assert stopping.compare(again, left).outcome == "passed"
+    monkeypatch.setattr(stopping, "compare", lambda _, after: replace(after, outcome="inconclusive"))
     (stayed,) = judged(again, HOOKS[:1], checks.CE_LOSS).values()
     assert (stayed.outcome, stayed.decision) == (left.outcome, left.decision)
     assert [r.estimates[0].n for r in (left, stayed, whole)] == [left.decision.n_used, 96, 96]
@@ -129,7 +129,7 @@ def test_calibrating_measures_the_plan(tmp_path):
 def test_studies_of_a_run_take_the_clean_pass_of_its_text(monkeypatch):
     """Every sequence passes through the untouched model once, though studies and the text's checks both ask."""
     run = asked(profile="full", n_study_sequences=20)  # 20: no multiple of a round
-    executor = LocalExecutor(run.plan, lambda *_: None)
+    executor = LocalExecutor(run.plan)
     model = type(executor._saes.get(HOOKS[0]).model)
     n_seen, clean = [], model.clean
 
@@ -144,7 +144,7 @@ def test_studies_of_a_run_take_the_clean_pass_of_its_text(monkeypatch):
     assert {r.outcome for r in results} == {"passed", "reported"}
     assert sum(n_seen) == 96
     # without the text's checks they make one themselves, and find the same
-    alone = LocalExecutor(run.plan, lambda *_: None)
+    alone = LocalExecutor(run.plan)
     of_studies = [cell for cell in of_all if cell[1] not in {check.name for check in OF_TEXT}]
     for cell in of_studies:
         found = judge(alone, run, cell[0], checks.named(cell[1]), of_studies)

@@ -10,14 +10,17 @@ import torch
 from builders import cells
 from hypothesis import given
 from hypothesis import strategies as st
+from judged import judge
 
 from sae_checks import checks, errors
 from sae_checks.measuring.local import LocalExecutor
 from sae_checks.plan.options import Options
-from sae_checks.run.judge import STUDIES, judge
 from sae_checks.run.settle import settle
+from sae_checks.run.table import ROWS
 from sae_checks.saes import free_memory, loading, sae
 from sae_checks.saes.lazy_weights import LazySae, WeightCache
+
+STUDIES = tuple(row.check.name for row in ROWS if row.is_study)
 
 CPU = torch.device("cpu")
 
@@ -214,7 +217,7 @@ def judged():
 
         loading.load = counted
         try:
-            executor = LocalExecutor(asked.plan, lambda *_: None)
+            executor = LocalExecutor(asked.plan)
             of_all = cells(SUBJECTS, checks.CE_LOSS, checks.LONG_CONTEXT, checks.SPARSITY, checks.LAMBADA)
             results = {cell: judge(executor, asked, cell[0], checks.named(cell[1]), of_all) for cell in of_all}
             of_passes = list(loads)

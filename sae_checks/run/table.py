@@ -1,0 +1,236 @@
+"""The table of checks: what measures each check, what reads it, how much of it is planned, what it must be given."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from sae_checks import checks
+from sae_checks.judging import (
+    answer_readings,
+    changed_answers,
+    corpus_readings,
+    golden_readings,
+    position_readings,
+    propagation_readings,
+    study_readings,
+    worst_sequences,
+)
+from sae_checks.judging.estimates import Reading
+from sae_checks.judging.limits import Limit
+from sae_checks.plan.golden_prompts import Golden
+from sae_checks.plan.options import Options
+from sae_checks.plan.plan import Plan
+from sae_checks.record.record import Result
+from sae_checks.release.release import Sae
+
+if TYPE_CHECKING:
+    from sae_checks.measuring.measured import Measured
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Evidence:
+    """What one check of one SAE or stack is read from."""
+
+    measured: Measured[Any]  # Any: the losses that the row's pass or study gives
+    limit: Limit | None
+    """of the check itself."""
+    ce_limit: Limit | None = None
+    """of ce_loss of the same SAE; None of a stack."""
+    sae: Sae | None = None
+    """the SAE's configuration; None of a stack."""
+    golden: Golden | None = None
+    """the known prompts of this SAE."""
+
+    @property
+    def n_listed(self) -> int | None:
+        """Items of the whole source, of which the plan takes some; None: unknown."""
+        provenance = self.measured.provenance
+        return None if provenance is None else provenance.corpus.n_listed
+
+    @property
+    def losses(self) -> Any:  # Any: as above
+        """What was measured, one row per sequence or item."""
+        return self.measured.losses
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """How one check is measured, read and planned."""
+
+    check: checks.Check
+    measured_by: str
+    """the pass ("text", "lambada", "cbt", "golden", "weights") or the study (a name of `measuring.local_studies`)."""
+    read: Callable[[Evidence], tuple[Reading, ...]]
+    n_planned: Callable[[Options], int] = lambda options: options.n_sequences
+    """sequences, passages or queries that the verdict may use."""
+    not_given: Callable[[Plan], str | None] = lambda _: None
+    """why there is nothing to measure the check on; None: there is."""
+    complete: Callable[[Result, Evidence], Result] = lambda result, _: result
+    """adds to the result what people look at beside the measures."""
+
+    @property
+    def is_study(self) -> bool:
+        """Whether a study measures it."""
+        return self.measured_by not in ("text", "lambada", "cbt", "golden", "weights")
+
+
+def _no_lambada(plan: Plan) -> str | None:
+    return None if plan.lambada is not None else "no Lambada passages were given (--sae-lambada)"
+
+
+def _no_cbt(plan: Plan) -> str | None:
+    return None if plan.cbt is not None else "no Children's Book Test was given (--sae-cbt)"
+
+
+def _n_study(options: Options) -> int:
+    return options.n_study_sequences
+
+
+def _lambada(evidence: Evidence) -> tuple[Reading, ...]:
+    assert evidence.sae is not None
+    return answer_readings.lambada(
+        evidence.losses,
+        n_training_context_tokens=evidence.sae.n_training_context_tokens,
+        n_listed=evidence.n_listed,
+    )
+
+
+def _usable_context(evidence: Evidence) -> tuple[Reading, ...]:
+    most_nats = _bound(evidence.ce_limit, "ce_increase", "max")
+    least = _bound(evidence.limit, "usable_context", "min")
+    return position_readings.usable_context(evidence.losses, most_nats, least)
+
+
+def _bound(limit: Limit | None, measure: str, kind: str) -> float | None:
+    """The value of *limit* if it is a *kind* ("max" or "min") on *measure*."""
+    return limit.value if limit is not None and (limit.measure, limit.kind) == (measure, kind) else None
+
+
+def _sparsity(evidence: Evidence) -> tuple[Reading, ...]:
+    assert evidence.sae is not None
+    return corpus_readings.sparsity(evidence.losses, recorded_l0=evidence.sae.recorded_l0, k=evidence.sae.k)
+
+
+def _golden(evidence: Evidence) -> tuple[Reading, ...]:
+    assert evidence.golden is not None
+    return golden_readings.readings(golden_readings.answers(evidence.losses, evidence.golden))
+
+
+def _with_worst_sequences(result: Result, evidence: Evidence) -> Result:
+    """Within the training context, which is what ce_loss is about."""
+    losses, n = evidence.losses, evidence.losses.n_training_context_tokens
+    found = worst_sequences.worst_sequences(
+        losses.increase_nats[:, :n],
+        losses.documents,
+        lambda i: evidence.measured.tokens_of(i)[: None if n is None else n + 1],
+    )
+    return replace(result, worst_sequences=found)
+
+
+def _with_steps(result: Result, evidence: Evidence) -> Result:
+    return replace(result, stack_steps=study_readings.stack_steps(evidence.losses))
+
+
+def _with_wrong_answers(result: Result, evidence: Evidence) -> Result:
+    assert evidence.golden is not None
+    answers = golden_readings.answers(evidence.losses, evidence.golden)
+    return replace(result, reason="\n".join([result.reason, *(str(a) for a in answers if not a.error <= 1)]))
+
+
+def _with_copies(result: Result, evidence: Evidence) -> Result:
+    return replace(result, reason="\n".join([result.reason, *(f"  the same weights as {s}" for s in evidence.losses)]))
+
+
+ROWS: tuple[Row, ...] = (
+    Row(
+        check=checks.CE_LOSS,
+        measured_by="text",
+        read=lambda evidence: corpus_readings.ce_loss(evidence.losses),
+        complete=_with_worst_sequences,
+    ),
+    Row(
+        check=checks.LAMBADA,
+        measured_by="lambada",
+        read=_lambada,
+        n_planned=lambda options: options.n_items,
+        not_given=_no_lambada,
+        complete=lambda result, evidence: replace(
+            result, changed_answers=changed_answers.changed_answers(evidence.losses, evidence.measured.texts)
+        ),
+    ),
+    Row(
+        check=checks.CBT,
+        measured_by="cbt",
+        read=lambda evidence: answer_readings.cbt(evidence.losses, n_listed=evidence.n_listed),
+        n_planned=lambda options: options.n_queries,
+        not_given=_no_cbt,
+        complete=lambda result, evidence: replace(
+            result, changed_choices=changed_answers.changed_choices(evidence.losses, evidence.measured.choices)
+        ),
+    ),
+    Row(
+        check=checks.LONG_CONTEXT,
+        measured_by="text",
+        read=lambda evidence: corpus_readings.long_context(evidence.losses),
+        complete=lambda result, evidence: replace(result, curves=position_readings.curves(evidence.losses)),
+    ),
+    Row(check=checks.USABLE_CONTEXT, measured_by="text", read=_usable_context),
+    Row(check=checks.SPARSITY, measured_by="text", read=_sparsity),
+    Row(
+        check=checks.PROPAGATION,
+        measured_by="propagation",
+        read=lambda evidence: propagation_readings.propagation(evidence.losses),
+        n_planned=_n_study,
+        complete=lambda result, evidence: replace(result, downstream=propagation_readings.matrix(evidence.losses)),
+    ),
+    Row(
+        check=checks.NEXT_SAE,
+        measured_by="propagation",
+        read=lambda evidence: propagation_readings.next_sae(evidence.losses),
+        n_planned=_n_study,
+    ),
+    Row(
+        check=checks.LAST_SAE,
+        measured_by="propagation",
+        read=lambda evidence: propagation_readings.last_sae(evidence.losses),
+        n_planned=_n_study,
+    ),
+    Row(
+        check=checks.OWN_LAYER,
+        measured_by="own_layer",
+        read=lambda evidence: study_readings.own_layer(evidence.losses),
+        n_planned=_n_study,
+    ),
+    Row(
+        check=checks.DISTINCT,
+        measured_by="weights",
+        read=lambda evidence: corpus_readings.distinct(len(evidence.losses)),
+        complete=_with_copies,
+    ),
+    Row(
+        check=checks.RANDOM_ERROR,
+        measured_by="random_error",
+        read=lambda evidence: study_readings.random_error(evidence.losses),
+        n_planned=_n_study,
+    ),
+    Row(check=checks.GOLDEN, measured_by="golden", read=_golden, complete=_with_wrong_answers),
+    Row(
+        check=checks.STACKED,
+        measured_by="stacked",
+        read=lambda evidence: study_readings.stacked(evidence.losses),
+        n_planned=_n_study,
+        complete=_with_steps,
+    ),
+    Row(
+        check=checks.STACKED_LAMBADA,
+        measured_by="stacked_lambada",
+        read=lambda evidence: study_readings.stacked_lambada(evidence.losses),
+        n_planned=lambda options: options.n_study_items,
+        not_given=_no_lambada,
+        complete=_with_steps,
+    ),
+)
+"""One row per check, in the catalogue's order."""
+ROW_OF = {row.check.name: row for row in ROWS}
