@@ -1,15 +1,4 @@
-"""
-When an SAE has been measured enough: every check on it is decided.
-
-The loop of early stopping:
-
-    Judge.result(cell)             asks the executor for the SAE, with the stopping rule of its pass
-      LocalExecutor.measure        drives the pass; after each round it has, for each active SAE, a Measured
-        rule.needs_more(id, m)     judges the checks that are open, once per look, and keeps each result
-          judge_measured           Measured -> readings -> verdict -> Result, and whether it is final
-        -> False                   no check is open: the SAE leaves the pass
-    Judge.result(cell)             takes the kept result; only a check decided before the last look is read again
-"""
+"""When an SAE has been measured enough: every check on it is decided. ARCHITECTURE.md draws the loop."""
 
 from __future__ import annotations
 
@@ -85,7 +74,9 @@ def _judge(
         limit=limit,
         estimates=decided.estimates,
         decision=decided.decision,
-        paired_sample=None if provenance is None else paired_samples.paired_sample(readings, limit, provenance.corpus.fingerprint),
+        paired_sample=None
+        if provenance is None
+        else paired_samples.paired_sample(readings, limit, provenance.corpus.fingerprint),
         provenance=provenance,
     )
     return result, decided.is_final

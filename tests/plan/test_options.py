@@ -13,7 +13,6 @@ from sae_checks.plan import flags, options
 
 COUNTS = {
     "sae_sequences": ("n_sequences", 1),
-    "sae_max_sequences": ("n_most_sequences", 256),
     "sae_context": ("n_context_tokens", 2),
     "sae_items": ("n_items", 1),
     "sae_queries": ("n_queries", 1),
@@ -61,7 +60,6 @@ def test_every_option_is_parsed():
         "sae_cbt": ":NE",
         "sae_profile": "smoke",
         "sae_sequences": "3",
-        "sae_max_sequences": "4",
         "sae_context": "5",
         "sae_items": "7",
         "sae_queries": "8",
@@ -97,7 +95,6 @@ def test_every_option_is_parsed():
         cbt=":NE",
         profile="smoke",
         n_sequences=3,
-        n_most_sequences=4,
         n_context_tokens=5,
         n_items=7,
         n_queries=8,
@@ -304,22 +301,3 @@ def test_a_profile_sets_what_was_not_asked_for(asked, sizes):
     found = parsed(**asked)
     assert (found.n_sequences, found.n_items, found.n_queries) == sizes
     assert found.profile == asked.get("sae_profile", "release")
-
-
-def test_an_extension_extends():
-    """No more sequences than planned is no extension, and fewer is a mistake."""
-    assert parsed(sae_max_sequences="256").n_most_sequences == 256
-    assert parsed(sae_profile="smoke", sae_max_sequences="64").n_most_sequences == 64
-    for asked in ({"sae_max_sequences": "255"}, {"sae_sequences": "512", "sae_max_sequences": "256"}):
-        with pytest.raises(errors.UsageError, match="--sae-max-sequences "):
-            parsed(**asked)
-    with pytest.raises(errors.UsageError, match="--sae-profile "):
-        parsed(sae_profile="quick")
-
-
-@pytest.mark.parametrize("value", ["0", "-1", "nan", "inf", "much", "4G"])
-def test_memory_is_a_number_of_gib(value):
-    """With a point if need be, above zero."""
-    with pytest.raises(errors.UsageError, match="--sae-memory"):
-        parsed(sae_release="r", sae_memory=value)
-    assert parsed(sae_release="r", sae_memory=" 0.25 ").memory_gib == 0.25
