@@ -79,7 +79,7 @@ def _cases(asked: Request):
             limit = asked.limits[sae_id, name]
             found = next(r for r in of_check if limit is not None and r.measure == limit.measure)
             if isinstance(found, Estimate) and found.sample is not None:
-                budget = Budget(n_planned=n_planned, n_most=found.n + found.sample.n_silent, n_checks=n_checks)
+                budget = Budget(n_planned=n_planned, n_most=found.n + found.sample.n_without_value, n_checks=n_checks)
                 yield sae_id, Case(estimate=found, limit=limit, budget=budget)
 
 
@@ -114,7 +114,7 @@ def _reordered(sample: Sample | Answers | None, order: np.ndarray) -> Sample | A
     names = (
         ("error_squared", "norm_squared", "sum", "n_tokens")
         if isinstance(sample, ExplainedVariance)
-        else ("top", "bottom")
+        else ("numerators", "denominators")
     )
     assert isinstance(sample, ExplainedVariance | Ratio)
     return replace(sample, **{name: getattr(sample, name)[order] for name in names})

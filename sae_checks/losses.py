@@ -45,18 +45,18 @@ class Reconstructions:
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class RatioSums:
     """
-    What a ratio sum(top) / sum(bottom) and its interval need, over the sequences that have each position.
+    What a ratio sum(numerator) / sum(denominator) and its interval need, over the sequences that have each position.
 
-    All (n_positions,). For a plain mean every bottom is 1.
+    All (n_positions,). For a plain mean every denominator is 1.
     """
 
     n: Counts
     """sequences that have the position."""
-    top: Floats
-    bottom: Floats
-    top_squared: Floats
-    top_times_bottom: Floats
-    bottom_squared: Floats
+    numerator: Floats
+    denominator: Floats
+    numerator_squared: Floats
+    numerator_times_denominator: Floats
+    denominator_squared: Floats
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

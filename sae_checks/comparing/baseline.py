@@ -207,10 +207,12 @@ def _is_the_same(before: Result, after: Result, n: int) -> bool:
     return len(saes) == 2 and len(of_weights) == 1 and _first(before.paired_sample, n) == _first(after.paired_sample, n)
 
 
-def _first(kept: PairedSample | None, n: int) -> tuple[object, ...]:
-    if kept is None:
+def _first(sample: PairedSample | None, n: int) -> tuple[object, ...]:
+    if sample is None:
         return ()
-    return (kept.answers[:n],) if isinstance(kept, PairedAnswers) else (kept.numerators[:n], kept.denominators[:n])
+    if isinstance(sample, PairedAnswers):
+        return (sample.answers[:n],)
+    return sample.numerators[:n], sample.denominators[:n]
 
 
 def _pairs(before: PairedSample, after: PairedSample, unit: str) -> tuple[Reading, ...]:
@@ -229,7 +231,7 @@ def _pairs(before: PairedSample, after: PairedSample, unit: str) -> tuple[Readin
         return tuple(_estimate(measure, sample, unit) for measure, sample in samples)
     assert isinstance(before, PairedAnswers)
     assert isinstance(after, PairedAnswers)
-    of_both = [np.array(kept.answers[:n], dtype=np.int64) for kept in (before, after)]
+    of_both = [np.array(sample.answers[:n], dtype=np.int64) for sample in (before, after)]
     moved = of_both[1] - of_both[0]
     if np.abs(moved).max() > 1:  # WHY: from lost to won means that the clean answer has changed
         raise errors.not_comparable(after.measure, "an answer of the untouched model", "one", "another")
@@ -241,9 +243,9 @@ def _pairs(before: PairedSample, after: PairedSample, unit: str) -> tuple[Readin
 
 def _estimate(measure: str, sample: Sample, unit: str) -> Estimate:
     n = sample.n
-    top, bottom = sample.upto(n)
-    value = float(top.sum() / bottom.sum())
-    influence = (top - value * bottom) / bottom.mean()
+    numerators, denominators = sample.first(n)
+    value = float(numerators.sum() / denominators.sum())
+    influence = (numerators - value * denominators) / denominators.mean()
     margin = t_quantile(n) * float(np.sqrt(influence @ influence / (n - 1) / n))
     return Estimate(
         measure=measure, value=value, low=value - margin, high=value + margin, unit=unit, n=n, sample=sample

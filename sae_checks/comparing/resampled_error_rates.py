@@ -61,10 +61,10 @@ def rates_at_limit(
             return None
         drawn = rng.random(size)
         return answer_error_rates((drawn < lost).astype(np.int64) - (drawn > 1 - won), sign * limit.value, budget)
-    top, bottom = (np.array(column) for column in (sample.numerators, sample.denominators))
-    badness = (1 if limit.kind == "max" else -1) * (top - limit.value * bottom)
+    numerators, denominators = (np.array(column) for column in (sample.numerators, sample.denominators))
+    badness = (1 if limit.kind == "max" else -1) * (numerators - limit.value * denominators)
     badness -= badness.mean()
-    if not badness.std() > 1e-9 * abs(limit.value) * bottom.mean():
+    if not badness.std() > 1e-9 * abs(limit.value) * denominators.mean():
         return None
     chosen = rng.integers(0, len(badness), size)
     return ratio_error_rates(badness[chosen], budget, _worst(sample, limit, budget))
@@ -79,7 +79,11 @@ def _worst(sample: PairedRatio, limit: Limit, budget: Budget) -> float | None:
 
 
 def ratio_error_rates(badness: Floats, budget: Budget, worst: float | None) -> ErrorRates:
-    """Error rates of `sequential.decide` on *badness* (plans, n), which is top - limit x bottom with bad above 0."""
+    """
+    Error rates of `sequential.decide` on ratios.
+
+    *badness* (plans, n) is numerator - limit x denominator, with its sign such that above 0 is bad.
+    """
     n_values = badness.shape[1]
     sums = [np.cumsum(badness**power, axis=1) for power in (1, 2, 3)]
     looks = list(budget.looks(n_values))

@@ -45,9 +45,9 @@ class Budget:
     def is_guarded(self) -> bool:
         return self.n_planned >= N_GUARDED
 
-    def looks(self, n: int, *, n_silent: int = 0) -> Iterator[int]:
-        """Numbers of values at which to look, up to *n*; *n_silent* more were measured without giving a value."""
+    def looks(self, n: int, *, n_without_value: int = 0) -> Iterator[int]:
+        """Numbers of values at which to look, up to *n*; *n_without_value* more sequences gave no value."""
         for look in range(1, n + 1):
-            is_last = look == n and n + n_silent == self.n_most
+            is_last = look == n and n + n_without_value == self.n_most
             if look >= N_LEAST and (look % N_BETWEEN_LOOKS == 0 or is_last):
                 yield look

@@ -46,9 +46,9 @@ def ce_loss(losses: TextLosses) -> tuple[Reading, ...]:
         mean_of("ce_clean", check, clean, n),
         mean_of("ce_spliced", check, spliced, n),
         _no_ablation("ce_ablated") if ablated is None else mean_of("ce_ablated", check, ablated, n),
-        mean_of("ce_increase", check, spliced - clean, n, best=0.0),
+        mean_of("ce_increase", check, spliced - clean, n, ideal_value=0.0),
         _no_ablation("ce_recovered") if ablated is None else _recovered(ablated - spliced, ablated - clean, n),
-        mean_of("kl", check, span.kl_nats, n, best=0.0),
+        mean_of("kl", check, span.kl_nats, n, ideal_value=0.0),
     )
 
 
@@ -72,13 +72,17 @@ def long_context(losses: TextLosses) -> tuple[Reading, ...]:
     n_within, n_beyond = losses.within.n_tokens[reaches], losses.beyond.n_tokens[reaches]
     influence = influence_on_ratio(beyond, n_beyond) - influence_on_ratio(within, n_within)
     value = float(beyond.sum() / n_beyond.sum() - within.sum() / n_within.sum())
-    n_silent = int((~reaches).sum())
-    earlier = Ratio(top=within, bottom=n_within.astype(np.float64), best=0.0, n_silent=n_silent)
-    later = Ratio(top=beyond, bottom=n_beyond.astype(np.float64), best=0.0, n_silent=n_silent)
+    n_without_value = int((~reaches).sum())
+    earlier = Ratio(
+        numerators=within, denominators=n_within.astype(np.float64), ideal_value=0.0, n_without_value=n_without_value
+    )
+    later = Ratio(
+        numerators=beyond, denominators=n_beyond.astype(np.float64), ideal_value=0.0, n_without_value=n_without_value
+    )
     return (
         estimated("ce_increase_within", check, *_of_ratio(earlier)),
         estimated("ce_increase_beyond", check, *_of_ratio(later)),
-        estimated("degradation", check, value, influence, Difference(of=later, less=earlier, best=0.0)),
+        estimated("degradation", check, value, influence, Difference(of=later, less=earlier, ideal_value=0.0)),
     )
 
 
@@ -149,14 +153,16 @@ def _relative_to(measure: str, of: Reading, recorded: float | None, reason: str)
     unit = checks.SPARSITY.unit_of(measure)
     assert unit is not None, measure
     value, low, high = (x / recorded for x in (of.value, of.low, of.high))
-    sample = replace(of.sample, bottom=of.sample.bottom * recorded) if isinstance(of.sample, Ratio) else None
+    sample = (
+        replace(of.sample, denominators=of.sample.denominators * recorded) if isinstance(of.sample, Ratio) else None
+    )
     return Estimate(measure=measure, value=value, low=low, high=high, unit=unit, n=of.n, sample=sample)
 
 
 def _of_ratio(sample: Ratio) -> tuple[float, Floats, Ratio]:
     """(value, influence, sample) of a ratio, the last arguments of `estimated`."""
-    value = float(sample.top.sum() / sample.bottom.sum())
-    return value, (sample.top - value * sample.bottom) / sample.bottom.mean(), sample
+    value = float(sample.numerators.sum() / sample.denominators.sum())
+    return value, (sample.numerators - value * sample.denominators) / sample.denominators.mean(), sample
 
 
 def _dead(ever_active: Flags | None, n: int) -> Reading:
@@ -177,8 +183,14 @@ def _recovered(regained: Floats, lost: Floats, n_tokens: Counts) -> Reading:
     if loss.low <= 0:
         return NotMeasured(measure="ce_recovered", reason="the ablation has no measurable cost to compare with")
     has = n_tokens > 0
-    n_silent = int((~has).sum())
-    sample = Ratio(top=regained[has], bottom=lost[has], best=1.0, n_silent=n_silent, has_positive_bottoms=False)
+    n_without_value = int((~has).sum())
+    sample = Ratio(
+        numerators=regained[has],
+        denominators=lost[has],
+        ideal_value=1.0,
+        n_without_value=n_without_value,
+        has_positive_denominators=False,
+    )
     return ratio_of("ce_recovered", checks.CE_LOSS, regained[has], lost[has], sample)
 
 

@@ -118,17 +118,24 @@ def counted(measure: str, check: checks.Check, value: float, n: int) -> Estimate
     return Estimate(measure=measure, value=value, low=value, high=value, unit=unit, n=n)
 
 
-def mean_of(measure: str, check: checks.Check, sums: Floats, n_tokens: Counts, *, best: float | None = None) -> Reading:
+def mean_of(
+    measure: str, check: checks.Check, sums: Floats, n_tokens: Counts, *, ideal_value: float | None = None
+) -> Reading:
     """
     The mean per token of *sums*, a sum per sequence; sequences without tokens do not count.
 
-    *best* is the value of an exact reconstruction.
+    *ideal_value* is the value of an exact reconstruction.
     """
     has = n_tokens > 0
     if not has.any():
         return NotMeasured(measure=measure, reason="no token was scored")
     sums, n_tokens = sums[has], n_tokens[has]
-    sample = Ratio(top=sums, bottom=n_tokens.astype(np.float64), best=best, n_silent=int((~has).sum()))
+    sample = Ratio(
+        numerators=sums,
+        denominators=n_tokens.astype(np.float64),
+        ideal_value=ideal_value,
+        n_without_value=int((~has).sum()),
+    )
     return estimated(measure, check, float(sums.sum() / n_tokens.sum()), influence_on_ratio(sums, n_tokens), sample)
 
 
@@ -187,8 +194,8 @@ def paired_drop(measure: str, clean: Flags, spliced: Flags, n_listed: int | None
     )
 
 
-def exp_of_mean(measure: str, check: checks.Check, nats: Floats, *, best: float | None = None) -> Reading:
-    """The exponential of the mean over items; *best* is the mean (not the exponential) of an exact reconstruction."""
+def exp_of_mean(measure: str, check: checks.Check, nats: Floats, *, ideal_value: float | None = None) -> Reading:
+    """The exponential of the mean over items; *ideal_value* is the mean, not its exponential."""
     n = len(nats)
     if n < 2:
         return NotMeasured(measure=measure, reason=f"{n} item: an interval needs two")
@@ -199,7 +206,7 @@ def exp_of_mean(measure: str, check: checks.Check, nats: Floats, *, best: float 
     unit = check.unit_of(measure)
     assert unit is not None, measure
     low, value, high = (math.exp(x) for x in (mean - margin, mean, mean + margin))
-    sample = Ratio(top=nats, bottom=np.ones(n), is_log=True, best=best)
+    sample = Ratio(numerators=nats, denominators=np.ones(n), is_log=True, ideal_value=ideal_value)
     return Estimate(measure=measure, value=value, low=low, high=high, unit=unit, n=n, sample=sample)
 
 
@@ -213,16 +220,16 @@ def explained_variance(sums: Reconstructions) -> tuple[float, Floats, ExplainedV
     if spread.sum() <= 1e-12 * max(1.0, sums.norm_squared.sum()):
         return None
     has = n > 0
-    top, bottom = (spread - sums.error_squared)[has], spread[has]
-    value = float(top.sum() / bottom.sum())
+    numerators, denominators = (spread - sums.error_squared)[has], spread[has]
+    value = float(numerators.sum() / denominators.sum())
     sample = ExplainedVariance(
         error_squared=sums.error_squared[has],
         norm_squared=sums.norm_squared[has],
         sum=sums.sum[has],
         n_tokens=n[has],
-        n_silent=int((~has).sum()),
+        n_without_value=int((~has).sum()),
     )
-    return value, (top - value * bottom) / bottom.mean(), sample
+    return value, (numerators - value * denominators) / denominators.mean(), sample
 
 
 def first_bad_row(values: Floats) -> int | None:

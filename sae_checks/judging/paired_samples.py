@@ -1,9 +1,9 @@
 """
 The values behind a limited measure, sequence by sequence or item by item: what a later run is paired with.
 
-A record keeps them. Every measure is kept as a ratio of two sums; a measure that is no plain ratio is linearised once,
-at the estimate from everything that was measured. Numbers are float32 here as in the record, so values that are equal
-in two runs stay equal however they were read.
+A record keeps them. Every measure is stored as a ratio of two sums; one that is no plain ratio is linearised once, at
+the estimate from everything that was measured. Numbers are float32 here as in the record, so values that are equal in
+two runs stay equal however they were read.
 """
 
 from __future__ import annotations
@@ -49,8 +49,12 @@ class PairedRatio:
 
     def first(self, n: int) -> Ratio:
         """The first *n* sequences or items as a sample that can be judged."""
-        top, bottom = (np.array(column[:n], dtype=np.float64) for column in (self.numerators, self.denominators))
-        return Ratio(top=top, bottom=bottom, has_positive_bottoms=bool((bottom > 0).all()))
+        numerators, denominators = (
+            np.array(column[:n], dtype=np.float64) for column in (self.numerators, self.denominators)
+        )
+        return Ratio(
+            numerators=numerators, denominators=denominators, has_positive_denominators=bool((denominators > 0).all())
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,46 +107,51 @@ def paired_sample(readings: Iterable[Reading], limit: Limit | None, fingerprint:
             answers=tuple(sample.values.tolist()),
             n_listed=sample.n_listed,
         )
-    with np.errstate(over="ignore"):  # refused below
-        top, bottom = (column.astype(_FLOATS) for column in _columns(sample))
-    if not (np.isfinite(top).all() and np.isfinite(bottom).all() and math.fsum(bottom) > 0):
+    with np.errstate(over="ignore"):  # WHY: infinities are refused below
+        numerators, denominators = (column.astype(_FLOATS) for column in _columns(sample))
+    if not (np.isfinite(numerators).all() and np.isfinite(denominators).all() and math.fsum(denominators) > 0):
         return None
     return PairedRatio(
         measure=limit.measure,
         measures_version=measures_version,
         fingerprint=fingerprint,
-        numerators=tuple(top.tolist()),
-        denominators=tuple(bottom.tolist()),
-        ideal_value=sample.best if sample.best is None or not sample.is_log else math.exp(sample.best),
+        numerators=tuple(numerators.tolist()),
+        denominators=tuple(denominators.tolist()),
+        ideal_value=_ideal_value(sample),
     )
 
 
+def _ideal_value(sample: Sample) -> float | None:
+    return sample.ideal_value if sample.ideal_value is None or not sample.is_log else math.exp(sample.ideal_value)
+
+
 def _columns(sample: Sample) -> tuple[Floats, Floats]:
-    top, bottom = sample.upto(sample.n)
+    numerators, denominators = sample.first(sample.n)
     if not sample.is_log:
-        return top, bottom
-    mean = math.fsum(top) / math.fsum(bottom)
-    return np.exp(mean) * (bottom + top - mean * bottom), bottom  # the delta method, back from the logarithm
+        return numerators, denominators
+    mean = math.fsum(numerators) / math.fsum(denominators)
+    # WHY: the delta method leads from the logarithm back to the measure
+    return np.exp(mean) * (denominators + numerators - mean * denominators), denominators
 
 
-def to_json(kept: PairedSample) -> dict[str, Any]:  # JSON's own border
-    head = {"measure": kept.measure, "version": kept.measures_version, "fingerprint": kept.fingerprint}
-    if isinstance(kept, PairedAnswers):
-        return {**head, "answers": _packed(kept.answers, _ANSWERS), "n_listed": kept.n_listed}
+def to_json(sample: PairedSample) -> dict[str, Any]:  # JSON's own border
+    head = {"measure": sample.measure, "version": sample.measures_version, "fingerprint": sample.fingerprint}
+    if isinstance(sample, PairedAnswers):
+        return {**head, "answers": _packed(sample.answers, _ANSWERS), "n_listed": sample.n_listed}
     return {
         **head,
-        "top": _packed(kept.numerators, _FLOATS),
-        "bottom": _packed(kept.denominators, _FLOATS),
-        "best": kept.ideal_value,
+        "top": _packed(sample.numerators, _FLOATS),
+        "bottom": _packed(sample.denominators, _FLOATS),
+        "best": sample.ideal_value,
     }
 
 
 def from_json(row: dict[str, Any]) -> PairedSample:
     """
-    What `to_json` made, by its schema.
+    The sample in *row*, which the record's schema has accepted.
 
     Raises:
-        RecordError: the columns are not what they should be.
+        RecordError: a column is not base64 of numbers, or the columns are no ratio of sums.
     """
     measure = row["measure"]
     head = {"measure": measure, "measures_version": row["version"], "fingerprint": row["fingerprint"]}
@@ -151,10 +160,14 @@ def from_json(row: dict[str, Any]) -> PairedSample:
         if not set(answers) <= {-1, 0, 1}:
             raise errors.bad_record("record", f"an answer of the sample of {measure} is none of -1, 0 and 1")
         return PairedAnswers(**head, answers=answers, n_listed=row["n_listed"])
-    top, bottom = (_unpacked(row[name], _FLOATS) for name in ("top", "bottom"))
-    if len(top) != len(bottom) or not all(map(math.isfinite, (*top, *bottom))) or math.fsum(bottom) <= 0:
+    numerators, denominators = (_unpacked(row[name], _FLOATS) for name in ("top", "bottom"))
+    if (
+        len(numerators) != len(denominators)
+        or not all(map(math.isfinite, (*numerators, *denominators)))
+        or math.fsum(denominators) <= 0
+    ):
         raise errors.bad_record("record", f"the sample of {measure} is not a ratio of sums")
-    return PairedRatio(**head, numerators=top, denominators=bottom, ideal_value=row["best"])
+    return PairedRatio(**head, numerators=numerators, denominators=denominators, ideal_value=row["best"])
 
 
 def _packed(values: tuple[float, ...], dtype: str) -> str:

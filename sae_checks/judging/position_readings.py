@@ -139,7 +139,9 @@ def _running_increase(losses: TextLosses, n_tokens: float) -> Ratio | None:
     if has.sum() < 2:
         return None
     n_scored = (~np.isnan(upto[has])).sum(1).astype(np.float64)
-    return Ratio(top=np.nansum(upto[has], 1), bottom=n_scored, best=0.0, n_silent=int((~has).sum()))
+    return Ratio(
+        numerators=np.nansum(upto[has], 1), denominators=n_scored, ideal_value=0.0, n_without_value=int((~has).sum())
+    )
 
 
 def _last_within(position: Counts, running: Floats, n_training: int, limit_nats: float) -> int:
@@ -152,11 +154,13 @@ def _last_within(position: Counts, running: Floats, n_training: int, limit_nats:
 
 def _band(sums: RatioSums) -> _Band:
     """The ratio at every position, with the interval of `estimates.ratio_of`."""
-    has = (sums.n >= 2) & (sums.bottom > 0)
-    n, top, bottom = sums.n[has], sums.top[has], sums.bottom[has]
+    has = (sums.n >= 2) & (sums.denominator > 0)
+    n, top, bottom = sums.n[has], sums.numerator[has], sums.denominator[has]
     ratio = top / bottom
     residuals_squared = (
-        sums.top_squared[has] - 2 * ratio * sums.top_times_bottom[has] + ratio**2 * sums.bottom_squared[has]
+        sums.numerator_squared[has]
+        - 2 * ratio * sums.numerator_times_denominator[has]
+        + ratio**2 * sums.denominator_squared[has]
     )
     # WHY maximum: rounding may make a residual of equal numbers negative; NaN stays NaN
     error = np.sqrt(np.maximum(residuals_squared, 0) / (n - 1) / n) / (bottom / n)

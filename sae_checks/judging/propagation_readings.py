@@ -102,14 +102,18 @@ class RootRatio:
     sample: Ratio
 
     @classmethod
-    def of(cls, top: Floats, bottom: Floats) -> RootRatio | None:
-        has = bottom > 0
+    def of(cls, numerators: Floats, denominators: Floats) -> RootRatio | None:
+        has = denominators > 0
         if not has.any():
             return None
-        top, bottom = top[has], bottom[has]
-        ratio = float(top.sum() / bottom.sum())
-        influence = np.zeros(len(top)) if ratio == 0 else (top - ratio * bottom) / bottom.mean() / ratio / 2
-        sample = Ratio(top=top, bottom=bottom, n_silent=int((~has).sum()))
+        numerators, denominators = numerators[has], denominators[has]
+        ratio = float(numerators.sum() / denominators.sum())
+        influence = (
+            np.zeros(len(numerators))
+            if ratio == 0
+            else (numerators - ratio * denominators) / denominators.mean() / ratio / 2
+        )
+        sample = Ratio(numerators=numerators, denominators=denominators, n_without_value=int((~has).sum()))
         return cls(value=math.sqrt(ratio), influence=influence, sample=sample)
 
     def reading(self, measure: str, check: checks.Check) -> Reading:
@@ -141,7 +145,7 @@ def _later_sae(check: checks.Check, losses: PropagationLosses, which: int, name:
             check,
             before[0] - after[0],
             before[1] - after[1],
-            Difference(of=before[2], less=after[2], best=0.0),
+            Difference(of=before[2], less=after[2], ideal_value=0.0),
         ),
         mean_of(f"{name}_l0_clean", check, one.clean.n_active.astype(np.float64), n),
         mean_of(f"{name}_l0", check, one.disturbed.n_active.astype(np.float64), n),

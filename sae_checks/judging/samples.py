@@ -2,8 +2,8 @@
 Samples: the values behind a verdict, per sequence or item in the order of the plan.
 
 A verdict looks at the first n values, for growing n; later values never change what an earlier look saw. A ratio of
-means r is tested as the mean of top - r bottom, which is zero at the true ratio. The mean of the sequences' own ratios
-would be another quantity.
+means r is tested as the mean of numerator - r denominator, which is zero at the true ratio. The mean of the sequences'
+own ratios would be another quantity.
 """
 
 from __future__ import annotations
@@ -22,18 +22,18 @@ _LEAST = 1e-300
 
 
 class Sample(Protocol):
-    """A measure as a ratio of means, sum(top) / sum(bottom)."""
+    """A measure as a ratio of means, sum(numerators) / sum(denominators)."""
 
     @property
     def n(self) -> int:
         """Sequences or items with a value."""
 
     @property
-    def n_silent(self) -> int:
+    def n_without_value(self) -> int:
         """Sequences without a value: they were measured but have no token that counts."""
 
     @property
-    def best(self) -> float | None:
+    def ideal_value(self) -> float | None:
         """The ratio of an exact reconstruction; None: it has none."""
 
     @property
@@ -41,11 +41,11 @@ class Sample(Protocol):
         """Whether the ratio is the logarithm of the measure."""
 
     @property
-    def has_positive_bottoms(self) -> bool:
+    def has_positive_denominators(self) -> bool:
         """Whether bottoms are counts or squares, so that their mean is above 0."""
 
-    def upto(self, n: int) -> tuple[Floats, Floats]:
-        """(top, bottom) of the first *n* values; both (n,)."""
+    def first(self, n: int) -> tuple[Floats, Floats]:
+        """(numerators, denominators) of the first *n* values; both (n,)."""
 
     def each(self, n: int) -> Floats:
         """The measure of each of the first *n* sequences, for messages; (n,)."""
@@ -53,24 +53,24 @@ class Sample(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Ratio:
-    """A ratio sum(top) / sum(bottom), or a mean, if every bottom is 1."""
+    """A ratio sum(numerators) / sum(denominators), or a mean, if every denominator is 1."""
 
-    top: Floats
-    bottom: Floats
-    n_silent: int = 0
-    best: float | None = None
+    numerators: Floats
+    denominators: Floats
+    n_without_value: int = 0
+    ideal_value: float | None = None
     is_log: bool = False
-    has_positive_bottoms: bool = True
+    has_positive_denominators: bool = True
 
     @property
     def n(self) -> int:
-        return len(self.top)
+        return len(self.numerators)
 
-    def upto(self, n: int) -> tuple[Floats, Floats]:
-        return self.top[:n], self.bottom[:n]
+    def first(self, n: int) -> tuple[Floats, Floats]:
+        return self.numerators[:n], self.denominators[:n]
 
     def each(self, n: int) -> Floats:
-        return _quotients(self.top[:n], self.bottom[:n])
+        return _quotients(self.numerators[:n], self.denominators[:n])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -86,30 +86,30 @@ class Difference:
 
     of: Sample
     less: Sample
-    best: float | None = None
+    ideal_value: float | None = None
 
     @property
     def n(self) -> int:
         return self.of.n
 
     @property
-    def n_silent(self) -> int:
-        return self.of.n_silent
+    def n_without_value(self) -> int:
+        return self.of.n_without_value
 
     @property
     def is_log(self) -> bool:
         return False
 
     @property
-    def has_positive_bottoms(self) -> bool:
-        return self.of.has_positive_bottoms and self.less.has_positive_bottoms
+    def has_positive_denominators(self) -> bool:
+        return self.of.has_positive_denominators and self.less.has_positive_denominators
 
-    def upto(self, n: int) -> tuple[Floats, Floats]:
-        (top, bottom), (less_top, less_bottom) = self.of.upto(n), self.less.upto(n)
-        mean, less_mean = math.fsum(bottom) / n, math.fsum(less_bottom) / n
-        less = math.fsum(less_top) / math.fsum(less_bottom)
-        residuals = (less_top - less * less_bottom) / less_mean
-        return (top - less * bottom) / mean - residuals, bottom / mean
+    def first(self, n: int) -> tuple[Floats, Floats]:
+        (numerators, denominators), (less_numerators, less_denominators) = self.of.first(n), self.less.first(n)
+        mean, less_mean = math.fsum(denominators) / n, math.fsum(less_denominators) / n
+        less = math.fsum(less_numerators) / math.fsum(less_denominators)
+        residuals = (less_numerators - less * less_denominators) / less_mean
+        return (numerators - less * denominators) / mean - residuals, denominators / mean
 
     def each(self, n: int) -> Floats:
         return self.of.each(n) - self.less.each(n)
@@ -125,25 +125,25 @@ class LogRoot:
 
     of: Ratio
     over: Ratio | None = None
-    best: float | None = None
+    ideal_value: float | None = None
 
     @property
     def n(self) -> int:
         return self.of.n
 
     @property
-    def n_silent(self) -> int:
-        return self.of.n_silent
+    def n_without_value(self) -> int:
+        return self.of.n_without_value
 
     @property
     def is_log(self) -> bool:
         return True
 
     @property
-    def has_positive_bottoms(self) -> bool:
+    def has_positive_denominators(self) -> bool:
         return True
 
-    def upto(self, n: int) -> tuple[Floats, Floats]:
+    def first(self, n: int) -> tuple[Floats, Floats]:
         terms = _log_terms(self.of, n)
         return terms - (0 if self.over is None else _log_terms(self.over, n)), np.ones(n)
 
@@ -165,14 +165,14 @@ class ExplainedVariance:
     norm_squared: Floats  # (n,)
     sum: Floats  # (n, d)
     n_tokens: Counts  # (n,)
-    n_silent: int = 0
+    n_without_value: int = 0
 
     @property
     def n(self) -> int:
         return len(self.n_tokens)
 
     @property
-    def best(self) -> float | None:
+    def ideal_value(self) -> float | None:
         return 1.0
 
     @property
@@ -180,10 +180,10 @@ class ExplainedVariance:
         return False
 
     @property
-    def has_positive_bottoms(self) -> bool:
+    def has_positive_denominators(self) -> bool:
         return True
 
-    def upto(self, n: int) -> tuple[Floats, Floats]:
+    def first(self, n: int) -> tuple[Floats, Floats]:
         of_x, n_tokens = self.sum[:n], self.n_tokens[:n]
         mean = of_x.sum(axis=0) / n_tokens.sum()  # (d,)
         # |x - mean|^2 summed over a sequence's tokens, from its sums alone
@@ -191,7 +191,7 @@ class ExplainedVariance:
         return spread - self.error_squared[:n], spread
 
     def each(self, n: int) -> Floats:
-        return _quotients(*self.upto(n))
+        return _quotients(*self.first(n))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -207,18 +207,19 @@ class Answers:
         return len(self.values)
 
     @property
-    def n_silent(self) -> int:
+    def n_without_value(self) -> int:
         return 0
 
 
 def _log_terms(of: Ratio, n: int) -> Floats:
-    top, bottom = of.upto(n)
-    mean_top, mean_bottom = math.fsum(top) / n, math.fsum(bottom) / n
-    if mean_top <= 0 or mean_bottom <= 0:  # WHY: no error so far, whose logarithm would be -inf
+    numerators, denominators = of.first(n)
+    mean_numerator, mean_denominator = math.fsum(numerators) / n, math.fsum(denominators) / n
+    if mean_numerator <= 0 or mean_denominator <= 0:  # WHY: no error so far, whose logarithm would be -inf
         return np.full(n, math.log(_LEAST) / 2)
-    return np.asarray((math.log(mean_top / mean_bottom) + top / mean_top - bottom / mean_bottom) / 2, dtype=np.float64)
+    terms = math.log(mean_numerator / mean_denominator) + numerators / mean_numerator - denominators / mean_denominator
+    return np.asarray(terms / 2, dtype=np.float64)
 
 
-def _quotients(top: Floats, bottom: Floats) -> Floats:
-    """Top / bottom, and 0 where the bottom is 0."""
-    return np.divide(top, bottom, out=np.zeros(len(top)), where=bottom != 0)
+def _quotients(numerators: Floats, denominators: Floats) -> Floats:
+    """The quotients, and 0 where the denominator is 0."""
+    return np.divide(numerators, denominators, out=np.zeros(len(numerators)), where=denominators != 0)

@@ -66,7 +66,7 @@ def decide(sample: Sample | Answers, limit: Limit, budget: Budget) -> Decision:
     if isinstance(sample, Answers):
         return _decide_answers(sample, limit, budget)
     test = _Test(sample, limit, budget)
-    looks = list(budget.looks(sample.n, n_silent=sample.n_silent))
+    looks = list(budget.looks(sample.n, n_without_value=sample.n_without_value))
     for n, outcome in zip(looks, test.outcomes(looks), strict=True):
         if outcome != "inconclusive":
             return test.decision(outcome, n)
@@ -74,16 +74,16 @@ def decide(sample: Sample | Answers, limit: Limit, budget: Budget) -> Decision:
 
 
 class _Test:
-    """The test of a sample against a limit r: badness = top - r bottom, with its sign such that above 0 is bad."""
+    """The test of a sample against a limit r: badness = numerator - r denominator, signed so that above 0 is bad."""
 
     def __init__(self, sample: Sample, limit: Limit, budget: Budget) -> None:
         self._sample, self._budget, self._measure = sample, budget, limit.measure
         self._sign = 1.0 if limit.kind == "max" else -1.0
         self._limit = math.log(max(limit.value, math.ulp(0.0))) if sample.is_log else limit.value
-        best = sample.best
+        ideal = sample.ideal_value
         self._guard: float | None = None
-        if budget.is_guarded and best is not None and self._sign * (self._limit - best) > 0:
-            self._guard = best + GUARD_FACTOR * (self._limit - best)
+        if budget.is_guarded and ideal is not None and self._sign * (self._limit - ideal) > 0:
+            self._guard = ideal + GUARD_FACTOR * (self._limit - ideal)
 
     def outcomes(self, looks: Sequence[int]) -> list[Outcome]:
         """The outcome of each look by itself."""
@@ -99,8 +99,8 @@ class _Test:
         return ["passed" if p else "failed" if f else "inconclusive" for p, f in zip(passed, failed, strict=True)]
 
     def decision(self, outcome: Outcome, n: int) -> Decision:
-        top, bottom = self._sample.upto(n)
-        ratio = math.fsum(top) / math.fsum(bottom)
+        numerators, denominators = self._sample.first(n)
+        ratio = math.fsum(numerators) / math.fsum(denominators)
         each = self._sample.each(n)
         of = self._badness(n, ratio) if n > 1 else None
         beyond = self._limit if outcome != "inconclusive" else None
@@ -121,21 +121,23 @@ class _Test:
         )
 
     def _is_ratio(self, n: int) -> bool:
-        """Whether the denominator is above 0 beyond doubt; otherwise top - r bottom says nothing about the ratio."""
-        if self._sample.has_positive_bottoms:
+        """Whether the denominator is surely above 0; otherwise the sign of the badness says nothing about the ratio."""
+        if self._sample.has_positive_denominators:
             return True
-        bottom = moments(self._sample.upto(n)[1])
-        lower, _ = interval_ends(bottom, boundary(bottom.n, ALPHA, self._budget.n_tightest), np.zeros_like(bottom.n))
+        denominators = moments(self._sample.first(n)[1])
+        lower, _ = interval_ends(
+            denominators, boundary(denominators.n, ALPHA, self._budget.n_tightest), np.zeros_like(denominators.n)
+        )
         return float(lower) > 0
 
     def _badness(self, n: int, at: float) -> Moments:
-        top, bottom = self._sample.upto(n)
-        return moments(self._sign * (top - at * bottom))
+        numerators, denominators = self._sample.first(n)
+        return moments(self._sign * (numerators - at * denominators))
 
     def _worst(self, n: int, at: float) -> float:
         """The badness of the guard's value, in a sequence of mean length."""
         assert self._guard is not None
-        return self._sign * (self._guard - at) * math.fsum(self._sample.upto(n)[1]) / n
+        return self._sign * (self._guard - at) * math.fsum(self._sample.first(n)[1]) / n
 
     def _end(self, n: int, ratio: float, beyond: float | None, *, is_bad: bool) -> float | None:
         """
@@ -149,7 +151,7 @@ class _Test:
             return None
         if off <= 0 if is_bad else off >= 0:  # WHY: nothing varies, and the sign is rounding
             return ratio
-        step = abs(off) * n / math.fsum(self._sample.upto(n)[1])
+        step = abs(off) * n / math.fsum(self._sample.first(n)[1])
         for _ in range(_N_DOUBLINGS):
             at = within + outwards * step if beyond is None else beyond
             found = self._off(n, at, is_bad=is_bad)

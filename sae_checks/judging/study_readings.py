@@ -58,7 +58,7 @@ def own_layer(losses: NeighbourLosses) -> tuple[Reading, ...]:
     costs = [float(_increase(span).sum()) for span in losses.spans]
     cheapest = losses.spans[int(np.argmin(costs))]
     return (
-        mean_of("increase_at_home", check, increase, own.n_tokens, best=0.0),
+        mean_of("increase_at_home", check, increase, own.n_tokens, ideal_value=0.0),
         mean_of("increase_at_neighbour", check, _increase(cheapest), cheapest.n_tokens),
         mean_of("own_layer_margin", check, _increase(cheapest) - increase, own.n_tokens),
     )
@@ -89,8 +89,12 @@ def random_error(losses: RandomErrorLosses) -> tuple[Reading, ...]:
         if values[has].sum() <= 0:
             found.append(NotMeasured(measure=measure, reason="the random error changes nothing"))
         else:
-            top, bottom = losses.kl_spliced_nats[has], values[has]
-            found.append(ratio_of(measure, check, top, bottom, Ratio(top=top, bottom=bottom)))
+            numerators, denominators = losses.kl_spliced_nats[has], values[has]
+            found.append(
+                ratio_of(
+                    measure, check, numerators, denominators, Ratio(numerators=numerators, denominators=denominators)
+                )
+            )
     return tuple(found)
 
 
@@ -122,8 +126,8 @@ def _of_span(span: Span) -> tuple[Reading, ...]:
     return (
         mean_of("stack_ce_clean", check, span.ce_clean_nats, n),
         mean_of("stack_ce_spliced", check, span.ce_spliced_nats, n),
-        mean_of("stack_ce_increase", check, _increase(span), n, best=0.0),
-        mean_of("stack_kl", check, span.kl_nats, n, best=0.0),
+        mean_of("stack_ce_increase", check, _increase(span), n, ideal_value=0.0),
+        mean_of("stack_kl", check, span.kl_nats, n, ideal_value=0.0),
     )
 
 

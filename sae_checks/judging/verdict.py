@@ -201,7 +201,7 @@ def _undecided_loading_error(readings: Sequence[Reading], budget: Budget) -> str
     """
     for of, bound in _plausible_limits(readings):
         assert of.sample is not None
-        is_all = of.sample.n + of.sample.n_silent >= budget.n_most
+        is_all = of.sample.n + of.sample.n_without_value >= budget.n_most
         if not is_all and sequential.decide(of.sample, bound, budget).outcome == "inconclusive":
             return f"{describe(of)}: undecided whether this is plausible, {bound}"
     return None

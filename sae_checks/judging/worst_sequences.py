@@ -68,22 +68,22 @@ def _worst_sequence(
     last = int(np.flatnonzero(~np.isnan(increase_nats))[-1])
     if last + 1 >= len(tokens):
         raise ValueError(f"token {last + 1} was predicted, but the sequence has {len(tokens)} tokens")
-    of_token = np.full(len(tokens), np.nan)  # the first token of a sequence is never predicted
+    of_token = np.full(len(tokens), np.nan)  # WHY the first stays NaN: it is never predicted
     n_predicted = min(len(increase_nats), len(tokens) - 1)
     of_token[1 : n_predicted + 1] = increase_nats[:n_predicted]
     start = _costliest_run(of_token)
-    kept = of_token[start : start + N_TOKENS_MOST]
+    shown = of_token[start : start + N_TOKENS_MOST]
     return WorstSequence(
         document=document,
         mean_increase=_rounded(mean_increase),
         position=start,
         tokens=tuple(tokens[start : start + N_TOKENS_MOST]),
-        increase_nats=tuple(None if np.isnan(x) else _rounded(float(x)) for x in kept),
+        increase_nats=tuple(None if np.isnan(x) else _rounded(float(x)) for x in shown),
     )
 
 
 def _costliest_run(of_token: npt.NDArray[np.float64]) -> int:
-    """Where the N_TOKENS_MOST tokens begin whose increases sum to most; the earliest of equals."""
+    """Start of the run of N_TOKENS_MOST tokens with the largest sum of increases; the earliest of equal ones."""
     sums = np.concatenate([[0.0], np.cumsum(np.nan_to_num(of_token, nan=0.0))])
     n = min(N_TOKENS_MOST, len(of_token))
     return int(np.argmax(sums[n:] - sums[: len(sums) - n]))

@@ -56,23 +56,23 @@ class _RatioSums:
         self.n = np.zeros(n_positions, dtype=np.int64)
         self.moments = np.zeros((5, n_positions))
 
-    def add(self, position: Counts, top: NDArray[Any], bottom: NDArray[Any]) -> None:
-        """One *top* and *bottom* for each of *position*, which may repeat."""
+    def add(self, position: Counts, numerator: NDArray[Any], denominator: NDArray[Any]) -> None:
+        """One *numerator* and *denominator* for each of *position*, which may repeat."""
         n_positions = len(self.n)
         self.n += np.bincount(position, minlength=n_positions)
-        top, bottom = top.astype(np.float64), bottom.astype(np.float64)
-        products = (top, bottom, top**2, top * bottom, bottom**2)
+        numerator, denominator = numerator.astype(np.float64), denominator.astype(np.float64)
+        products = (numerator, denominator, numerator**2, numerator * denominator, denominator**2)
         self.moments += [np.bincount(position, values, n_positions) for values in products]
 
     def sums(self) -> RatioSums:
-        top, bottom, top_squared, top_times_bottom, bottom_squared = self.moments
+        numerator, denominator, numerator_squared, numerator_times_denominator, denominator_squared = self.moments
         return RatioSums(
             n=self.n,
-            top=top,
-            bottom=bottom,
-            top_squared=top_squared,
-            top_times_bottom=top_times_bottom,
-            bottom_squared=bottom_squared,
+            numerator=numerator,
+            denominator=denominator,
+            numerator_squared=numerator_squared,
+            numerator_times_denominator=numerator_times_denominator,
+            denominator_squared=denominator_squared,
         )
 
 

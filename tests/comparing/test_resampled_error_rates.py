@@ -16,15 +16,15 @@ from sae_checks.judging.paired_samples import PairedAnswers, PairedRatio
 SMOKE = Budget(n_planned=64, n_most=64, n_checks=31)
 
 
-def ratio(values, bottom=100.0, best=0.0):
+def ratio(values, denominators=100.0, ideal_value=0.0):
     values = np.asarray(values)
     return PairedRatio(
         measure="ce_increase",
         measures_version=1,
         fingerprint="0" * 64,
-        numerators=tuple(values * bottom),
-        denominators=(bottom,) * len(values),
-        ideal_value=best,
+        numerators=tuple(values * denominators),
+        denominators=(denominators,) * len(values),
+        ideal_value=ideal_value,
     )
 
 
@@ -59,11 +59,11 @@ def test_a_tail_that_a_smoke_run_cannot_see_is_told():
 def test_without_a_best_there_is_no_guard():
     """As the rule has it: what has no exact value has no five times the way to it."""
     values = increases("contaminated", 0.1, 0.1, n=256, n_replications=1, seed=0)[0]
-    with_best, without = (
-        resampled_error_rates.rates_at_limit(ratio(values, best=best), limit(value=0.15), BUDGET)
-        for best in (0.0, None)
+    with_ideal, without = (
+        resampled_error_rates.rates_at_limit(ratio(values, ideal_value=ideal_value), limit(value=0.15), BUDGET)
+        for ideal_value in (0.0, None)
     )
-    assert without.passed > with_best.passed
+    assert without.passed > with_ideal.passed
 
 
 @pytest.mark.parametrize(
@@ -90,7 +90,7 @@ def test_what_does_not_vary_or_cannot_be_lost_has_no_rates():
 
 @given(st.integers(0, 2**32 - 1), st.sampled_from([0.25, 8.0]))
 def test_the_unit_of_loss_does_not_matter(seed, c):
-    """Values, limit and best in other units: the same resamples, the same rates."""
+    """Values, limit and ideal value in other units: the same resamples, the same rates."""
     values = np.random.default_rng(seed).lognormal(-2, 0.6, 40)
     plan = replace(SMOKE, n_planned=32, n_most=32)
     found, scaled = (

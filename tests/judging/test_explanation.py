@@ -176,7 +176,7 @@ def test_the_command_names_what_is_not_explained(tmp_path, capsys, asked):
     assert "--sae-explain=" in said
     record.write(run_with(None), tmp_path / "run.json")
     assert main.main(["explain", str(tmp_path / "run.json")]) == 4
-    assert "explained: none" in capsys.readouterr().err
+    assert "explained: nothing" in capsys.readouterr().err
     (tmp_path / "none.json").write_text("{}")
     assert main.main(["explain", str(tmp_path / "none.json")]) == 4
     assert "is not a run record" in capsys.readouterr().err

@@ -51,11 +51,11 @@ def test_what_is_kept_is_the_measure(losses):
 def test_a_logarithm_is_kept_on_the_scale_of_its_measure():
     """The root of a ratio comes back as that root, not as its logarithm."""
     rng = np.random.default_rng(0)
-    top, bottom = rng.uniform(1, 4, 40), rng.uniform(10, 20, 40)
-    root = math.sqrt(top.sum() / bottom.sum())
+    numerators, denominators = rng.uniform(1, 4, 40), rng.uniform(10, 20, 40)
+    root = math.sqrt(numerators.sum() / denominators.sum())
     limit = builders.limit("propagation", "own_error")
     estimate = builders.estimate("own_error", root, n=40)
-    sampled = replace(estimate, sample=LogRoot(of=Ratio(top=top, bottom=bottom)))
+    sampled = replace(estimate, sample=LogRoot(of=Ratio(numerators=numerators, denominators=denominators)))
     sample = paired_samples.paired_sample([sampled], limit, SHA)
     assert math.fsum(sample.numerators) / math.fsum(sample.denominators) == pytest.approx(root, rel=1e-6)
 

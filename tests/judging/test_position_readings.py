@@ -63,7 +63,7 @@ def test_an_interval_at_a_position_is_that_of_a_ratio(of_sequences):
     """From five sums: the value and the interval that the ratio has with every sequence at hand."""
     band = position_readings._band(ratio_sums([of_sequences]))
     top, bottom = np.array(of_sequences).T
-    whole = estimates.ratio_of("ce_increase", checks.CE_LOSS, top, bottom, Ratio(top=top, bottom=bottom))
+    whole = estimates.ratio_of("ce_increase", checks.CE_LOSS, top, bottom, Ratio(numerators=top, denominators=bottom))
     scale = 1 + abs(whole.value)
     assert band.value[0] == pytest.approx(whole.value, abs=1e-9)
     assert (band.high[0] - band.low[0]) ** 2 == pytest.approx((whole.high - whole.low) ** 2, rel=1e-6, abs=1e-9 * scale)
@@ -232,10 +232,10 @@ def test_what_is_tested_is_the_mean_increase_up_to_where_the_limit_asks(increase
     tested = found.sample
     assert tested.n == len(increases)
     expected = [sum(of_sequence[:n_positions]) for of_sequence in increases]
-    assert tested.top == pytest.approx(expected, abs=1e-6)
-    assert (tested.bottom == n_positions).all()
-    is_within = tested.top.sum() / tested.bottom.sum() <= LIMIT
-    if least == 1 and abs(tested.top.sum() / tested.bottom.sum() - LIMIT) > 1e-6:
+    assert tested.numerators == pytest.approx(expected, abs=1e-6)
+    assert (tested.denominators == n_positions).all()
+    is_within = tested.numerators.sum() / tested.denominators.sum() <= LIMIT
+    if least == 1 and abs(tested.numerators.sum() / tested.denominators.sum() - LIMIT) > 1e-6:
         assert (found.value >= least) == is_within
 
 

@@ -38,9 +38,9 @@ def ratios(draw, n_most=96):
     """Sums and counts of sequences whose increases are skewed, as they are."""
     rng = np.random.default_rng(draw(st.integers(0, 2**32)))
     n = draw(st.integers(2, n_most))
-    bottom = rng.integers(draw(st.sampled_from([20, 128])), 129, n).astype(float)
+    denominators = rng.integers(draw(st.sampled_from([20, 128])), 129, n).astype(float)
     per_token = draw(st.sampled_from([0.1, 0.3, 1.0])) * rng.lognormal(0, draw(st.sampled_from([0.1, 0.6, 1.2])), n)
-    return Ratio(top=per_token * bottom, bottom=bottom, best=0.0)
+    return Ratio(numerators=per_token * denominators, denominators=denominators, ideal_value=0.0)
 
 
 def decided(sample, bound=0.3, kind="max", budget=BUDGET):
@@ -67,13 +67,13 @@ def test_the_boundary_is_infinite_before_anything_can_be_said():
 
 
 @given(st.integers(1, 300), st.integers(0, 40))
-def test_looks_are_every_eight_and_at_the_end(n, n_silent):
+def test_looks_are_every_eight_and_at_the_end(n, n_without_value):
     """The last look is at all there can be, never at what happens to be there: that depends on how it was measured."""
-    ended = Budget(n_planned=256, n_most=n + n_silent, n_checks=1)
-    looks = list(ended.looks(n, n_silent=n_silent))
+    ended = Budget(n_planned=256, n_most=n + n_without_value, n_checks=1)
+    looks = list(ended.looks(n, n_without_value=n_without_value))
     assert looks == sorted({*range(8, n + 1, 8)} | ({n} if n >= 8 else set()))
-    running = replace(ended, n_most=n + n_silent + 1)
-    assert list(running.looks(n, n_silent=n_silent)) == [*range(8, n + 1, 8)]
+    running = replace(ended, n_most=n + n_without_value + 1)
+    assert list(running.looks(n, n_without_value=n_without_value)) == [*range(8, n + 1, 8)]
 
 
 @given(ratios(), limits, kinds)
@@ -82,9 +82,18 @@ def test_a_verdict_depends_on_nothing_behind_it(sample, bound, kind):
     """Cut off where it was decided, or measured on, the decision is the same to the last digit."""
     found = decided(sample, bound, kind)
     n = found.n_used
-    assert decided(Ratio(top=sample.top[:n], bottom=sample.bottom[:n], best=0.0), bound, kind) == found
+    assert (
+        decided(
+            Ratio(numerators=sample.numerators[:n], denominators=sample.denominators[:n], ideal_value=0.0), bound, kind
+        )
+        == found
+    )
     if found.outcome != "inconclusive":
-        longer = Ratio(top=np.r_[sample.top, 1e6, -1e6], bottom=np.r_[sample.bottom, 1, 1], best=0.0)
+        longer = Ratio(
+            numerators=np.r_[sample.numerators, 1e6, -1e6],
+            denominators=np.r_[sample.denominators, 1, 1],
+            ideal_value=0.0,
+        )
         assert decided(longer, bound, kind) == found
 
 
@@ -92,7 +101,9 @@ def test_every_sample_is_stable_in_its_prefixes():
     """What later sequences hold is never seen: not in a mean, a ratio, or a linearisation."""
     rng = np.random.default_rng(0)
     n, d = 64, 3
-    one, other = (Ratio(top=rng.gamma(2, 1, n), bottom=rng.integers(1, 9, n).astype(float)) for _ in range(2))
+    one, other = (
+        Ratio(numerators=rng.gamma(2, 1, n), denominators=rng.integers(1, 9, n).astype(float)) for _ in range(2)
+    )
     sums = rng.normal(1, 1, (n, d))
     explained = ExplainedVariance(
         error_squared=rng.gamma(1, 1, n),
@@ -102,20 +113,20 @@ def test_every_sample_is_stable_in_its_prefixes():
     )
     for sample in (one, explained, Difference(of=one, less=other), Difference(of=explained, less=one), LogRoot(of=one)):
         for k in (8, 40):
-            top, bottom = sample.upto(k)
-            assert len(top) == len(bottom) == len(sample.each(k)) == k
-            assert not np.array_equal(top, sample.upto(k + 1)[0])
+            numerators, denominators = sample.first(k)
+            assert len(numerators) == len(denominators) == len(sample.each(k)) == k
+            assert not np.array_equal(numerators, sample.first(k + 1)[0])
     cut = ExplainedVariance(
         error_squared=explained.error_squared[:8],
         norm_squared=explained.norm_squared[:8],
         sum=sums[:8],
         n_tokens=explained.n_tokens[:8],
     )
-    assert np.array_equal(cut.upto(8), explained.upto(8))
-    cut = Difference(of=Ratio(top=one.top[:8], bottom=one.bottom[:8]), less=other)
-    assert np.array_equal(cut.upto(8), Difference(of=one, less=other).upto(8))
-    cut = LogRoot(of=Ratio(top=one.top[:8], bottom=one.bottom[:8]), over=other)
-    assert np.array_equal(cut.upto(8), LogRoot(of=one, over=other).upto(8))
+    assert np.array_equal(cut.first(8), explained.first(8))
+    cut = Difference(of=Ratio(numerators=one.numerators[:8], denominators=one.denominators[:8]), less=other)
+    assert np.array_equal(cut.first(8), Difference(of=one, less=other).first(8))
+    cut = LogRoot(of=Ratio(numerators=one.numerators[:8], denominators=one.denominators[:8]), over=other)
+    assert np.array_equal(cut.first(8), LogRoot(of=one, over=other).first(8))
 
 
 @given(ratios(), limits, kinds)
@@ -137,8 +148,8 @@ def test_units_do_not_matter(sample, bound, factor, kind):
     """Nats or bits, tokens or kilotokens: value and limit scaled together give the same verdict at the same look."""
     budget = replace(BUDGET, n_most=sample.n)
     plain = decided(sample, bound, kind, budget)
-    scaled = decided(replace(sample, top=sample.top * factor), bound * factor, kind, budget)
-    per_tokens = decided(replace(sample, bottom=sample.bottom * factor), bound / factor, kind, budget)
+    scaled = decided(replace(sample, numerators=sample.numerators * factor), bound * factor, kind, budget)
+    per_tokens = decided(replace(sample, denominators=sample.denominators * factor), bound / factor, kind, budget)
     for other in (scaled, per_tokens):
         assert (other.outcome, other.n_used) == (plain.outcome, plain.n_used)
         assert other.skewness == pytest.approx(plain.skewness, abs=1e-6)
@@ -147,10 +158,10 @@ def test_units_do_not_matter(sample, bound, factor, kind):
 
 @given(ratios(), limits, st.floats(-5, 5), kinds)
 def test_where_zero_lies_does_not_matter(sample, bound, shift, kind):
-    """Value and limit moved together give the same verdict; and so does the best, which the guard is measured from."""
+    """Value, limit and ideal value moved together give the same verdict."""
     budget = replace(BUDGET, n_most=sample.n)
     plain = decided(sample, bound, kind, budget)
-    moved = replace(sample, top=sample.top + shift * sample.bottom, best=shift)
+    moved = replace(sample, numerators=sample.numerators + shift * sample.denominators, ideal_value=shift)
     found = decided(moved, bound + shift, kind, budget)
     assert (found.outcome, found.n_used) == (plain.outcome, plain.n_used)
     assert found.value == pytest.approx(plain.value + shift, abs=1e-6)
@@ -181,40 +192,42 @@ def test_more_checks_never_fail_earlier(sample, bound, n_checks):
 def test_an_extension_moves_no_bound():
     """A plan of 256 extended to 1024 says of its first 256 what it said before, and goes on from there."""
     values = increases("lognormal", 0.6, 0.94, n=1024, n_replications=1, seed=6)[0]
-    few = decided(Ratio(top=values[:256], bottom=np.ones(256), best=0.0), 1.0)
+    few = decided(Ratio(numerators=values[:256], denominators=np.ones(256), ideal_value=0.0), 1.0)
     extended = replace(BUDGET, n_most=1024)
-    many = Ratio(top=values, bottom=np.ones(1024), best=0.0)
+    many = Ratio(numerators=values, denominators=np.ones(1024), ideal_value=0.0)
     assert few.outcome == "inconclusive"
-    assert decided(Ratio(top=values[:256], bottom=np.ones(256), best=0.0), 1.0, budget=extended) == replace(
-        few, n_most=1024
-    )
+    assert decided(
+        Ratio(numerators=values[:256], denominators=np.ones(256), ideal_value=0.0), 1.0, budget=extended
+    ) == replace(few, n_most=1024)
     found = decided(many, 1.0, budget=extended)
     assert (found.outcome, found.n_used > 256) == ("passed", True)
     assert few.n_needed > 256
 
 
 def test_a_denominator_that_may_be_zero_decides_nothing():
-    """Top - r bottom says nothing of top / bottom where the bottom's own mean may lie on either side of zero."""
-    bottom = np.where(np.arange(64) % 2, 10.0, -9.5)
-    sample = Ratio(top=np.full(64, -5.0), bottom=bottom, has_positive_bottoms=False)
+    """Where the mean of the denominators may be negative, the badness says nothing about the ratio."""
+    denominators = np.where(np.arange(64) % 2, 10.0, -9.5)
+    sample = Ratio(numerators=np.full(64, -5.0), denominators=denominators, has_positive_denominators=False)
     assert decided(sample).outcome == "inconclusive"
-    assert decided(replace(sample, bottom=np.abs(bottom))).outcome == "passed"
+    assert decided(replace(sample, denominators=np.abs(denominators))).outcome == "passed"
 
 
 def test_a_sequence_five_times_the_limit_is_expected_before_a_pass():
     """Equal values seem certain; a plan of 128 and more passes only what one bad sequence would not undo."""
-    values = Ratio(top=np.full(256, 0.28), bottom=np.ones(256), best=0.0)
+    values = Ratio(numerators=np.full(256, 0.28), denominators=np.ones(256), ideal_value=0.0)
     assert decided(values).n_used > 200
-    for unguarded in (replace(values, best=None), values):
-        plan = BUDGET if unguarded.best is None else Budget(n_planned=64, n_most=64, n_checks=31)
+    for unguarded in (replace(values, ideal_value=None), values):
+        plan = BUDGET if unguarded.ideal_value is None else Budget(n_planned=64, n_most=64, n_checks=31)
         assert decided(unguarded, budget=plan).n_used <= 32
-    assert decided(replace(values, best=0.3)).outcome == "passed"  # a limit that is no worse than exact has no worst
+    assert (
+        decided(replace(values, ideal_value=0.3)).outcome == "passed"
+    )  # a limit that is no worse than exact has no worst
 
 
 def test_a_logarithm_is_decided_on_the_measures_own_scale():
     """Perplexity ratios and roots: limits and intervals are exponentiated, verdicts are those of the logarithm."""
     nats = np.random.default_rng(0).normal(0.05, 0.02, 256)
-    log = Ratio(top=nats, bottom=np.ones(256), is_log=True, best=0.0)
+    log = Ratio(numerators=nats, denominators=np.ones(256), is_log=True, ideal_value=0.0)
     plain = decided(replace(log, is_log=False), math.log(1.1))
     found = decided(log, 1.1)
     assert (found.outcome, found.n_used) == (plain.outcome, plain.n_used) == ("passed", plain.n_used)
@@ -255,9 +268,9 @@ def test_a_difference_of_ratios_keeps_its_promise():
     for _ in range(300):
         length = rng.integers(8, 128, 96).astype(float)
         cost = rng.lognormal(-0.18, 0.6, 96)
-        earlier = Ratio(top=0.1 * cost * 64, bottom=np.full(96, 64.0))
-        later = Ratio(top=(0.1 * cost + 0.3 * rng.gamma(2, 0.5, 96)) * length, bottom=length)
-        sample = Difference(of=later, less=earlier, best=0.0)
+        earlier = Ratio(numerators=0.1 * cost * 64, denominators=np.full(96, 64.0))
+        later = Ratio(numerators=(0.1 * cost + 0.3 * rng.gamma(2, 0.5, 96)) * length, denominators=length)
+        sample = Difference(of=later, less=earlier, ideal_value=0.0)
         found = decided(sample, 0.3, budget=Budget(n_planned=96, n_most=96, n_checks=1))
         n_passed, n_failed = n_passed + (found.outcome == "passed"), n_failed + (found.outcome == "failed")
     few = 300 * ALPHA + 4 * math.sqrt(300 * ALPHA * (1 - ALPHA))
@@ -268,7 +281,7 @@ def test_the_simulation_is_that_of_the_rule():
     """The vectorised rule and `decide` agree in every one of some replications."""
     values = increases("lognormal", 1.0, 0.8, n=256, n_replications=12, seed=3)
     for row in values:
-        found = decided(Ratio(top=row, bottom=np.ones(256), best=0.0), 1.0)
+        found = decided(Ratio(numerators=row, denominators=np.ones(256), ideal_value=0.0), 1.0)
         vectorised = rates(row[None], BUDGET)
         assert (vectorised.passed, vectorised.failed) == (found.outcome == "passed", found.outcome == "failed")
         assert vectorised.n_mean == found.n_used

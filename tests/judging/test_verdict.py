@@ -185,7 +185,7 @@ SPARSE = limit("sparsity", "explained_variance", "min", 0.5)
 @pytest.mark.parametrize(("value", "n", "outcome"), [(1.0, 64, "passed"), (1.01, 64, "failed"), (1.01, 1, "failed")])
 def test_more_active_latents_than_k_are_no_pass(value, n, outcome):
     """Counted: one token is enough, however much variance is explained."""
-    explained = sampled("explained_variance", around(0.99, 0.001, n), best=1.0)
+    explained = sampled("explained_variance", around(0.99, 0.001, n), ideal_value=1.0)
     found = judge((estimate("l0_max_of_k", value, value, value, n), explained), SPARSE)
     assert found.outcome == outcome, found.reason
     assert ("l0_max_of_k" in found.reason) == (outcome == "failed")
@@ -223,7 +223,7 @@ def test_what_cannot_be_right_is_asked_to_the_end():
 
 
 def readings_of(ratio, explained):
-    return (sampled("l0_ratio", ratio, best=None), sampled("explained_variance", explained, best=1.0))
+    return (sampled("l0_ratio", ratio, ideal_value=None), sampled("explained_variance", explained, ideal_value=1.0))
 
 
 def test_what_was_not_measured_is_not_judged():

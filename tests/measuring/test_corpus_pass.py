@@ -158,8 +158,8 @@ def test_positions_add_up_to_sequences(tiny_models):
     (losses,) = text_losses(tiny_models["gpt2"], [tiny.random_sae(tiny.HOOKS[0])], tiny.sequences())
     spans = (losses.within, losses.beyond)
     total = sum((s.ce_spliced_nats - s.ce_clean_nats).sum() for s in spans)
-    assert losses.by_position.ce_increase.top.sum() == pytest.approx(total, rel=1e-9)
-    assert losses.by_position.kl.top.sum() == pytest.approx(sum(s.kl_nats.sum() for s in spans), rel=1e-9)
+    assert losses.by_position.ce_increase.numerator.sum() == pytest.approx(total, rel=1e-9)
+    assert losses.by_position.kl.numerator.sum() == pytest.approx(sum(s.kl_nats.sum() for s in spans), rel=1e-9)
     assert losses.by_position.ce_increase.n.sum() == sum(s.n_tokens.sum() for s in spans)
     assert losses.by_position.ce_increase.n[0] == 0  # the prediction made from BOS is not scored
 
@@ -189,7 +189,7 @@ def test_every_position_equals_a_direct_computation(tiny_models):
     for p in range(1, tiny.N_CONTEXT - 1):
         reach = [(i[:p].mean(), kl[p - 1], i[p - 1]) for i, kl in zip(increases, kls, strict=True) if len(i) >= p]
         mean_so_far, kl, increase = np.mean(reach, axis=0)
-        assert running.top[p] / running.bottom[p] == pytest.approx(mean_so_far, abs=1e-5)
+        assert running.numerator[p] / running.denominator[p] == pytest.approx(mean_so_far, abs=1e-5)
         x, x_hat = (torch.stack([row[i] for row in at[p]]) for i in (0, 1))
         explained = 1 - (x - x_hat).square().sum() / (x - x.mean(0)).square().sum()
         assert found["ce_increase"][p] == pytest.approx(increase, abs=1e-5)

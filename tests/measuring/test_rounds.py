@@ -73,7 +73,7 @@ def test_who_leaves_is_measured_so_far_and_changes_nobody(tiny_models, family):
     same(alone, some[2], 8, rtol=0)
     for name in ("ce_increase", "running_increase", "unexplained"):
         of_both = (getattr(each.by_position, name) for each in (alone, some[2]))
-        assert np.array_equal(*(sums.top for sums in of_both))
+        assert np.array_equal(*(sums.numerator for sums in of_both))
 
 
 def test_rounds_change_no_number(tiny_models):
@@ -82,7 +82,9 @@ def test_rounds_change_no_number(tiny_models):
     sae = tiny.random_sae(HOOKS[1])
     (plain,), (rounds,) = passed(model, [sae], sequences), leaving(model, [sae], sequences, 12)
     same(rounds, plain, 12, rtol=1e-4, atol=1e-4)
-    np.testing.assert_allclose(rounds.by_position.unexplained.bottom.sum(), plain.by_position.unexplained.bottom.sum())
+    np.testing.assert_allclose(
+        rounds.by_position.unexplained.denominator.sum(), plain.by_position.unexplained.denominator.sum()
+    )
 
 
 def test_the_increase_at_every_position_adds_up_to_the_span(tiny_models):

@@ -156,11 +156,11 @@ def ratio_sums(pairs: Sequence[Sequence[tuple[float, float]]]) -> RatioSums:
 
     return RatioSums(
         n=counts([len(here) for here in pairs]),
-        top=summed(top),
-        bottom=summed(bottom),
-        top_squared=summed([t * t for t in top]),
-        top_times_bottom=summed([t * b for t, b in zip(top, bottom, strict=True)]),
-        bottom_squared=summed([b * b for b in bottom]),
+        numerator=summed(top),
+        denominator=summed(bottom),
+        numerator_squared=summed([t * t for t in top]),
+        numerator_times_denominator=summed([t * b for t, b in zip(top, bottom, strict=True)]),
+        denominator_squared=summed([b * b for b in bottom]),
     )
 
 
@@ -300,11 +300,11 @@ def estimate(measure: str, value: float, low: float | None = None, high: float |
 BUDGET = Budget(n_planned=256, n_most=256, n_checks=31)
 
 
-def sampled(measure: str, values: Sequence[float], *, best: float | None = 0.0, **numbers: float) -> Estimate:
+def sampled(measure: str, values: Sequence[float], *, ideal_value: float | None = 0.0, **numbers: float) -> Estimate:
     """An estimate behind which there is a sample: the mean of *values*, one per sequence."""
     tops = floats(values)
     found = estimate(measure, float(tops.mean()), n=len(tops), **numbers)
-    return replace(found, sample=Ratio(top=tops, bottom=np.ones(len(tops)), best=best))
+    return replace(found, sample=Ratio(numerators=tops, denominators=np.ones(len(tops)), ideal_value=ideal_value))
 
 
 def around(value: float, width: float, n: int) -> list[float]:

@@ -1,1 +1,1 @@
-"""Runs of a release line over months: kept, listed, compared, drawn, and handed to other tools."""
+"""A history keeps the records of runs: list them, compare two, show trends, export for other tools."""

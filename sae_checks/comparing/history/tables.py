@@ -74,7 +74,7 @@ def comparison_counts(found: Comparison) -> str:
 def trend_table(trends: Iterable[Trend]) -> Iterator[str]:
     """Table of trends, a row per series, with the notes below it."""
     rows: list[Row] = [("SAE", "measure", "key", "runs", "from", "to", "first", "last", "limit")]
-    told: list[str] = []
+    notes: list[str] = []
     for trend in trends:
         for part in trend.parts:
             points = part.series.points
@@ -92,11 +92,11 @@ def trend_table(trends: Iterable[Trend]) -> Iterator[str]:
                     "" if last.limit is None else shown(last.limit),
                 )
             )
-        told += [
+        notes += [
             f"{note.kind}: {trend.line.measure} of {shown(trend.line.sae_id)}: {note.text}" for note in trend.notes
         ]
     yield from aligned(rows)
-    yield from told
+    yield from notes
 
 
 def _row(cell: ComparedCheck) -> Row:
