@@ -1,10 +1,10 @@
 """
-What a run measured -> limits for a person to review, as TOML that `thresholds` reads.
+A run -> proposed limits as TOML for `thresholds`, for a person to review.
 
-A limit lies beyond the far end of a widened interval by a margin: the interval is for other texts of the same kind, the
-margin for other devices and versions. The far end is at least where the verdict's own bounds would let it pass. What
-failed gets its limit as a comment: to let it pass is a person's decision. What was not measured, or what its own limit
-could not judge, gets none, and the reason as a comment.
+A limit lies a margin beyond the far end of a widened interval. The interval allows for other texts of the same kind,
+the margin for other devices and versions. The far end is at least so far that the verdict's own bounds would pass. A
+check that failed gets its limit as a comment, since a person decides whether it may pass. A check without a verdict
+gets the reason as a comment.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ from sae_checks.judging.limits import Limit
 from sae_checks.record.record import Record, Result
 
 WIDENING = 3.0
-"""Half-widths of the 95 % interval between the value and the far end: a verdict takes three standard errors between the
-value and the limit, and the value of another draw strays by three at most, about, from this one."""
+"""Half-widths of the 95 % interval between the value and the far end. WHY three: a pass needs about three standard
+errors between value and limit, and the value of another sample is within about three of this one."""
 MARGIN_SHARE = 0.10
 MARGIN_LEAST = {"nats/token": 0.005, "fraction": 0.005}
-"""By unit: the same texts tokenised otherwise move a loss by about 0.005."""
+"""By unit. WHY: another tokenisation of the same texts changes a loss by about 0.005."""
 
 _MOVED = (
-    "it was measured against the limit of ce_loss, which moves here; again with this file as --sae-thresholds and "
+    "it depends on the limit of ce_loss, which changes here; run again with this file as --sae-thresholds and "
     "-k usable_context"
 )
 _RULE = f"""\
@@ -48,26 +48,29 @@ limit = far end + margin, away from the value, rounded away from it to three dig
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Proposal:
-    """What follows from one result."""
+    """The proposed limit of one result, or the reason why there is none."""
 
     result: Result
     limit: Limit | None
     why_none: str
-    """empty where there is a limit."""
+    """empty with a limit."""
     rates: ErrorRates | None = None
-    """of wrong verdicts at the limit itself, resampled; None: there are no values to resample."""
+    """of verdicts on resampled values at the limit; None: there are no values to resample."""
 
     @property
     def is_written(self) -> bool:
-        """Whether the limit is in force for who uses the file, and not a comment."""
+        """Whether the file has the limit as a table and not as a comment."""
         return self.limit is not None and self.result.outcome == "passed"
 
 
 def propose(result: Result, *, date: str, n_checks: int) -> Proposal:
     """
-    A limit that allows what was measured, its interval and a margin, or the reason why there is none.
+    Propose a limit that allows the measured value, its interval and a margin.
 
-    *n_checks*, of the run, is what a false alarm's level is shared by.
+    Args:
+        result: of a check with a limit.
+        date: of the run, for the limit's source.
+        n_checks: checks of the run, which share the probability of a false failure.
     """
 
     def none(why: str) -> Proposal:
@@ -94,7 +97,7 @@ def propose(result: Result, *, date: str, n_checks: int) -> Proposal:
         where="",
     )
     judged = verdict.judge(result.estimates, limit, _budget(measured))
-    if judged.outcome != "passed":  # accuracy may drop so far that no drop beyond it could be told
+    if judged.outcome != "passed":  # WHY: the limit of a large drop in accuracy may leave no room to exceed it
         return none(f"by {limit} it would be {judged.outcome.replace('_', ' ')}: {judged.reason}")
     rates = None
     if result.paired_sample is not None and result.paired_sample.n >= N_LEAST:
@@ -107,9 +110,9 @@ def propose(result: Result, *, date: str, n_checks: int) -> Proposal:
 
 def propose_all(run: Record) -> tuple[Proposal, ...]:
     """
-    One proposal for every SAE and sampled check of *run*, in its order; golden prompts are no limits.
+    Propose a limit for every SAE and every check of *run* that is not exact, in the order of its results.
 
-    A usable context is measured against the limit of ce_loss: where that moves, so would the usable context.
+    `usable_context` depends on the limit of ce_loss. If that changes, usable_context gets no limit.
     """
     judged = [result for result in run.results if _has_limit(result.check)]
     found = [propose(result, date=run.started[:10], n_checks=len(judged)) for result in judged]
@@ -132,7 +135,7 @@ def _moves(proposal: Proposal) -> bool:
 
 
 def to_toml(run: Record) -> str:
-    """A whole file of limits: what was measured and how at its head, then one table per SAE and check."""
+    """A file of limits: how they were measured, as comments, then a table per SAE and check."""
     lines = [*_commented(_head(run)), "", "schema = 1"]
     for proposal in propose_all(run):
         lines += ["", *_table(run.release.name, proposal)]
@@ -141,13 +144,13 @@ def to_toml(run: Record) -> str:
 
 def write(run: Record, path: Path) -> None:
     """
-    The limits of *run* to *path*, which must not exist.
+    Write the limits of *run* to *path*, which must not exist.
 
     Raises:
-        OSError: it does, or it cannot be written.
+        OSError: the file exists or cannot be written.
     """
     text = to_toml(run)
-    with path.open("x", encoding="utf-8") as file:  # "x": whatever came to be there since the run began is kept
+    with path.open("x", encoding="utf-8") as file:  # WHY "x": a file created since the run began must survive
         file.write(text)
 
 
@@ -157,7 +160,7 @@ def pattern_of(name: str) -> str:
 
 
 def quoted(text: str) -> str:
-    """*text* as a TOML basic string, with everything that is not printable written as its escape."""
+    """*text* as a TOML basic string, with escapes for what cannot be printed."""
     return '"' + "".join(map(_escaped, text)) + '"'
 
 
@@ -178,7 +181,7 @@ def _far_enough(measured: Estimate, kind: str, skewness: float) -> float:
 
 
 def _to_pass(measured: Estimate, skewness: float) -> float:
-    """How far from the value a limit lies at which so many sequences would pass; 0 of what was counted."""
+    """The distance from value to limit at which so many sequences would pass; 0 for a counted measure."""
     if measured.low == measured.high or measured.n < N_LEAST:
         return 0.0
     error = (measured.high - measured.low) / 2 / t_quantile(measured.n)
@@ -220,27 +223,27 @@ def _table(release: str, proposal: Proposal) -> Iterator[str]:
         f"source = {quoted(limit.source)}",
     )
     if proposal.rates is not None:
-        yield from _commented(_told(proposal.rates))
+        yield from _commented(_rate_lines(proposal.rates))
     if proposal.is_written:
         yield from table
     else:
         yield from _commented([f"FAILED {result.limit}: look at this SAE before you let it pass by", *table])
 
 
-def _told(rates: ErrorRates) -> Iterator[str]:
+def _rate_lines(rates: ErrorRates) -> Iterator[str]:
     yield (
         f"at this limit, of {resampled_error_rates.N_RESAMPLES} plans resampled from what was measured: "
         f"{rates.passed:.1%} would pass, {rates.failed:.1%} fail"
     )
     if not rates.is_as_promised:
         above = f"{resampled_error_rates.WARNS_ABOVE:g} times the nominal {ALPHA:.0%}"
-        yield f"MORE than {above}: trust no verdict near it"
+        yield f"MORE than {above}: do not trust verdicts near this limit"
 
 
 def _head(run: Record) -> Iterator[str]:
     made_of = [result.provenance for result in run.results if result.provenance is not None]
     yield f"Limits of the release {run.release.name}, measured and NOT REVIEWED."
-    yield "Before you use them read each one, change what does not convince you, and say so in its source."
+    yield "Before you use them, read each one, change those that do not convince you, and say so in their source."
     yield ""
     yield from _RULE.splitlines()
     yield ""
@@ -262,5 +265,5 @@ def _head(run: Record) -> Iterator[str]:
 
 
 def _commented(lines: Iterator[str] | list[str]) -> Iterator[str]:
-    """TOML allows no control characters in a comment, and names come from strangers."""
+    """*lines* as comments. WHY shown(): TOML allows no control characters there, and a release chooses its names."""
     return (f"# {errors.shown(line, n_most=100_000)}".rstrip() for line in lines)
