@@ -24,8 +24,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     lists = commands.add_parser("list", help="list the named releases, or the SAEs of one release")
     lists.add_argument("release", nargs="?", help="anything that pytest --sae-release takes")
     lists.add_argument("--sae-id", action="append", default=[], metavar="GLOB", help="only SAEs whose id matches")
-    lists.add_argument("--sae-revision", metavar="REV", help="branch, tag or commit; default: main")
-    lists.add_argument("--sae-offline", action="store_true", help="use the commits in the cache, without network")
     lists.set_defaults(run=_list)
     reports = commands.add_parser("report", help="write index.html, summary.md and plots from a run record")
     reports.add_argument("record", type=Path, help="what pytest --sae-record wrote")
@@ -57,8 +55,6 @@ def _list(asked: argparse.Namespace) -> int:
             found = release.resolve(
                 asked.release,
                 patterns=asked.sae_id,
-                revision=asked.sae_revision,
-                offline=asked.sae_offline,
                 allow_pickle=True,  # WHY: safe here, since `list` reads no weights
             )
         except (errors.UsageError, errors.HubError) as problem:

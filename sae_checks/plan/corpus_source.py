@@ -67,7 +67,7 @@ class Unavailable:
     reason: str
 
 
-def find(name: str, *, split: str, offline: bool) -> CorpusSource:
+def find(name: str, *, split: str) -> CorpusSource:
     """
     The file *name*, or the Hub dataset `org/name[@revision][:config][:split]`.
 
@@ -76,7 +76,6 @@ def find(name: str, *, split: str, offline: bool) -> CorpusSource:
     Args:
         name: path or dataset.
         split: the dataset's split if *name* gives none.
-        offline: take the dataset's commit from the cache.
 
     Raises:
         HubError: the dataset cannot be pinned to a commit.
@@ -89,11 +88,11 @@ def find(name: str, *, split: str, offline: bool) -> CorpusSource:
     if path.exists() or path.suffix in FILE_SUFFIXES or not hub.is_repo_id(repo_id):
         return CorpusSource(path=path)
     config, _, named_split = parts.partition(":")
-    repo = hub.pin(repo_id, kind="dataset", revision=revision or None, offline=offline)
+    repo = hub.pin(repo_id, kind="dataset", revision=revision or None)
     return CorpusSource(dataset=repo, config=config or None, split=named_split or split)
 
 
-def training_text(dataset_path: str, *, offline: bool) -> CorpusSource | Unavailable:
+def training_text(dataset_path: str) -> CorpusSource | Unavailable:
     """
     The dataset that an SAE was trained on, if it can be read without running its loading script.
 
@@ -101,7 +100,6 @@ def training_text(dataset_path: str, *, offline: bool) -> CorpusSource | Unavail
 
     Args:
         dataset_path: `dataset_path` of the SAE's configuration.
-        offline: take the dataset's commit from the cache.
 
     Raises:
         HubBusyError: the Hub does not answer. TRAP: another text must not be used then, or results would depend on it.
@@ -111,7 +109,7 @@ def training_text(dataset_path: str, *, offline: bool) -> CorpusSource | Unavail
     reasons = []
     for revision in (_PARQUET_REVISION, None):
         try:
-            repo = hub.pin(dataset_path, kind="dataset", revision=revision, offline=offline)
+            repo = hub.pin(dataset_path, kind="dataset", revision=revision)
         except errors.HubBusyError:
             raise
         except errors.HubError as problem:

@@ -39,8 +39,9 @@ SPECS: tuple[OptionSpec, ...] = (
         flag="--sae-release",
         example="demo",
         metavar="NAME",
-        help="the release to judge: a name of SAE Lens's registry, a Hub repository org/name[@revision], a folder of "
-        "SAEs, demo, demo-broken",
+        help="the release to judge: a name of SAE Lens's registry or a Hub repository org/name, each with @REVISION "
+        "(branch, tag or commit) if not main, a folder of SAEs, demo or demo-broken; HF_HUB_OFFLINE=1 uses the commits "
+        "in the Hub's cache",
     ),
     OptionSpec(
         flag="--sae-id",
@@ -54,12 +55,6 @@ SPECS: tuple[OptionSpec, ...] = (
         example="1/4",
         metavar="I/N",
         help="judge only the I-th of N shares of the release's SAEs; sae-checks merge makes one record of all N",
-    ),
-    OptionSpec(
-        flag="--sae-revision", example="main", metavar="REV", help="branch, tag or commit of the release; default: main"
-    ),
-    OptionSpec(
-        flag="--sae-offline", metavar="", help="use exactly the commits that the Hub's cache holds", is_switch=True
     ),
     OptionSpec(
         flag="--sae-allow-pickle",

@@ -172,7 +172,7 @@ def _find(name: str, revision: str | None, options: Options) -> ModelSource | No
     repo_id = registry.hub_model_name(name)
     if repo_id is None or ("/" in repo_id and not hub.is_repo_id(repo_id)):
         return None
-    repo = hub.pin(repo_id, revision=revision, offline=options.offline)
+    repo = hub.pin(repo_id, revision=revision)
     if any(_is_model_file(file.path) and file.path.endswith(".safetensors") for file in repo.files):
         return ModelSource(folder=None, repo=repo)
     transformer_lens = _find_transformer_lens(repo, options)
@@ -195,7 +195,7 @@ def _find_transformer_lens(repo: hub.HubRepo, options: Options) -> TransformerLe
     name = registry.hub_model_name(alias) if isinstance(alias, str) else None
     if name is None or ("/" in name and not hub.is_repo_id(name)):
         raise errors.no_model(repo.source, "its config.json names no tokenizer of the Hub")
-    return TransformerLensRepo(repo=repo, weights=weights, tokenizer=hub.pin(name, offline=options.offline))
+    return TransformerLensRepo(repo=repo, weights=weights, tokenizer=hub.pin(name))
 
 
 def _is_model_file(path: str) -> bool:

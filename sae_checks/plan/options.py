@@ -23,8 +23,6 @@ class Options:
     """One run, as asked."""
 
     release: str
-    revision: str | None = None
-    offline: bool = False
     allow_pickle: bool = False
     sae_ids: tuple[str, ...] = ()
     """fnmatch patterns; empty means every SAE."""
@@ -90,8 +88,6 @@ def parse(raw: Mapping[str, str | list[str] | None]) -> Options:
     n_sequences = asked.count_or("sae_sequences", n_sequences)
     return Options(
         release=asked.text("sae_release") or "",
-        revision=asked.text("sae_revision"),
-        offline=asked.text("sae_offline") is not None,
         allow_pickle=asked.text("sae_allow_pickle") is not None,
         shard=_shard(asked.text("sae_shard")),
         sae_ids=asked.patterns("sae_id"),

@@ -11,6 +11,7 @@ from sae_checks.plan.corpus_source import CorpusSource
 from sae_checks.plan.model_source import ModelSource, ModelWithSaes
 from sae_checks.plan.options import Options
 from sae_checks.plan.stacks import Stack
+from sae_checks.release import hub
 from sae_checks.release.release import Release, Sae
 
 _N_DEFAULT_CONTEXT_TOKENS = 1024
@@ -94,8 +95,8 @@ def make(options: Options, release: Release) -> Plan:
         models=models,
         corpus=corpus,
         corpus_reason=corpus_reason,
-        lambada=_find_corpus(options.lambada, release.lambada, corpus_source.LAMBADA, options, release),
-        cbt=_find_corpus(options.cbt, release.cbt, corpus_source.CBT, options, release),
+        lambada=_find_corpus(options.lambada, release.lambada, corpus_source.LAMBADA, release),
+        cbt=_find_corpus(options.cbt, release.cbt, corpus_source.CBT, release),
         n_context_tokens=options.n_context_tokens or min(n_default, n_available or n_default),
         n_model_context_tokens=n_available,
     )
@@ -120,7 +121,7 @@ def _find_text(options: Options, release: Release) -> tuple[CorpusSource, str]:
     """The text to measure on, and why it was chosen."""
     default = corpus_source.TEXT
     if options.corpus is not None:
-        return corpus_source.find(options.corpus, split=default.split, offline=options.offline), "as asked"
+        return corpus_source.find(options.corpus, split=default.split), "as asked"
     if release.corpus is not None:
         return CorpusSource(path=release.corpus), "the release's own"
     if not _has_default_corpora(release):
@@ -130,16 +131,16 @@ def _find_text(options: Options, release: Release) -> tuple[CorpusSource, str]:
     if path is None:
         reason = "the SAEs do not name one text that they were trained on"
     else:
-        found = corpus_source.training_text(path, offline=options.offline)
+        found = corpus_source.training_text(path)
         if isinstance(found, CorpusSource):
             return found, "the SAEs' own training text"
         reason = f"the SAEs' own training text cannot be used: {found.reason}"
-    text = corpus_source.find(default.name, split=default.split, offline=options.offline)
+    text = corpus_source.find(default.name, split=default.split)
     return text, f"the default, since {reason}"
 
 
 def _find_corpus(
-    name: str | None, shipped: Path | None, default: corpus_source.DefaultDataset, options: Options, release: Release
+    name: str | None, shipped: Path | None, default: corpus_source.DefaultDataset, release: Release
 ) -> CorpusSource | None:
     """
     The corpus *name*, else the one *shipped* with the release, else the default dataset; None if there is none.
@@ -149,9 +150,9 @@ def _find_corpus(
     """
     if name is None and shipped is not None:
         return CorpusSource(path=shipped)
-    if name is None and (options.offline or not _has_default_corpora(release)):
+    if name is None and (hub.is_offline() or not _has_default_corpora(release)):
         return None
     name = name or default.name
     if name.startswith(":"):
         name = default.name.partition(":")[0] + name
-    return corpus_source.find(name, split=default.split, offline=options.offline)
+    return corpus_source.find(name, split=default.split)

@@ -81,7 +81,7 @@ def pytest_report_header(config: pytest.Config) -> list[str]:
     cbt = f"Children's Book Test {settled.cbt.name}" if settled.cbt is not None else "no Children's Book Test"
     return [
         f"sae-checks: {settled.release.name}, {len(settled.release.saes)} SAE(s), {size}",
-        *_pinned(settled.release, offline=settled.options.offline),
+        *_pinned(settled.release),
         f"sae-checks: model {models}, {lambada}, {cbt}",
         f"sae-checks: text {settled.corpus.name} ({settled.corpus_reason})",
         *_compared_with(asked),
@@ -100,11 +100,11 @@ def _compared_with(asked: Request) -> list[str]:
     return [f"sae-checks: baseline {asked.baseline.source}, the run of {asked.baseline.started}{told}"]
 
 
-def _pinned(found: release.Release, *, offline: bool) -> list[str]:
+def _pinned(found: release.Release) -> list[str]:
     """Which commit a release of the Hub is judged at, and whether the Hub was asked."""
     if found.revision is None:
         return []
-    how = "offline, as the cache has it" if hub.is_offline(asked=offline) else "as the Hub has it now"
+    how = "offline, as the cache has it" if hub.is_offline() else "as the Hub has it now"
     return [f"sae-checks: SAEs {found.source}@{found.revision} ({how})"]
 
 

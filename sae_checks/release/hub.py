@@ -69,14 +69,14 @@ def is_repo_id(text: str) -> bool:
     return _REPO_ID.fullmatch(text) is not None
 
 
-def is_offline(*, asked: bool) -> bool:
-    """Whether the Hub is not used: *asked* for by --sae-offline, or set by HF_HUB_OFFLINE for all its clients."""
+def is_offline() -> bool:
+    """Whether HF_HUB_OFFLINE keeps all clients from the Hub."""
     from huggingface_hub import constants
 
-    return asked or constants.is_offline_mode()
+    return bool(constants.is_offline_mode())
 
 
-def pin(repo_id: str, *, kind: RepoKind = "model", revision: str | None = None, offline: bool = False) -> HubRepo:
+def pin(repo_id: str, *, kind: RepoKind = "model", revision: str | None = None) -> HubRepo:
     """
     Resolve *repo_id* at *revision* (None: main) to a commit and its files.
 
@@ -86,7 +86,7 @@ def pin(repo_id: str, *, kind: RepoKind = "model", revision: str | None = None, 
     """
     from huggingface_hub import HfApi
 
-    if is_offline(asked=offline):
+    if is_offline():
         return _pin_in_cache(repo_id, kind, revision)
     api = HfApi()
 

@@ -67,36 +67,32 @@ def resolve(
     name: str,
     *,
     patterns: Sequence[str] = (),
-    revision: str | None = None,
-    offline: bool = False,
     allow_pickle: bool = False,
 ) -> Release:
     """
     Find the release called *name*.
 
-    *name* is looked up as an embedded release, a folder, a release of SAE Lens's registry and a Hub repository
-    `org/name[@revision]`, in this order.
+    *name* is looked up as an embedded release, a folder, a release of SAE Lens's registry `name[@revision]` and a Hub
+    repository `org/name[@revision]`, in this order. The revision is a branch, tag or commit; without one: main.
 
     Args:
         name: the release.
         patterns: fnmatch patterns of SAE ids to select; none: all SAEs.
-        revision: branch, tag or commit of a Hub repository; None: main.
-        offline: use the cache alone.
         allow_pickle: accept releases whose weights are pickles.
 
     Raises:
         UsageError: there is no such release, no SAE in it or none that matches, or pickles are needed and not allowed.
         HubError: the repository cannot be pinned.
     """
-    repo_id, _, at = name.partition("@")
+    unpinned, _, revision = name.partition("@")
     if name in EMBEDDED_RELEASES:
         release = _embedded(name)
     elif (folder := _folder(name)) is not None:
         release = _from_folder(name, folder)
-    elif (entry := registry.lookup(name)) is not None:
-        release = _from_registry(entry, patterns, revision, offline=offline, allow_pickle=allow_pickle)
-    elif hub.is_repo_id(repo_id):
-        release = _from_repo(hub.pin(repo_id, revision=at or revision, offline=offline), patterns)
+    elif (entry := registry.lookup(unpinned)) is not None:
+        release = _from_registry(entry, patterns, revision or None, allow_pickle=allow_pickle)
+    elif hub.is_repo_id(unpinned):
+        release = _from_repo(hub.pin(unpinned, revision=revision or None), patterns)
     else:
         known = (*EMBEDDED_RELEASES, *registry.names(), *_folders_beside(Path(name)))
         raise errors.unknown_release(name, difflib.get_close_matches(name, known, n=3, cutoff=0.6), EMBEDDED_RELEASES)
@@ -137,7 +133,6 @@ def _from_registry(
     patterns: Sequence[str],
     revision: str | None,
     *,
-    offline: bool,
     allow_pickle: bool,
 ) -> Release:
     selected = [sae for sae in entry.saes if _matches(sae.sae_id, patterns)]
@@ -145,7 +140,7 @@ def _from_registry(
         raise errors.no_sae_matches(patterns, [sae.sae_id for sae in entry.saes])
     if entry.pickle_suffix is not None and not allow_pickle:
         raise errors.pickles_needed(entry.name, entry.pickle_suffix)
-    repo = hub.pin(entry.repo_id, revision=revision, offline=offline)
+    repo = hub.pin(entry.repo_id, revision=revision)
     if entry.conversion is None:
         factors = {sae.sae_id: sae.norm_scaling_factor for sae in selected}
         saes = _read_remote({sae.sae_id: sae.path for sae in selected}, repo, entry.overrides, factors)

@@ -59,8 +59,6 @@ def settle(asked: options.Options) -> Request:
     found = release.resolve(
         asked.release,
         patterns=asked.sae_ids,
-        revision=asked.revision,
-        offline=asked.offline,
         allow_pickle=asked.allow_pickle,
     )
     for pattern in asked.explain:

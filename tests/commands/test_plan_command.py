@@ -118,7 +118,7 @@ def test_a_pull_request_on_the_hub_is_pinned(tmp_path):
         repo = hub.model("org/saes", files)
         proposed = repo.commit({**files, "README.md": b"better\n"}, branch="refs/pr/1")
         assert proposed != repo.sha
-        given = {"release": "org/saes", "revision": "refs/pr/1", "model": demo.model, "corpus": demo.corpus}
+        given = {"release": "org/saes@refs/pr/1", "model": demo.model, "corpus": demo.corpus}
         given |= {"lambada": demo.lambada, "cbt": demo.cbt}
         asked_of = [f"--sae-{name}={value}" for name, value in given.items()]
         done = subprocess.run(

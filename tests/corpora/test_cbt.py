@@ -293,14 +293,13 @@ def test_no_query_measures_nothing():
 def test_where_the_queries_come_from(monkeypatch, asked, on_hub, offline, source):
     """Common nouns by default where the release is of the Hub; other configurations by a colon; offline no default."""
     from sae_checks.plan import corpus_source, plan
-    from sae_checks.plan.options import Options
     from sae_checks.release import hub
 
-    def pin(repo_id, *, kind, revision, offline):
+    def pin(repo_id, *, kind, revision):
         return hub.HubRepo(repo_id=repo_id, kind=kind, commit="c", files=(), offline=offline)
 
     monkeypatch.setattr(hub, "pin", pin)
-    options = Options(release="r", cbt=asked, offline=offline)
+    monkeypatch.setattr(hub, "is_offline", lambda: offline)
     release = SimpleNamespace(revision="c" if on_hub else None)
-    found = plan._find_corpus(asked, None, corpus_source.CBT, options, release)
+    found = plan._find_corpus(asked, None, corpus_source.CBT, release)
     assert (None if found is None else found.name) == source

@@ -71,7 +71,7 @@ answers = []
 with mock.patch("time.sleep"):
     for name in [*(f"org/{{name}}" for name in {names}), "monology"]:
         try:
-            found = corpus_source.training_text(name, offline=False)
+            found = corpus_source.training_text(name)
         except errors.HubBusyError as problem:
             answers.append("busy")
             continue
@@ -102,7 +102,7 @@ import json
 from sae_checks.plan import corpus_source
 from sae_checks.corpora import datasets, pretokenised, rows
 def read(name, n):
-    place = corpus_source.find(name, split="train", offline=False)
+    place = corpus_source.find(name, split="train")
     return place, datasets.read_rows(place, rows.parse_document, max_rows=n, seed=0, flag="--sae-corpus")
 place, found = read("org/ids", 2)
 _, texts = read("org/three@refs/convert/parquet:default", 4)

@@ -155,7 +155,7 @@ def test_main_that_moves_is_not_followed(judge, hub):
 
 
 def test_offline_uses_the_cached_commit_and_says_which(judge, hub, monkeypatch):
-    """By option and by environment, main having moved: the commit that was cached, and not a request; else an error."""
+    """Main having moved: the commit that was cached, and not a request; else an error."""
     from huggingface_hub import constants
 
     repo = hub.model(SAES, saes("a"))
@@ -163,26 +163,29 @@ def test_offline_uses_the_cached_commit_and_says_which(judge, hub, monkeypatch):
     assert judge("-k", "ce_loss").exit_code == pytest.ExitCode.OK
     repo.commit(saes("b"))
     hub.forget()
-    by_option = judge("-k", "ce_loss", "--sae-offline")
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
-    for run in (by_option, judge("-k", "ce_loss")):
-        assert run.exit_code == pytest.ExitCode.OK, run.text
-        assert f"SAEs {SAES}@{pinned} (offline, as the cache has it)" in run.text
-        assert run.record.release.revision == pinned
-        assert run.record.release.sae_ids == ("a",)
-    unknown = judge("--sae-revision=v9")
+    run = judge("-k", "ce_loss")
+    assert run.exit_code == pytest.ExitCode.OK, run.text
+    assert f"SAEs {SAES}@{pinned} (offline, as the cache has it)" in run.text
+    assert run.record.release.revision == pinned
+    assert run.record.release.sae_ids == ("a",)
+    unknown = judge(release=f"{SAES}@v9")
     assert unknown.exit_code == pytest.ExitCode.TESTS_FAILED
     assert f"offline, and {SAES} at 'v9' is not in the cache" in unknown.text
     assert hub.requests == []
 
 
-def test_what_spoils_in_the_cache_is_seen_offline(judge, hub, tmp_path):
+def test_what_spoils_in_the_cache_is_seen_offline(judge, hub, tmp_path, monkeypatch):
     """A blob that is not what its name says is refused and removed, though nothing can tell but its name."""
+    from huggingface_hub import constants
+
     hub.model(SAES, saes("a", "b"))
     assert judge("-k", "ce_loss").exit_code == pytest.ExitCode.OK
     (spoilt,) = tmp_path.rglob("snapshots/*/a/sae_weights.safetensors")
     spoilt.write_bytes(spoilt.read_bytes()[:-1] + b"\1")
-    run = judge("-k", "ce_loss", "--sae-offline")
+    with monkeypatch.context() as offline:
+        offline.setattr(constants, "HF_HUB_OFFLINE", True)
+        run = judge("-k", "ce_loss")
     assert "does not have the hash that the Hub lists" in reasons(run)["a"]
     assert run.outcomes["b", "ce_loss"] == "passed"
     assert not spoilt.exists()

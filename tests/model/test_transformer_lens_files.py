@@ -11,6 +11,7 @@ import torch
 import transformers
 from builders import cells, write_sae
 from hub_server import LoopbackHub, here
+from huggingface_hub import constants
 from judged import judge
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 
@@ -162,7 +163,7 @@ def test_it_is_judged_as_hooked_transformer_computes_it(hub, asked, made_models,
             assert got[i] == pytest.approx(ce[sequences.scored[i, :-1]].sum(), rel=1e-5)
 
 
-def test_model_and_tokenizer_are_pinned_and_in_the_record(hub, asked):
+def test_model_and_tokenizer_are_pinned_and_in_the_record(hub, asked, monkeypatch):
     """Both commits and the pickle's hash; only what is needed is fetched, by commit, and offline again as cached."""
     run = asked("gelu-1l")
     first = measured(run)
@@ -181,8 +182,9 @@ def test_model_and_tokenizer_are_pinned_and_in_the_record(hub, asked):
     assert hub.unserved == []
     for moved in (repo, tokenizer):
         moved.commit({"config.json": b"{}"})
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     with hub.unreachable():
-        again = measured(asked("gelu-1l", offline=True))
+        again = measured(asked("gelu-1l"))
     assert again.provenance.model == facts
     assert np.array_equal(again.losses.within.ce_clean_nats, first.losses.within.ce_clean_nats)
 

@@ -49,8 +49,6 @@ def test_every_option_is_parsed():
     """Every flag that pytest offers changes the options; none does nothing."""
     asked = {
         "sae_release": "r",
-        "sae_revision": "v2",
-        "sae_offline": "yes",
         "sae_allow_pickle": "yes",
         "sae_id": ["a*", "b*"],
         "sae_shard": "2/3",
@@ -84,8 +82,6 @@ def test_every_option_is_parsed():
     assert set(asked) == {spec.key for spec in flags.SPECS}
     assert parsed(**asked) == options.Options(
         release="r",
-        revision="v2",
-        offline=True,
         allow_pickle=True,
         sae_ids=("a*", "b*"),
         shard="2/3",
@@ -136,10 +132,10 @@ def test_every_example_is_a_value():
 
 def test_a_switch_is_on_where_either_says_so():
     """A switch of the command line or of the ini file (a bool there) is on, and off where neither has it."""
-    on, off = {"sae_offline": True}.get, {"sae_offline": False}.get
+    on, off = {"sae_allow_pickle": True}.get, {"sae_allow_pickle": False}.get
     for given_, ini, expected in ((nothing, off, False), (on, off, True), (nothing, on, True)):
         raw = flags.gather(given_, ini)
-        assert options.parse({**raw, "sae_release": "r"}).offline is expected
+        assert options.parse({**raw, "sae_release": "r"}).allow_pickle is expected
 
 
 @pytest.mark.parametrize("spec", [s for s in flags.SPECS if not s.is_switch], ids=lambda spec: spec.key)

@@ -19,12 +19,12 @@ def pinned(monkeypatch, tmp_path):
     """A Hub that knows the models of CONTEXTS; the list of what was pinned there, as (name, revision)."""
     asked = []
 
-    def pin(repo_id, *, kind="model", revision=None, offline=False):
+    def pin(repo_id, *, kind="model", revision=None):
         if repo_id not in CONTEXTS:
             raise errors.hub_no_repo(repo_id)
         asked.append((repo_id, revision))
         files = tuple(hub.HubFile(path=p, n_bytes=1, blob=None) for p in ("config.json", "model.safetensors"))
-        return hub.HubRepo(repo_id=repo_id, kind=kind, commit=revision or "main", files=files, offline=offline)
+        return hub.HubRepo(repo_id=repo_id, kind=kind, commit=revision or "main", files=files, offline=False)
 
     def fetch(repo, path):
         found = tmp_path / "fetched" / repo.repo_id / path

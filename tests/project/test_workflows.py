@@ -77,7 +77,7 @@ def test_zizmor_finds_nothing(tmp_path):
     assert done.returncode == 0, done.stdout
     text = (ROOT / "action.yml").read_text(encoding="utf-8")
     (tmp_path / "action.yml").write_text(
-        text.replace('--sae-release=$RELEASE"', '--sae-release=${{ inputs.release }}"')
+        text.replace("--sae-release=$RELEASE$", "--sae-release=${{ inputs.release }}$")
     )
     done = subprocess.run([*zizmor, tmp_path / "action.yml"], capture_output=True, text=True, check=False)
     assert done.returncode != 0

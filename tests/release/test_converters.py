@@ -10,6 +10,7 @@ import pytest
 import stand_in_converted as stand_in
 import torch
 from hub_server import LoopbackHub, here
+from huggingface_hub import constants
 from stand_in_converted import write_sparsify
 
 from sae_checks import errors
@@ -56,8 +57,9 @@ def hub(corrected, tmp_path):
         yield served
 
 
-def described(family, **asked):
-    (sae,) = resolve(family.release, patterns=[family.sae_id], **{"allow_pickle": True, **asked}).saes
+def described(family, revision=None, **asked):
+    name = family.release if revision is None else f"{family.release}@{revision}"
+    (sae,) = resolve(name, patterns=[family.sae_id], **{"allow_pickle": True, **asked}).saes
     assert isinstance(sae, Sae), sae.problem
     return sae
 
@@ -93,7 +95,7 @@ def test_it_is_described_and_loaded_as_sae_lens_does(hub, family):
 
 
 @every_family
-def test_what_is_pinned_is_what_is_loaded_also_offline(hub, family):
+def test_what_is_pinned_is_what_is_loaded_also_offline(hub, family, monkeypatch):
     """Main moves on after the commit was pinned: the old weights are loaded, and once more with the Hub gone."""
     pinned = described(family)
     expected = as_sae_lens_has_it(family)(given(family))
@@ -102,7 +104,8 @@ def test_what_is_pinned_is_what_is_loaded_also_offline(hub, family):
     with torch.inference_mode():
         assert torch.equal(loading.load(pinned, CPU)[0](given(family)), expected)
         with hub.unreachable():
-            cached = described(family, offline=True, revision=pinned.remote.repo.commit)
+            monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+            cached = described(family, revision=pinned.remote.repo.commit)
             assert torch.equal(loading.load(cached, CPU)[0](given(family)), expected)
 
 

@@ -103,7 +103,7 @@ def test_the_literal_command_judges_thirteen_saes(gate, hub, tmp_path):
         passages = tmp_path / "passages.jsonl"
         passages.write_text("".join(json.dumps({"text": d}) + "\n" for d in stand_in.documents(12, 20)))
         corpora = (f"--sae-corpus={text}", f"--sae-lambada={passages}")
-        offline, cached = gate("--sae-release", stand_in.RELEASE, "--sae-offline", *corpora, "-k", "ce_loss")
+        offline, cached = gate("--sae-release", stand_in.RELEASE, *corpora, "-k", "ce_loss", HF_HUB_OFFLINE="1")
         assert offline.returncode == 0, offline.stdout
         assert cached.release.revision == found.release.revision
         assert f"SAEs {stand_in.SAE_REPO}@{found.release.revision} (offline, as the cache has it)" in offline.stdout
