@@ -80,7 +80,7 @@ def _values(losses: TextLosses | Fault) -> Values:
         raise SystemExit(losses.problem)
     span, made = losses.within, losses.reconstructions
     n, n_replaced = span.n_tokens.sum(), made.n_tokens.sum()
-    spread = made.norm_squared.sum() - np.square(made.sum.sum(0)).sum() / n_replaced
+    spread = made.norm_squared.sum() - np.square(made.target_sum.sum(0)).sum() / n_replaced
     return Values(
         ce_clean=float(span.ce_clean_nats.sum() / n),
         ce_spliced=float(span.ce_spliced_nats.sum() / n),

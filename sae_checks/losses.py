@@ -1,9 +1,8 @@
 """
-What was measured, one row per sequence or item: sums and counts, never a mean. The door between the wings.
+Losses: what measuring returns and judging reads. One row per sequence or item, with sums and counts, never means.
 
-The measuring wing fills these, the judging wing reads them. Rows stand in the order of the plan (the seeded order of
-documents), whatever order they were measured in. A number that was not finite when measured stays as it was:
-`corpus_readings` refuses it by name and row.
+Rows are in seeded order (see `corpora.sequences.seeded_order`), whatever order they were measured in. Numbers that are
+not finite are kept: `corpus_readings` refuses them by name and row.
 """
 
 from __future__ import annotations
@@ -20,10 +19,10 @@ Flags = NDArray[np.bool_]
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Span:
-    """Sums over the scored positions of each sequence that lie in one span of positions. All (n_sequences,)."""
+    """Sums over the scored positions of each sequence within one span of positions. All (n_sequences,)."""
 
     n_tokens: Counts
-    """predictions scored."""
+    """number of scored predictions."""
     ce_clean_nats: Floats
     ce_spliced_nats: Floats
     kl_nats: Floats
@@ -35,23 +34,23 @@ class Reconstructions:
     """Sums over the replaced positions of each sequence within the training context."""
 
     n_tokens: Counts  # (n_sequences,)
-    n_active: Counts  # (n_sequences,) latents != 0
-    n_active_most: Counts  # (n_sequences,) on any one token
-    error_squared: Floats  # (n_sequences,) |x - x^|^2
+    n_active: Counts  # (n_sequences,) active latents
+    max_active: Counts  # (n_sequences,) most active latents on one token
+    error_squared: Floats  # (n_sequences,) |x - x^|^2, x the activation to reconstruct and x^ the reconstruction
     norm_squared: Floats  # (n_sequences,) |x|^2
-    sum: Floats  # (n_sequences, d_out) of x, what the SAE should have given
+    target_sum: Floats  # (n_sequences, d_out) sum of x
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class RatioSums:
     """
-    What a ratio sum(numerator) / sum(denominator) and its interval need, over the sequences that have each position.
+    Moments for a ratio sum(numerator) / sum(denominator) and its interval, over sequences. All (n_positions,).
 
-    All (n_positions,). For a plain mean every denominator is 1.
+    For a plain mean every denominator is 1.
     """
 
     n: Counts
-    """sequences that have the position."""
+    """number of sequences that have the position."""
     numerator: Floats
     denominator: Floats
     numerator_squared: Floats
@@ -61,164 +60,171 @@ class RatioSums:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class ByPosition:
-    """One SAE at every position of the context, within and beyond the training context."""
+    """Measures of one SAE at every position of the context, within and beyond the training context."""
 
     ce_increase: RatioSums
-    """nats, where a prediction is scored."""
+    """nats, at scored positions."""
     kl: RatioSums
-    """nats, where a prediction is scored."""
+    """nats, at scored positions."""
     running_increase: RatioSums
-    """the increases of a sequence up to and with this position over how many there are."""
+    """nats: sum of a sequence's increases up to this position, over their number."""
     l0: RatioSums
-    """active latents, where the activation is replaced."""
+    """active latents, at replaced positions."""
     unexplained: RatioSums
-    """|x - x^|^2 over |x - mean of x at this position|^2, where the activation is replaced."""
+    """|x - x^|^2 over |x - mean of x at this position|^2, at replaced positions."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class TextLosses:
-    """One SAE on the text corpus."""
+    """Losses of one SAE on the text corpus."""
 
     documents: Counts
     """(n_sequences,) index of each sequence's document in its file."""
     n_training_context_tokens: int | None
-    """None: unknown, and then *within* covers the whole sequence and *beyond* is empty."""
+    """None: unknown; then *within* covers all positions and *beyond* none."""
     n_context_tokens: int
     increase_nats: NDArray[np.float32]
-    """(n_sequences, n_positions) by the position that predicts; NaN where nothing is scored."""
+    """(n_sequences, n_positions) CE increase by the position that predicts; NaN where nothing is scored."""
     within: Span
+    """positions within the training context."""
     beyond: Span
+    """positions beyond the training context."""
     ce_ablated_nats: Floats | None
-    """(n_sequences,) within, zeros in place of the activation; None: that was not asked."""
+    """(n_sequences,) within the training context, with zeros in place of the activation; None: not measured."""
     reconstructions: Reconstructions
     ever_active: Flags | None
-    """(d_sae,) latents that were active at least once within the training context; None: the SAE does not tell."""
+    """(d_sae,) whether a latent was ever active within the training context; None: the SAE has no latents."""
     by_position: ByPosition
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class ItemLosses:
-    """One SAE on items with one right continuation (Lambada). All (n_items,)."""
+    """Losses of one SAE on items with one right continuation (Lambada). All (n_items,)."""
 
     items: Counts
     """index of each item in its file."""
     clean_correct: Flags
     spliced_correct: Flags
     clean_logprob_nats: Floats
-    """of the whole target, summed over its tokens."""
+    """log-probability of the whole target, summed over its tokens."""
     spliced_logprob_nats: Floats
     n_target_tokens: Counts
     n_context_tokens: Counts
-    """that the last token of the target is predicted from, BOS included."""
+    """number of tokens before the last token of the target, BOS included."""
     clean_rank: Counts
-    """of the target, see `answer_readings.lambada`; 1 is the most probable."""
+    """rank of the target, see `answer_readings.lambada`; 1 is the most probable."""
     spliced_rank: Counts
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ItemText:
-    """What one item of an `ItemLosses` says, for those who want to see it."""
+    """Text of one item of an `ItemLosses`, for reports."""
 
     item: int
-    """its index in its file."""
+    """index of the item in its file."""
     passage_end: str
-    """what stands before the answer: the last characters of it."""
+    """last characters before the answer."""
     answer: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class ChoiceLosses:
-    """One SAE on queries with one right option among several (Children's Book Test). All (n_queries,)."""
+    """Losses of one SAE on queries with one right option (Children's Book Test). All (n_queries,)."""
 
     queries: Counts
     """index of each query in its file."""
     n_options: Counts
     clean_correct: Flags
-    """the right option is more probable than every other one."""
+    """whether the right option is more probable than every other one."""
     spliced_correct: Flags
     clean_chosen: Counts
-    """the place of the most probable option, 0 being the right one; of a wrong answer that of the best other option."""
+    """index of the chosen option: 0, the right one, if it is correct, else the most probable other one."""
     spliced_chosen: Counts
     clean_logprob_nats: Floats
-    """of the right option, among the options."""
+    """log-probability of the right option, normalised over the options."""
     spliced_logprob_nats: Floats
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChoiceText:
-    """What one query of a `ChoiceLosses` says, for those who want to see it."""
+    """Text of one query of a `ChoiceLosses`, for reports."""
 
     query: int
-    """its index in its file."""
+    """index of the query in its file."""
     passage_end: str
-    """the last characters of the passage."""
+    """last characters of the passage."""
     question: str
-    """with XXXXX where an option belongs."""
+    """contains XXXXX in place of the missing word."""
     options: tuple[str, ...]
     """the right one first, in the order of `ChoiceLosses`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Disturbed:
-    """What the splice of one SAE does at a later one: sums over the replaced positions within both contexts."""
+class LaterSae:
+    """
+    Effect of one SAE's splice on a later SAE: sums over the replaced positions within both training contexts.
+
+    x is the clean activation at the later SAE's hook, x' the activation after the splice. Arrays are (n_sequences,).
+    """
 
     sae_id: str
     hook: str
-    n_tokens: Counts  # (n_sequences,), like all that follows
-    error_squared: Floats  # |x' - x|^2 at the later SAE's hook
+    n_tokens: Counts
+    error_squared: Floats  # |x' - x|^2
     norm_squared: Floats  # |x|^2
-    residual_norm_squared: Floats  # |r|^2 of the residual stream that the later SAE's block reads, or leaves behind
-    cosine: Floats  # of x and x'
+    residual_norm_squared: Floats  # |r|^2 of the clean residual stream at the hook, or before the hook's block
+    cosine: Floats  # cosine similarity of x and x'
     clean: Reconstructions  # the later SAE on x
     disturbed: Reconstructions  # the later SAE on x'
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class PropagationLosses:
-    """One SAE's splice, followed through the later SAEs of its release."""
+    """Effect of one SAE's splice on the later SAEs of its release."""
 
     own: Reconstructions
-    """where it is spliced, over all replaced positions within its context."""
-    later: tuple[Disturbed, ...]
-    """by the depth of their hooks."""
+    """the spliced SAE, over all replaced positions within its training context."""
+    later: tuple[LaterSae, ...]
+    """in order of depth."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class NeighbourLosses:
-    """One SAE spliced where it belongs and at the same place of the blocks beside. Within the training context."""
+    """One SAE spliced at its own hooks and at those of the neighbouring blocks, within the training context."""
 
     own: Span
     hooks: tuple[str, ...]
-    """of the neighbours, a Span for each."""
+    """hooks of the neighbouring blocks."""
     spans: tuple[Span, ...]
+    """one for each of *hooks*."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class RandomErrorLosses:
-    """One SAE's splice against random errors of the same size at every token. All (n_sequences,)."""
+    """One SAE's error compared with random errors of the same size at every token. All (n_sequences,)."""
 
     n_tokens: Counts
     kl_spliced_nats: Floats
     kl_isotropic_nats: Floats
-    """directions drawn evenly."""
+    """with uniformly distributed directions."""
     kl_covariance_nats: Floats
-    """directions drawn with the covariance of the activations."""
+    """with directions drawn with the covariance of the activations."""
     error_squared: Floats
     norm_squared: Floats
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class StackLosses:
-    """The SAEs of a stack spliced together: the first, the first two, ... all of them."""
+    """Losses with the first SAE of a stack spliced, with the first two, and so on up to all of them."""
 
     sae_ids: tuple[str, ...]
     steps: tuple[Span, ...]
-    """within the shortest of their training contexts."""
+    """by number of SAEs, within the shortest of their training contexts."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class StackItemLosses:
-    """Lambada with the first, the first two, ... all SAEs of a stack spliced."""
+    """As `StackLosses`, on Lambada."""
 
     sae_ids: tuple[str, ...]
     steps: tuple[ItemLosses, ...]

@@ -18,22 +18,22 @@ from sae_checks.demo.stories import HE, PREPOSITION_OF, RECALL_MARK, SHE, THINGS
 SEED = 3_000_000  # apart from those of the other corpora (train_model.py)
 N_QUERIES = 150
 N_OPTIONS = 10
-# Within the SAEs' training context of 64 with BOS and query: the first SAE breaks down beyond it, which long_context
-# says already.
+# WHY at most 62: with the BOS within the SAEs' training context of 64. The first SAE breaks down beyond it, which
+# long_context reports already.
 PASSAGE_AND_QUERY_TOKENS = (30, 62)
 
 Row = dict[str, object]
 
 
 def rows(seed: int) -> Iterator[Row]:
-    """Endless rows of the form of cam-cst/cbt: sentences, question, answer, options."""
+    """Endless rows in the form of cam-cst/cbt: sentences, question, answer, options."""
     rng = random.Random(seed)
     shortest, longest = PASSAGE_AND_QUERY_TOKENS
     while True:
         story = Story(rng)
         while n_tokens(story.marked_text) < longest:
             story.add_sentence()
-        # at least two facts, or the first words of the passage would do
+        # WHY two facts: with one, the answer follows from the first words of the passage
         fitting = [
             index
             for index, n_facts in enumerate(story.n_facts_before)
@@ -49,13 +49,13 @@ def _row(sentences: list[str], rng: random.Random) -> Row:
     *passage, last = sentences
     head, _, rest = last.partition(RECALL_MARK)
     before, _, answer = head.rpartition(" ")
-    told = {word.strip(".,") for sentence in passage for word in published(sentence).split()}
-    alike = [word for word in _alike(answer) if word != answer]
-    # those of the passage first, and places that stand behind the same preposition: the harder choices
-    alike.sort(
-        key=lambda word: (word not in told, PREPOSITION_OF.get(word) != PREPOSITION_OF.get(answer), rng.random())
+    mentioned = {word.strip(".,") for sentence in passage for word in published(sentence).split()}
+    others = [word for word in _same_category(answer) if word != answer]
+    # the harder choices first: words of the passage, and places with the same preposition
+    others.sort(
+        key=lambda word: (word not in mentioned, PREPOSITION_OF.get(word) != PREPOSITION_OF.get(answer), rng.random())
     )
-    options = [answer, *alike[: N_OPTIONS - 1]]
+    options = [answer, *others[: N_OPTIONS - 1]]
     rng.shuffle(options)
     return {
         "sentences": [_tokenised(published(sentence)) for sentence in passage],
@@ -65,14 +65,14 @@ def _row(sentences: list[str], rng: random.Random) -> Row:
     }
 
 
-def _alike(answer: str) -> tuple[str, ...]:
+def _same_category(answer: str) -> tuple[str, ...]:
     if answer in THINGS:
         return THINGS
     return tuple(PREPOSITION_OF) if answer in PREPOSITION_OF else SHE + HE
 
 
 def _tokenised(sentence: str) -> str:
-    """As the Penn Treebank writes it, which the Children's Book Test follows: punctuation stands apart."""
+    """*sentence* with punctuation set apart, as in the Penn Treebank and the Children's Book Test."""
     return sentence.replace(",", " ,").replace(".", " .")
 
 

@@ -88,8 +88,8 @@ OPENINGS = (
 
 # {h} is the hero of a fact, {them} stands for the hero, {a} and {b} are two other persons, {he} stands for
 # {b}, {t} is the thing, {p} the place, {at} its preposition.
-# The two halves of a fact stand three or four tokens apart, so that a small model can bind them with one head
-# per distance: with free distances it learnt recall too slowly for a demo.
+# WHY three or four tokens between the halves of a fact: a small model can bind them with one head per distance. With
+# free distances it learnt recall too slowly for a demo.
 PUT_FACTS = (
     "{a} put the {t} {at} the {p}.",
     "{a} put the {adj} {t} {at} the {p} {when}.",
@@ -166,7 +166,7 @@ class Fact:
 
 
 class Story:
-    """The words still free in one story and the facts told so far; grows by one sentence at a time."""
+    """A story that grows by one sentence at a time, with its facts and the words that are not used yet."""
 
     def __init__(self, rng: random.Random) -> None:
         self._rng = rng
@@ -191,7 +191,7 @@ class Story:
         draw = self._rng.random()
         if not self._facts or draw < (0.6 if len(self._facts) == 1 else 0.3):
             self._last_recalled = None
-            self.sentences.append(self._tell_fact())
+            self.sentences.append(self._new_fact())
         elif draw < 0.88:
             live = self._facts[-self._n_live_facts :]
             fact = self._rng.choice([fact for fact in live if fact is not self._last_recalled] or live)
@@ -203,7 +203,7 @@ class Story:
             self.sentences.append(self._fill(template, self._facts[-1]))
 
     def cuts(self) -> list[str]:
-        """The story up to each recalled word that had a competitor: two facts told before its sentence."""
+        """The story up to each recalled word that has a competitor, since two facts precede its sentence."""
         cuts = []
         for index in range(len(self.sentences)):
             if self.n_facts_before[index] >= 2 and RECALL_MARK in self.sentences[index]:
@@ -211,7 +211,7 @@ class Story:
                 cuts.append(published(" ".join([*self.sentences[:index], head])))
         return cuts
 
-    def _tell_fact(self) -> str:
+    def _new_fact(self) -> str:
         kind = self._rng.choice(("put", "put", "wish", "stay") if self._heroes else ("put",))
         hero = self._heroes.pop() if kind != "put" else self._cast[0]
         fact = Fact(kind, hero, self._things.pop(), self._places.pop())
@@ -219,7 +219,7 @@ class Story:
         return self._fill(self._rng.choice(KINDS[kind][0]), fact)
 
     def _open(self, sentence: str) -> str:
-        """Put an adverbial in front, now and then, of a sentence that starts with a name."""
+        """Put an adverbial before some of the sentences that start with a name."""
         if sentence.startswith(("The ", "To ", "Nobody ")) or self._rng.random() < 0.6:
             return sentence
         return f"{self._rng.choice(OPENINGS)} {sentence}"

@@ -106,7 +106,7 @@ def sparsity(losses: TextLosses, *, recorded_l0: float | None = None, k: int | N
     """
     check, sums = checks.SPARSITY, losses.reconstructions
     n = sums.n_tokens
-    of_x = sums.sum.sum(axis=1)
+    of_x = sums.target_sum.sum(axis=1)
     for name, values in (("|x - x^|^2", sums.error_squared), ("|x|^2", sums.norm_squared), ("x", of_x)):
         if (row := first_bad_row(values)) is not None:
             where = f"{name} is {values[row]} in {_sequence(losses, row)}"
@@ -121,7 +121,7 @@ def sparsity(losses: TextLosses, *, recorded_l0: float | None = None, k: int | N
     )
     n_sequences = int((n > 0).sum())
     l0 = mean_of("l0", check, sums.n_active.astype(np.float64), n)
-    most = int(sums.n_active_most.max())
+    most = int(sums.max_active.max())
     return (
         l0,
         _relative_to("l0_ratio", l0, recorded_l0, "the release does not state its L0"),

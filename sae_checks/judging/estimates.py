@@ -215,8 +215,8 @@ def explained_variance(sums: Reconstructions) -> tuple[float, Floats, ExplainedV
     n = sums.n_tokens
     if not n.any():
         return None
-    mean = sums.sum.sum(axis=0) / n.sum()  # (d,)
-    spread = sums.norm_squared - 2 * sums.sum @ mean + n * float(mean @ mean)  # (n_sequences,)
+    mean = sums.target_sum.sum(axis=0) / n.sum()  # (d,)
+    spread = sums.norm_squared - 2 * sums.target_sum @ mean + n * float(mean @ mean)  # (n_sequences,)
     if spread.sum() <= 1e-12 * max(1.0, sums.norm_squared.sum()):
         return None
     has = n > 0
@@ -225,7 +225,7 @@ def explained_variance(sums: Reconstructions) -> tuple[float, Floats, ExplainedV
     sample = ExplainedVariance(
         error_squared=sums.error_squared[has],
         norm_squared=sums.norm_squared[has],
-        sum=sums.sum[has],
+        sum=sums.target_sum[has],
         n_tokens=n[has],
         n_without_value=int((~has).sum()),
     )

@@ -19,7 +19,7 @@ from sae_checks.judging.estimates import (
     mean_of,
 )
 from sae_checks.judging.samples import Difference, LogRoot, Ratio
-from sae_checks.losses import Counts, Disturbed, Floats, PropagationLosses, Reconstructions
+from sae_checks.losses import Counts, Floats, LaterSae, PropagationLosses, Reconstructions
 
 LEAST_ERROR = 1e-4
 """Relative error below which there is nothing to follow: an exact reconstruction differs by rounding."""
@@ -152,7 +152,7 @@ def _later_sae(check: checks.Check, losses: PropagationLosses, which: int, name:
     )
 
 
-def _cell(one: Disturbed, own: Reconstructions) -> Downstream:
+def _cell(one: LaterSae, own: Reconstructions) -> Downstream:
     n, n_own = one.n_tokens.sum(), own.n_tokens.sum()
     error, of_own = one.error_squared.sum() / n, own.error_squared.sum() / n_own
     before, after = explained_variance(one.clean), explained_variance(one.disturbed)

@@ -16,11 +16,11 @@ from sae_checks.corpora.sequences import Sequences
 from sae_checks.measuring.measured import Measured
 from sae_checks.measuring.saes_in_models import Ready, ReadySaes
 from sae_checks.measuring.scoring import Fault, Progress
-from sae_checks.measuring.studies.neighbours import Neighbours, beside
+from sae_checks.measuring.studies.neighbours import Neighbours, neighbouring_hooks
 from sae_checks.measuring.studies.propagation import Propagation
 from sae_checks.measuring.studies.random_error import RandomError
 from sae_checks.measuring.studies.stacked import Stacked, StackedItems
-from sae_checks.measuring.studies.study import KeptPasses, Passes, Study, anew, run
+from sae_checks.measuring.studies.study import KeptPasses, Passes, Study, new_passes, run
 from sae_checks.model.interface import LanguageModel
 from sae_checks.plan.plan import Plan
 from sae_checks.provenance import Provenance
@@ -60,7 +60,7 @@ class StudyKind:
 STUDIES: dict[str, StudyKind] = {
     "propagation": StudyKind(make=lambda given: Propagation(given.saes[0], given.others, len(given.sequences.rows))),
     "own_layer": StudyKind(
-        make=lambda given: Neighbours(given.saes[0], beside(given.saes[0], given.n_layers), given.sequences)
+        make=lambda given: Neighbours(given.saes[0], neighbouring_hooks(given.saes[0], given.n_layers), given.sequences)
     ),
     "random_error": StudyKind(make=lambda given: RandomError(given.saes[0], given.sequences, given.seed)),
     "stacked": StudyKind(make=lambda given: Stacked(given.saes, given.sequences)),
@@ -179,7 +179,7 @@ class Studies:
         kept = self._kept.pop((one.model, one.prepends_bos), None)  # once: it is large
         if kept is not None and kept.holds(sequences, frozenset().union(*(study.hooks for study in studies))):
             return kept
-        return anew(
+        return new_passes(
             one.model,
             sequences,
             n_batch_tokens=self._plan.options.n_batch_tokens,

@@ -1,4 +1,4 @@
-"""Sums at every position of the context, filled batch by batch, in memory that does not grow with the corpus."""
+"""Sums at every position of the context, accumulated batch by batch in memory that does not grow with the corpus."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from sae_checks.losses import ByPosition, Counts, Flags, Floats, RatioSums
 
 
 class PositionSums:
-    """One SAE at each position over the text batches seen; batches hold whole sequences."""
+    """Accumulates the `ByPosition` of one SAE; batches contain whole sequences."""
 
     def __init__(self, n_positions: int) -> None:
         self._increase, self._kl, self._running, self._l0, self._unexplained = (
@@ -21,25 +21,26 @@ class PositionSums:
         self._spread = _Spread(n_positions)
 
     def add_scores(self, scored: Flags, increase_nats: Floats, kl_nats: NDArray[np.float32]) -> None:
-        """*increase_nats* and *kl_nats* (rows,) where *scored* (batch, seq), in that order."""
+        """Add *increase_nats* and *kl_nats* (rows,), one for each position of *scored* (batch, seq), in its order."""
         position = np.nonzero(scored)[1]
         ones = np.ones(len(position))
         self._increase.add(position, increase_nats, ones)
         self._kl.add(position, kl_nats, ones)
-        so_far = np.zeros(scored.shape)
-        so_far[scored] = increase_nats
-        self._running.add(position, so_far.cumsum(1)[scored], scored.cumsum(1)[scored])
+        increase = np.zeros(scored.shape)
+        increase[scored] = increase_nats
+        self._running.add(position, increase.cumsum(1)[scored], scored.cumsum(1)[scored])
 
     def add_reconstruction(
         self, replaced: torch.Tensor, x: torch.Tensor, n_active: torch.Tensor, error_squared: torch.Tensor
     ) -> None:
-        """*x* (batch, seq, d_in) in float64, zero where not *replaced*; the others (batch, seq). All on the CPU."""
+        """Add *x* (batch, seq, d_out), float64, zero where not *replaced*; others (batch, seq). All on the CPU."""
         position = np.nonzero(replaced.numpy())[1]
         self._l0.add(position, n_active[replaced].numpy(), np.ones(len(position)))
         shares = self._spread.shares(x, replaced)
         self._unexplained.add(position, error_squared[replaced].numpy(), shares[replaced].numpy())
 
     def by_position(self) -> ByPosition:
+        """The sums over all batches."""
         return ByPosition(
             ce_increase=self._increase.sums(),
             kl=self._kl.sums(),
@@ -50,14 +51,14 @@ class PositionSums:
 
 
 class _RatioSums:
-    """Sums over sequences at each position."""
+    """Accumulates `RatioSums`."""
 
     def __init__(self, n_positions: int) -> None:
         self.n = np.zeros(n_positions, dtype=np.int64)
         self.moments = np.zeros((5, n_positions))
 
     def add(self, position: Counts, numerator: NDArray[Any], denominator: NDArray[Any]) -> None:
-        """One *numerator* and *denominator* for each of *position*, which may repeat."""
+        """Add one *numerator* and *denominator* for each *position* (rows,), which may repeat."""
         n_positions = len(self.n)
         self.n += np.bincount(position, minlength=n_positions)
         numerator, denominator = numerator.astype(np.float64), denominator.astype(np.float64)
@@ -78,27 +79,28 @@ class _RatioSums:
 
 class _Spread:
     """
-    |x - mean|^2 at each position, in one share per sequence, without a second pass for the mean.
+    Sum of |x - mean|^2 over sequences at each position, as one share per sequence, without a second pass for the mean.
 
-    The i-th sequence's share is (i - 1) / i |x - mean of those before it|^2. Shares add up to the sum of squares about
-    the final mean exactly, and each but the first, which is 0, has the variance as its expectation: so they serve for
-    the interval of a ratio, too. Sequences come in an order that does not depend on the batch size, so neither do they.
+    The share of the i-th sequence is (i - 1) / i |x - mean of the sequences before it|^2. The shares add up exactly to
+    the sum of squares about the final mean. The expectation of each share except the first, which is 0, is the
+    variance, so they can be used for the interval of a ratio. They do not depend on the batch size, since the order of
+    sequences does not.
 
     Source: West, "Updating mean and variance estimates", Communications of the ACM 22 (1979).
     """
 
     def __init__(self, n_positions: int) -> None:
         self.n = torch.zeros(n_positions, dtype=torch.float64)
-        self.total: torch.Tensor | None = None  # (n_positions, d_in), known with the first batch
+        self.total: torch.Tensor | None = None  # (n_positions, d_out), known with the first batch
 
     def shares(self, x: torch.Tensor, counted: torch.Tensor) -> torch.Tensor:
-        """For *x* (batch, seq, d_in), zero where not *counted* (batch, seq): (batch, seq), of use where counted."""
-        seen = slice(x.shape[1])
+        """Shares (batch, seq) of *x* (batch, seq, d_out), which is zero where not *counted*; valid where counted."""
+        positions = slice(x.shape[1])
         if self.total is None:
             self.total = x.new_zeros(len(self.n), x.shape[-1])
-        total = self.total[seen] + x.cumsum(0)  # (batch, seq, d_in)
-        n_before = self.n[seen] + counted.cumsum(0) - counted.double()
+        total = self.total[positions] + x.cumsum(0)  # (batch, seq, d_out)
+        n_before = self.n[positions] + counted.cumsum(0) - counted.double()
         mean_before = (total - x) / n_before.clamp(min=1)[..., None]
-        self.total[seen] = total[-1]
-        self.n[seen] += counted.sum(0)
+        self.total[positions] = total[-1]
+        self.n[positions] += counted.sum(0)
         return n_before / (n_before + 1) * (x - mean_before).square().sum(-1)

@@ -1,4 +1,4 @@
-"""Sequences in batches of like length, and what is scored of them: the same for every pass."""
+"""Batches of sequences of similar length, and the scores of their predictions."""
 
 from __future__ import annotations
 
@@ -10,52 +10,52 @@ import torch
 from numpy.typing import NDArray
 
 from sae_checks.corpora.sequences import Sequences
-from sae_checks.losses import Counts, Span
+from sae_checks.losses import Counts, Flags, Span
 from sae_checks.model.interface import LanguageModel
 
 N_LOGITS_PER_CHUNK = 1 << 24
 
 Progress = Callable[[int, int], None]
-"""Told (tokens done, tokens in all) at the start and after every batch."""
+"""called with (tokens done, all tokens) at the start and after every batch."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fault:
-    """Why one SAE could not be measured."""
+    """The reason why one SAE could not be measured."""
 
     problem: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Batch:
-    """Some sequences, cut to the longest of them."""
+    """Some sequences, cut to the longest of them. rows: one for each scored position."""
 
     tokens: torch.Tensor  # (batch, seq)
     replaced: torch.Tensor  # (batch, seq)
     scored: torch.Tensor  # (batch, seq)
-    targets: torch.Tensor  # (rows,) the token after each scored position
-    row: Counts  # (rows,) sequence of each scored position
-    position: Counts  # (rows,)
-    sequences: Counts  # (batch,) their rows in the result
+    targets: torch.Tensor  # (rows,) the token after the position
+    row: Counts  # (rows,) index of the sequence in its corpus
+    position: Counts  # (rows,) index in the sequence
+    sequences: Counts  # (batch,) indices in the corpus
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Scores:
-    """At each scored position of a batch, in the order of `Batch.row`, all (rows,)."""
+    """Scores at each scored position of a batch, in the order of `Batch.row`. All (rows,)."""
 
     ce_nats: NDArray[np.float32]
     kl_nats: NDArray[np.float32]
-    """from the clean model; zeros for the clean model itself."""
+    """KL(clean || this); zeros for the clean model."""
     correct: NDArray[np.bool_]
-    """the target is the most probable token; empty where ranks were not asked."""
+    """whether the target is the most probable token; empty without ranks."""
     rank: Counts
-    """of the target: 1 and the number of tokens that are more probable; empty where ranks were not asked."""
+    """rank of the target: 1 plus the number of more probable tokens; empty without ranks."""
 
 
 def batches(
     model: LanguageModel, sequences: Sequences, n_batch_tokens: int, progress: Progress, *, part: slice = slice(None)
 ) -> Iterator[Batch]:
-    """Those of *part* of *sequences*, the longest first; progress counts from the first sequence of all."""
+    """Batches of a *part* of *sequences*, the longest first; *progress* counts the sequences before *part* as done."""
     lengths = sequences.lengths[part]
     first = part.start or 0
     order = first + np.argsort(-lengths, kind="stable")
@@ -72,9 +72,13 @@ def batches(
 
 def round_ends(rows: Counts, n_per_round: int, also: Collection[int] = ()) -> tuple[int, ...]:
     """
-    Numbers of sequences at which a pass may pause, rising to that of all: after every *n_per_round* rows, and *also*.
+    Numbers of sequences after which rounds end, in rising order: each *n_per_round* items, *also*, and all.
 
-    A document or item is a run of equal *rows* (n_sequences,), and not divided: the options of a query are one.
+    Args:
+        rows: (n_sequences,) index of each sequence's item. A run of equal indices, such as the options of a query, is
+            never divided.
+        n_per_round: items per round.
+        also: further ends.
     """
     starts = np.flatnonzero(np.r_[True, rows[1:] != rows[:-1]])
     ends = {*starts[n_per_round::n_per_round].tolist(), *also, len(rows)}
@@ -82,7 +86,7 @@ def round_ends(rows: Counts, n_per_round: int, also: Collection[int] = ()) -> tu
 
 
 def batch_of(sequences: Sequences, rows: Counts, device: torch.device) -> Batch:
-    """The sequences *rows*, cut to the longest of them."""
+    """The batch of the sequences with the indices *rows*."""
     n_positions = int(sequences.lengths[rows].max())
     tokens = sequences.tokens[rows, :n_positions]
     scored = sequences.scored[rows, :n_positions]
@@ -101,73 +105,82 @@ def batch_of(sequences: Sequences, rows: Counts, device: torch.device) -> Batch:
 @torch.inference_mode()
 def score(model: LanguageModel, batch: Batch, hidden: Sequence[torch.Tensor], *, ranks: bool = True) -> list[Scores]:
     """
-    Score each of *hidden* (batch, seq, d_model) where the batch is scored; the first is the clean model's.
+    Score final hidden states at the scored positions of *batch*.
 
-    *ranks*: also `Scores.correct` and `Scores.rank`, which take as long as all else that is no matrix product; without,
-    they are empty. Logits are never kept: one chunk of the clean model's and one of another are in memory at a time.
+    Memory holds the logits of one chunk of positions alone, for the clean model and one other.
+
+    Args:
+        model: computes logits.
+        batch: tells which positions are scored, and their targets.
+        hidden: (batch, seq, d_model) each; the first is the clean model's.
+        ranks: also compute `Scores.correct` and `Scores.rank`, which doubles the time besides matrix products.
     """
     rows = [h[batch.scored] for h in hidden]  # each (rows, d_model)
     n_rows, device = len(batch.targets), model.device
     ce, kl = (torch.zeros(len(rows), n_rows, device=device) for _ in range(2))
     correct = torch.zeros(len(rows), n_rows if ranks else 0, dtype=torch.bool, device=device)
     rank = torch.zeros(len(rows), n_rows if ranks else 0, dtype=torch.int64, device=device)
-    n_most = max(1, min(n_rows, n_rows_per_chunk(model.n_logits)))
-    # The same memory for every chunk: to get pages from the system takes longer than to fill them.
-    room = [torch.empty(n_most, model.n_logits, device=device) for _ in range(3)]
-    for start in range(0, n_rows, n_most):
-        chunk = slice(start, min(start + n_most, n_rows))
+    n_chunk = max(1, min(n_rows, n_rows_per_chunk(model.n_logits)))
+    # WHY reused: getting new pages from the system takes longer than filling them
+    buffers = [torch.empty(n_chunk, model.n_logits, device=device) for _ in range(3)]
+    for start in range(0, n_rows, n_chunk):
+        chunk = slice(start, min(start + n_chunk, n_rows))
         targets = batch.targets[chunk, None]  # (chunk, 1)
-        clean, p_clean, other = (r[: len(targets)] for r in room)  # (chunk, n_logits)
-        log_softmax_(model.logits(rows[0][chunk], out=clean))
-        torch.exp(clean, out=p_clean)
-        for i, of_one in enumerate(rows):
-            log_p = clean if i == 0 else log_softmax_(model.logits(of_one[chunk], out=other))
-            of_target = log_p.gather(-1, targets)
-            ce[i, chunk] = -of_target[:, 0]
+        log_p_clean, p_clean, other = (buffer[: len(targets)] for buffer in buffers)  # (chunk, n_logits)
+        log_softmax_(model.logits(rows[0][chunk], out=log_p_clean))
+        torch.exp(log_p_clean, out=p_clean)
+        for i, states in enumerate(rows):
+            log_p = log_p_clean if i == 0 else log_softmax_(model.logits(states[chunk], out=other))
+            log_p_target = log_p.gather(-1, targets)
+            ce[i, chunk] = -log_p_target[:, 0]
             if ranks:
-                rank[i, chunk] = 1 + (log_p > of_target).sum(-1)
+                rank[i, chunk] = 1 + (log_p > log_p_target).sum(-1)
                 correct[i, chunk] = log_p.argmax(-1) == targets[:, 0]
             if i > 0:
-                kl[i, chunk] = torch.sub(clean, log_p, out=log_p).mul_(p_clean).sum(-1)
-    found = [t.cpu().numpy() for t in (ce, kl, correct, rank)]
-    return [
-        Scores(ce_nats=of_ce, kl_nats=of_kl, correct=of_correct, rank=of_rank)
-        for of_ce, of_kl, of_correct, of_rank in zip(*found, strict=True)
-    ]
+                kl[i, chunk] = torch.sub(log_p_clean, log_p, out=log_p).mul_(p_clean).sum(-1)
+    columns = [t.cpu().numpy() for t in (ce, kl, correct, rank)]
+    return [Scores(ce_nats=c, kl_nats=k, correct=ok, rank=r) for c, k, ok, r in zip(*columns, strict=True)]
 
 
 def n_rows_per_chunk(n_logits: int) -> int:
-    """Rows whose logits fill 64 MiB, a multiple of 32: the product is at its fastest, and three chunks fit anywhere."""
+    """Rows whose logits fill 64 MiB, a multiple of 32: fast for the product, and small enough for three chunks."""
     return max(32, N_LOGITS_PER_CHUNK // n_logits // 32 * 32)
 
 
 def log_softmax_(logits: torch.Tensor) -> torch.Tensor:
-    """*logits* (rows, n_logits) become their log-probabilities, in place."""
-    if logits.device.type == "cpu":  # whose kernel reads a row before it writes it
+    """Turn *logits* (rows, n_logits) into log-probabilities, in place."""
+    if logits.device.type == "cpu":  # TRAP: `out=` may be the input only here, where the kernel reads a row first
         return torch.log_softmax(logits, -1, out=logits)
     return logits.sub_(logits.logsumexp(-1, keepdim=True))
 
 
 class SpanSums:
-    """Sums over one span of positions, per sequence."""
+    """Accumulates a `Span` batch by batch."""
 
     def __init__(self, n_sequences: int) -> None:
         self.n = np.zeros(n_sequences, dtype=np.int64)
         self.clean, self.spliced, self.kl = (np.zeros(n_sequences) for _ in range(3))
 
-    def add(
-        self, row: Counts, clean: NDArray[np.float32], spliced: NDArray[np.float32], kl: NDArray[np.float32]
-    ) -> None:
-        n = len(self.n)
+    def add(self, row: Counts, clean: Scores, spliced: Scores, chosen: Flags) -> None:
+        """Add the *chosen* (rows,) of *clean* and *spliced*, which belong to the sequences *row* (rows,)."""
+        n, row = len(self.n), row[chosen]
         self.n += np.bincount(row, minlength=n)
-        self.clean += np.bincount(row, clean, n)  # float64 sums of float32 values
-        self.spliced += np.bincount(row, spliced, n)
-        self.kl += np.bincount(row, kl, n)
+        self.clean += np.bincount(row, clean.ce_nats[chosen], n)  # bincount sums in float64
+        self.spliced += np.bincount(row, spliced.ce_nats[chosen], n)
+        self.kl += np.bincount(row, spliced.kl_nats[chosen], n)
 
     def span(self, rows: slice = slice(None)) -> Span:
+        """The sums of the sequences *rows*."""
         return Span(
             n_tokens=self.n[rows],
             ce_clean_nats=self.clean[rows],
             ce_spliced_nats=self.spliced[rows],
             kl_nats=self.kl[rows],
         )
+
+
+def add_within(spans: Sequence[SpanSums], batch: Batch, scores: Sequence[Scores], n_within: int) -> None:
+    """Add *scores*, the clean model's and one for each of *spans*, at the first *n_within* positions."""
+    clean, *others = scores
+    for span, other in zip(spans, others, strict=True):
+        span.add(batch.row, clean, other, batch.position < n_within)

@@ -1,4 +1,4 @@
-"""What a pass knows of one SAE so far: sums per sequence or item, filled batch by batch."""
+"""Losses of one SAE, accumulated per sequence or item batch by batch."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Losses = TypeVar("Losses")
 
 
 def n_within(sae: Reconstructs, sequences: Sequences) -> int:
-    """Positions of *sequences* that lie within the training context of *sae*; all of them where it is unknown."""
+    """Number of positions within the training context of *sae*; all positions of *sequences* if it is unknown."""
     n_positions = int(sequences.tokens.shape[1])
     return min(n_positions, sae.n_training_context_tokens or n_positions)
 
@@ -44,7 +44,7 @@ class Sums(Generic[Losses]):
 
 
 class TextSums(Sums[TextLosses]):
-    """Sums of one SAE over the text batches seen."""
+    """Accumulates the `TextLosses` of one SAE."""
 
     def __init__(self, sae: Reconstructs, sequences: Sequences, *, ablates: bool = True) -> None:
         n, n_positions = sequences.tokens.shape
@@ -54,10 +54,10 @@ class TextSums(Sums[TextLosses]):
         self.documents = sequences.rows
         self.spans = {is_within: SpanSums(n) for is_within in (True, False)}
         self.ablated = np.zeros(n) if ablates else None
-        self.n_replaced, self.n_active, self.n_active_most = (np.zeros(n, dtype=np.int64) for _ in range(3))
-        self.ever_active: Flags | None = None  # (d_sae,), known with the first batch, if at all
+        self.n_replaced, self.n_active, self.max_active = (np.zeros(n, dtype=np.int64) for _ in range(3))
+        self.ever_active: Flags | None = None  # (d_sae,), known with the first batch if the SAE has latents
         self.error_squared, self.norm_squared = np.zeros(n), np.zeros(n)
-        self.sum: Floats | None = None  # (n, d_out), known with the first batch
+        self.target_sum: Floats | None = None  # (n, d_out), known with the first batch
         self.n_positions = n_positions
         self.increase = np.full((n, n_positions), np.nan, dtype=np.float32)
         self.at = PositionSums(n_positions)
@@ -65,8 +65,7 @@ class TextSums(Sums[TextLosses]):
     def add_scores(self, batch: Batch, clean: Scores, spliced: Scores, ablated: Scores | None) -> None:
         is_within = batch.position < self.n_within
         for key, span in self.spans.items():
-            chosen = is_within == key
-            span.add(batch.row[chosen], clean.ce_nats[chosen], spliced.ce_nats[chosen], spliced.kl_nats[chosen])
+            span.add(batch.row, clean, spliced, is_within == key)
         if self.ablated is not None and ablated is not None:
             self.ablated += np.bincount(batch.row[is_within], ablated.ce_nats[is_within], len(self.ablated))
         increase = spliced.ce_nats.astype(np.float64) - clean.ce_nats
@@ -79,21 +78,21 @@ class TextSums(Sums[TextLosses]):
         n_active = torch.where(replaced, made.n_active.cpu(), 0)
         error_squared = torch.where(replaced, made.error_squared.cpu().double(), 0)
         rows, within = batch.sequences, slice(self.n_within)
-        if self.sum is None:
-            self.sum = np.zeros((len(self.n_replaced), target.shape[-1]))
+        if self.target_sum is None:
+            self.target_sum = np.zeros((len(self.n_replaced), target.shape[-1]))
         self.n_replaced[rows] = replaced[:, within].sum(-1).numpy()
         self.n_active[rows] = n_active[:, within].sum(-1).numpy()
-        self.n_active_most[rows] = n_active[:, within].amax(-1).numpy()
+        self.max_active[rows] = n_active[:, within].amax(-1).numpy()
         if made.ever_active is not None:
-            seen = made.ever_active.cpu().numpy()
-            self.ever_active = seen if self.ever_active is None else self.ever_active | seen
+            active = made.ever_active.cpu().numpy()
+            self.ever_active = active if self.ever_active is None else self.ever_active | active
         self.error_squared[rows] = error_squared[:, within].sum(-1).numpy()
         self.norm_squared[rows] = target[:, within].square().sum((-1, -2)).numpy()
-        self.sum[rows] = target[:, within].sum(-2).numpy()
+        self.target_sum[rows] = target[:, within].sum(-2).numpy()
         self.at.add_reconstruction(replaced, target, n_active, error_squared)
 
     def losses(self) -> TextLosses | Fault:
-        if self.fault is not None or self.sum is None:
+        if self.fault is not None or self.target_sum is None:
             return Fault(problem=self.fault or "no batch was measured")
         first = slice(self.n_measured)
         return TextLosses(
@@ -107,10 +106,10 @@ class TextSums(Sums[TextLosses]):
             reconstructions=Reconstructions(
                 n_tokens=self.n_replaced[first],
                 n_active=self.n_active[first],
-                n_active_most=self.n_active_most[first],
+                max_active=self.max_active[first],
                 error_squared=self.error_squared[first],
                 norm_squared=self.norm_squared[first],
-                sum=self.sum[first],
+                target_sum=self.target_sum[first],
             ),
             ever_active=self.ever_active,
             by_position=self.at.by_position(),
@@ -118,7 +117,7 @@ class TextSums(Sums[TextLosses]):
 
 
 class AnswerSums(Sums[Losses]):
-    """Sums of one SAE over sequences of which only the answers are scored."""
+    """Accumulates losses of one SAE on sequences in which only the answers are scored."""
 
     def add_scores(self, batch: Batch, clean: Scores, spliced: Scores) -> None:
         """Add the scores of one batch."""
@@ -126,7 +125,7 @@ class AnswerSums(Sums[Losses]):
 
 
 class ItemSums(AnswerSums[ItemLosses]):
-    """Answers of one SAE over the batches seen."""
+    """Accumulates the `ItemLosses` of one SAE."""
 
     def __init__(self, items: Sequences) -> None:
         n = len(items.rows)

@@ -14,7 +14,7 @@ from sae_checks.judging import propagation_readings, verdict
 from sae_checks.judging.budget import Budget
 from sae_checks.measuring.local import LocalExecutor
 from sae_checks.measuring.studies.propagation import Propagation
-from sae_checks.measuring.studies.study import anew, run
+from sae_checks.measuring.studies.study import new_passes, run
 from sae_checks.plan.options import Options
 from sae_checks.record import record
 from sae_checks.release import release
@@ -183,7 +183,7 @@ def test_an_error_that_is_carried_further_than_the_demos_is_red(tmp_path):
         found = run(
             ready.model,
             [Propagation(one, [last], n) for one in saes],
-            anew(ready.model, few, n_batch_tokens=4096, progress=lambda *_: None),
+            new_passes(ready.model, few, n_batch_tokens=4096, progress=lambda *_: None),
         )
         limit, budget = asked.limits[HOOKS[0], "propagation"], Budget(n_planned=n, n_most=n, n_checks=65)
         readings = [propagation_readings.propagation(losses) for losses in found]

@@ -410,7 +410,7 @@ def test_an_ablated_loss_that_is_not_finite_is_named(bad):
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf])
-@pytest.mark.parametrize("field", ["error_squared", "norm_squared", "sum"])
+@pytest.mark.parametrize("field", ["error_squared", "norm_squared", "target_sum"])
 def test_a_reconstruction_that_is_not_finite_is_named(bad, field):
     """One NaN or infinity in any sum over activations: no number is given, the sequence is."""
     x, x_hat = _arrays(0)

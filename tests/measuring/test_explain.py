@@ -342,7 +342,7 @@ def test_of_many_latents_those_that_write_most_are_tried(monkeypatch):
     """And how many there are is told beside."""
     sae = opened(identity_sae(HOOK))
     x = torch.arange(1.0, 1 + D_MODEL).expand(1, 3, -1)
-    monkeypatch.setattr(singles, "N_MOST", 4)
+    monkeypatch.setattr(singles, "MAX_LATENTS", 4)
     found = singles.single_latents(sae, x, sae.reconstruct(x).output, 1)
     assert found.latents.tolist() == [15, 14, 13, 12]
     assert found.n_active == D_MODEL

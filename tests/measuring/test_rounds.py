@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 from sae_checks.measuring import corpus_pass
 from sae_checks.measuring.choices import ChoiceSums
 from sae_checks.measuring.scoring import Fault, round_ends
-from sae_checks.measuring.studies.neighbours import Neighbours, beside
+from sae_checks.measuring.studies.neighbours import Neighbours, neighbouring_hooks
 from sae_checks.measuring.studies.propagation import Propagation
 from sae_checks.measuring.studies.random_error import RandomError
 from sae_checks.measuring.studies.stacked import Stacked
-from sae_checks.measuring.studies.study import KeptPasses, anew, run
+from sae_checks.measuring.studies.study import KeptPasses, new_passes, run
 
 HOOKS = tiny.HOOKS
 LENGTHS = [24, 9, 17, 24, 12, 5, 24, 21, 7, 24, 18, 24]
@@ -185,7 +185,7 @@ def studies(sequences):
     saes = [tiny.random_sae(hook, seed=i, context=10) for i, hook in enumerate(HOOKS)]
     n = len(sequences.rows)
     yield from (Propagation(sae, saes, n) for sae in saes)
-    yield from (Neighbours(sae, beside(sae, tiny.N_LAYERS), sequences) for sae in saes)
+    yield from (Neighbours(sae, neighbouring_hooks(sae, tiny.N_LAYERS), sequences) for sae in saes)
     yield from (RandomError(sae, sequences, seed=3) for sae in saes)
     yield Stacked(saes, sequences)
 
@@ -203,7 +203,7 @@ def test_studies_find_on_a_kept_pass_what_they_find_on_their_own(tiny_models, fa
     assert kept.holds(few, hooks)
     assert not kept.holds(sequences.first(7, n_positions), hooks)
     assert not kept.holds(few, hooks | {"blocks.1.hook_mlp_out"})
-    own = anew(model, few, n_batch_tokens=60, progress=quiet)
+    own = new_passes(model, few, n_batch_tokens=60, progress=quiet)
     for one, other in zip(run(model, list(studies(few)), kept), run(model, list(studies(few)), own), strict=True):
         assert not isinstance(one, Fault), one
         for (name, array), (_, expected) in zip(flat(one), flat(other), strict=True):

@@ -13,18 +13,18 @@ from sae_checks.judging.estimates import Estimate, NotMeasured
 from sae_checks.losses import PropagationLosses, RandomErrorLosses, StackLosses
 from sae_checks.measuring import corpus_pass
 from sae_checks.measuring.scoring import Fault
-from sae_checks.measuring.studies.neighbours import Neighbours, beside
+from sae_checks.measuring.studies.neighbours import Neighbours, neighbouring_hooks
 from sae_checks.measuring.studies.propagation import Propagation
 from sae_checks.measuring.studies.random_error import RandomError
 from sae_checks.measuring.studies.stacked import Stacked, StackedItems
-from sae_checks.measuring.studies.study import anew, run
+from sae_checks.measuring.studies.study import new_passes, run
 
 FAMILY = "gpt2"
 HOOKS = tiny.HOOKS  # the residual stream before each of three blocks, and behind the last
 
 
 def studied(model, studies, sequences, *, n_batch_tokens=64):
-    found = run(model, studies, anew(model, sequences, n_batch_tokens=n_batch_tokens, progress=lambda *_: None))
+    found = run(model, studies, new_passes(model, sequences, n_batch_tokens=n_batch_tokens, progress=lambda *_: None))
     assert not any(isinstance(losses, Fault) for losses in found), found
     return found
 
@@ -151,7 +151,7 @@ def test_at_every_place_an_sae_costs_what_it_costs_there(tiny_models):
     """Home and neighbours are the loss of the same SAE at other hooks, and the margin is to the cheapest of them."""
     model, sequences = tiny_models[FAMILY], tiny.sequences(lengths=[24] * 12)
     sae = tiny.random_sae(HOOKS[1])
-    (losses,) = studied(model, [Neighbours(sae, beside(sae, tiny.N_LAYERS), sequences)], sequences)
+    (losses,) = studied(model, [Neighbours(sae, neighbouring_hooks(sae, tiny.N_LAYERS), sequences)], sequences)
     assert losses.hooks == (HOOKS[0], HOOKS[2])
     increases = []
     for hook, span in zip((HOOKS[1], *losses.hooks), (losses.own, *losses.spans), strict=True):
@@ -177,7 +177,7 @@ def test_at_every_place_an_sae_costs_what_it_costs_there(tiny_models):
 )
 def test_the_places_beside_a_hook(hook, expected):
     """The same place of the blocks beside, where the model has them."""
-    assert [written for _, written in beside(tiny.identity_sae(hook), 3)] == expected
+    assert [written for _, written in neighbouring_hooks(tiny.identity_sae(hook), 3)] == expected
 
 
 class Noisy(tiny.LinearSae):
@@ -320,7 +320,7 @@ def test_a_study_that_fails_leaves_the_others(tiny_models):
     found = run(
         model,
         [Propagation(bad, [good], len(sequences.rows)), Propagation(good, [good], len(sequences.rows))],
-        anew(model, sequences, n_batch_tokens=64, progress=lambda *_: None),
+        new_passes(model, sequences, n_batch_tokens=64, progress=lambda *_: None),
     )
     assert found[0] == Fault(problem="out of memory")
     assert isinstance(found[1], PropagationLosses)

@@ -140,10 +140,10 @@ def reconstructions(
     return Reconstructions(
         n_tokens=counts([len(of_sequence) for of_sequence in x]),
         n_active=counts([0] * len(x) if n_active is None else n_active),
-        n_active_most=counts([0] * len(x) if n_active is None else n_active),
+        max_active=counts([0] * len(x) if n_active is None else n_active),
         error_squared=floats([float(((a - b) ** 2).sum()) for a, b in zip(x, x_hat, strict=True)]),
         norm_squared=floats([float((a**2).sum()) for a in x]),
-        sum=np.stack([a.sum(axis=0) for a in x]) if x else np.zeros((0, 1)),
+        target_sum=np.stack([a.sum(axis=0) for a in x]) if x else np.zeros((0, 1)),
     )
 
 

@@ -1,4 +1,4 @@
-"""An SAE where it belongs, and at the same place of the blocks beside: it must cost least where it belongs."""
+"""An SAE spliced at its own hooks and at the same places of the neighbouring blocks, where it must cost more."""
 
 from __future__ import annotations
 
@@ -6,47 +6,44 @@ from collections.abc import Sequence
 
 from sae_checks.corpora.sequences import Sequences
 from sae_checks.losses import NeighbourLosses
-from sae_checks.measuring.scoring import Batch, SpanSums, score
+from sae_checks.measuring.scoring import Batch, SpanSums, add_within, score
+from sae_checks.measuring.sequence_sums import n_within
 from sae_checks.model.interface import CleanPass, LanguageModel, replace_with
 from sae_checks.release import hooks
 from sae_checks.saes.sae import Reconstructs
 from sae_checks.saes.splice import splice
 
 
-def beside(sae: Reconstructs, n_layers: int) -> tuple[tuple[str, str], ...]:
-    """The (read, written) hooks of the same places in the blocks before and after those of *sae*."""
-    parsed = [hooks.parse(hook) for hook in (sae.hook, sae.hook_out)]
-    found = []
+def neighbouring_hooks(sae: Reconstructs, n_layers: int) -> tuple[tuple[str, str], ...]:
+    """The (read, written) hooks at the same places of the blocks before and after those of *sae*."""
+    own = [hooks.parse_known(hook) for hook in (sae.hook, sae.hook_out)]
+    pairs = []
     for step in (-1, 1):
-        moved = [hook.neighbour(step, n_layers) for hook in parsed if hook is not None]
-        if None not in moved:
-            found.append((str(moved[0]), str(moved[1])))
-    return tuple(found)
+        read, written = (hook.neighbour(step, n_layers) for hook in own)
+        if read is not None and written is not None:
+            pairs.append((read, written))
+    return tuple(pairs)
 
 
 class Neighbours:
-    """One SAE at its own hooks and at each of *places*."""
+    """The study of one SAE at its own hooks and at *other_hooks*, pairs (read, written)."""
 
-    n_looks = 1
+    n_epochs = 1
 
-    def __init__(self, sae: Reconstructs, places: Sequence[tuple[str, str]], sequences: Sequences) -> None:
+    def __init__(self, sae: Reconstructs, other_hooks: Sequence[tuple[str, str]], sequences: Sequences) -> None:
         self._sae = sae
-        self._places = ((sae.hook, sae.hook_out), *places)
-        n, n_positions = sequences.tokens.shape
-        self._n_within = min(n_positions, sae.n_training_context_tokens or n_positions)
-        self._spans = [SpanSums(n) for _ in self._places]
-        self.hooks = frozenset(hook for place in self._places for hook in place)
+        self._pairs = ((sae.hook, sae.hook_out), *other_hooks)
+        self._n_within = n_within(sae, sequences)
+        self._spans = [SpanSums(len(sequences.rows)) for _ in self._pairs]
+        self.hooks = frozenset(hook for pair in self._pairs for hook in pair)
 
-    def see(self, model: LanguageModel, batch: Batch, clean: CleanPass, look: int) -> None:  # noqa: ARG002 -- one look
+    def see(self, model: LanguageModel, batch: Batch, clean: CleanPass, epoch: int) -> None:  # noqa: ARG002 -- one epoch
         hidden = [clean.hidden]
-        for read, written in self._places:
+        for read, written in self._pairs:
             made = splice(clean.activation(read), clean.activation(written), batch.replaced, self._sae)
             hidden.append(model.resume(clean, {written: replace_with(made.activation)}))
-        of_clean, *found = score(model, batch, hidden)
-        chosen = batch.position < self._n_within
-        for span, of_one in zip(self._spans, found, strict=True):
-            span.add(batch.row[chosen], of_clean.ce_nats[chosen], of_one.ce_nats[chosen], of_one.kl_nats[chosen])
+        add_within(self._spans, batch, score(model, batch, hidden), self._n_within)
 
     def losses(self) -> NeighbourLosses:
         own, *others = (span.span() for span in self._spans)
-        return NeighbourLosses(own=own, hooks=tuple(written for _, written in self._places[1:]), spans=tuple(others))
+        return NeighbourLosses(own=own, hooks=tuple(written for _, written in self._pairs[1:]), spans=tuple(others))

@@ -1,4 +1,4 @@
-"""Several studies over the same batches: one clean pass serves them all, on text that of the text's checks."""
+"""Studies: measurements that take more than one splice. Several of them share the same clean passes."""
 
 from __future__ import annotations
 
@@ -20,36 +20,36 @@ Losses_co = TypeVar("Losses_co", covariant=True)
 
 
 class Study(Protocol[Losses_co]):
-    """Sees every batch and its clean pass, and has losses at the end."""
+    """A measurement that is called with every batch and its clean pass."""
 
     hooks: frozenset[str]
-    """that the clean pass must capture."""
-    n_looks: int
-    """how often it wants to see all batches: 2 where it must know something of them before it measures."""
+    """hooks that the clean pass must capture."""
+    n_epochs: int
+    """how often it needs all batches: 2 if it estimates something before it measures."""
 
-    def see(self, model: LanguageModel, batch: Batch, clean: CleanPass, look: int) -> None:
-        """Measure what it wants on *batch*; *look* counts from 0."""
+    def see(self, model: LanguageModel, batch: Batch, clean: CleanPass, epoch: int) -> None:
+        """Measure *batch*; *epoch* counts from 0."""
 
     def losses(self) -> Losses_co:
-        """What it measured."""
+        """The losses over all batches."""
 
 
 Passes = Callable[[frozenset[str]], Iterable[tuple[Batch, CleanPass]]]
-"""The clean passes of a study's sequences, with these hooks captured: the same ones each time that it is called."""
+"""hooks to capture -> the clean passes over a study's sequences, the same in every call."""
 
 
 def run(model: LanguageModel, studies: Sequence[Study[Losses_co]], passes: Passes) -> list[Losses_co | Fault]:
-    """The losses of each of *studies* on *passes*; a Fault where one failed."""
+    """Run *studies* on *passes*, and return the losses of each, or a Fault if it failed."""
     problems: list[str | None] = [None] * len(studies)
-    for look in range(max((study.n_looks for study in studies), default=0)):
-        first = max(study.n_looks for study in studies) - look
-        at_it = [i for i, study in enumerate(studies) if study.n_looks >= first]
-        for batch, clean in passes(frozenset().union(*(studies[i].hooks for i in at_it))):
-            for i in at_it:
+    # all studies end with the last epoch, so that studies with one epoch share it with those that have two
+    for n_left in range(max((study.n_epochs for study in studies), default=0), 0, -1):
+        active = [i for i, study in enumerate(studies) if study.n_epochs >= n_left]
+        for batch, clean in passes(frozenset().union(*(studies[i].hooks for i in active))):
+            for i in active:
                 if problems[i] is not None:
                     continue
                 try:
-                    studies[i].see(model, batch, clean, studies[i].n_looks - first)
+                    studies[i].see(model, batch, clean, studies[i].n_epochs - n_left)
                 except (errors.SaeChecksError, RuntimeError) as problem:  # torch's errors, out of memory included
                     problems[i] = str(problem)
     return [
@@ -58,8 +58,8 @@ def run(model: LanguageModel, studies: Sequence[Study[Losses_co]], passes: Passe
     ]
 
 
-def anew(model: LanguageModel, sequences: Sequences, *, n_batch_tokens: int, progress: Progress) -> Passes:
-    """A clean pass over *sequences* for each look."""
+def new_passes(model: LanguageModel, sequences: Sequences, *, n_batch_tokens: int, progress: Progress) -> Passes:
+    """`Passes` that run the model over *sequences* in every epoch."""
 
     def passes(hooks: frozenset[str]) -> Iterator[tuple[Batch, CleanPass]]:
         for batch in batches(model, sequences, n_batch_tokens, progress):
@@ -70,9 +70,9 @@ def anew(model: LanguageModel, sequences: Sequences, *, n_batch_tokens: int, pro
 
 class KeptPasses:
     """
-    The clean passes of *sequences*, kept from the pass over the text that they are the beginnings of.
+    `Passes` kept from the pass over the text, cut to *sequences*, which are the beginnings of the text's sequences.
 
-    A causal model computes the same at a position, whatever comes behind it.
+    They can be cut since in a causal model no position depends on later ones.
     """
 
     def __init__(self, sequences: Sequences, hooks: Collection[str]) -> None:
@@ -82,9 +82,10 @@ class KeptPasses:
         self._kept: list[tuple[Batch, CleanPass]] = []
 
     def see(self, batch: Batch, clean: CleanPass) -> None:
+        """Keep the beginning of *clean*, the pass over *batch*."""
         cut = batch_of(self._sequences, batch.sequences, batch.tokens.device)
         first = clean.first(cut.tokens.shape[1])
-        if first.tokens.shape != clean.tokens.shape:  # a view would hold on to all of it
+        if first.tokens.shape != clean.tokens.shape:  # WHY clone: a view would keep the whole pass in memory
             first = replace(
                 first,
                 hidden=first.hidden.clone(),
@@ -94,53 +95,53 @@ class KeptPasses:
         self._kept.append((cut, first))
 
     def holds(self, sequences: Sequences, hooks: Collection[str]) -> bool:
-        """Whether this is what a study of *sequences* with *hooks* asks for."""
-        seen = sum(len(batch.sequences) for batch, _ in self._kept)
-        is_same = seen == len(sequences.rows) and sequences.fingerprint == self._sequences.fingerprint
+        """Whether these are all passes over *sequences*, with *hooks* captured."""
+        n_kept = sum(len(batch.sequences) for batch, _ in self._kept)
+        is_same = n_kept == len(sequences.rows) and sequences.fingerprint == self._sequences.fingerprint
         return is_same and self.hooks >= set(hooks)
 
-    def __call__(self, hooks: frozenset[str]) -> list[tuple[Batch, CleanPass]]:  # noqa: ARG002 -- all are there
+    def __call__(self, hooks: frozenset[str]) -> list[tuple[Batch, CleanPass]]:  # noqa: ARG002 -- all are captured
         return self._kept
 
 
 class ReconstructionSums:
-    """`Reconstructions`, filled batch by batch."""
+    """Accumulates `Reconstructions` batch by batch."""
 
     def __init__(self, n_sequences: int) -> None:
         self._n = n_sequences
-        self._counts = np.zeros((3, n_sequences), dtype=np.int64)  # tokens, active latents, most active on one
+        self._counts = np.zeros((3, n_sequences), dtype=np.int64)  # tokens, active latents, most of them on one token
         self._squares = np.zeros((2, n_sequences))  # error, norm
-        self._sum: np.ndarray[tuple[int, int], np.dtype[np.float64]] | None = None
+        self._target_sum: np.ndarray[tuple[int, int], np.dtype[np.float64]] | None = None
 
     def add(self, batch: Batch, made: Splice, counted: torch.Tensor) -> None:
-        """What *made* says at the positions *counted* (batch, seq)."""
+        """Add the positions *counted* (batch, seq) of *made*."""
         rows = batch.sequences
-        # On the CPU: MPS has no float64.
+        # on the CPU, since MPS has no float64
         target = torch.where(counted.cpu()[..., None], made.target.cpu().double(), 0)  # (batch, seq, d_out)
         n_active = torch.where(counted, made.n_active, 0).cpu()
-        if self._sum is None:
-            self._sum = np.zeros((self._n, target.shape[-1]))
+        if self._target_sum is None:
+            self._target_sum = np.zeros((self._n, target.shape[-1]))
         self._counts[0, rows] = counted.sum(-1).cpu().numpy()
         self._counts[1, rows] = n_active.sum(-1).numpy()
         self._counts[2, rows] = n_active.amax(-1).numpy()
-        self._squares[0, rows] = summed(made.error_squared, counted)
+        self._squares[0, rows] = sum_counted(made.error_squared, counted)
         self._squares[1, rows] = target.square().sum((-1, -2)).numpy()
-        self._sum[rows] = target.sum(-2).numpy()
+        self._target_sum[rows] = target.sum(-2).numpy()
 
     def sums(self) -> Reconstructions:
-        """What was seen."""
-        assert self._sum is not None  # there is no corpus without a batch
-        n_tokens, n_active, n_most = self._counts
+        """The sums over all batches."""
+        assert self._target_sum is not None  # every corpus has a batch
+        n_tokens, n_active, max_active = self._counts
         return Reconstructions(
             n_tokens=n_tokens,
             n_active=n_active,
-            n_active_most=n_most,
+            max_active=max_active,
             error_squared=self._squares[0],
             norm_squared=self._squares[1],
-            sum=self._sum,
+            target_sum=self._target_sum,
         )
 
 
-def summed(values: torch.Tensor, counted: torch.Tensor) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
-    """Sums of *values* (batch, seq) over the positions *counted*, per sequence, in float64."""
+def sum_counted(values: torch.Tensor, counted: torch.Tensor) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+    """Float64 sums (batch,) of *values* (batch, seq) over the positions *counted* (batch, seq)."""
     return torch.where(counted.cpu(), values.cpu().double(), 0).sum(-1).numpy()
