@@ -1,4 +1,9 @@
 # `make demo` and `make test` work on a fresh machine with python3 and make.
+#   demo          judge the embedded release
+#   test          what proves the package, in minutes
+#   quick         the part of it that imports no torch and starts no process, in seconds
+#   test-project  what surrounds the package: workflows, wheel, examples, report in a browser, benchmarks
+#   fix lint docs clean
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -7,16 +12,28 @@ REPORT := gate-report
 WORKFLOWS := .github/workflows/*.yml
 SCHEMA := $(BIN)/check-jsonschema --quiet --builtin-schema
 
-.PHONY: demo test lint docs wheel-test clean
+# Several files at a time, one thread each: most tests wait for imports or for processes of their own.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest -n logical --maxprocesses 4 --dist loadfile
+
+.PHONY: demo test quick test-project fix lint docs wheel-test clean
 
 demo: $(INSTALLED)
 	mkdir -p $(REPORT)
 	$(BIN)/pytest --sae-release=demo \
 	  --junitxml=$(REPORT)/junit.xml --benchmark-json=$(REPORT)/benchmark.json --sae-record=$(REPORT)/record.json --sae-report=$(REPORT)/report
 
-# Several files at a time: most tests wait for imports or for processes of their own, on one thread each.
 test: $(INSTALLED)
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n logical --maxprocesses 4 --dist loadfile
+	$(PYTEST)
+
+quick: $(INSTALLED)
+	$(PYTEST) -m 'not slow'
+
+test-project: $(INSTALLED)
+	$(PYTEST) tests/project
+
+fix: $(INSTALLED)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .

@@ -1,6 +1,61 @@
-"""Small language models and SAEs, made once per session; see tests/tiny.py."""
+"""Which tests are slow, and the models and packages that are made once per session."""
+
+import os
+import sys
+from pathlib import Path
 
 import pytest
+
+ROOM = Path(__file__).parent
+SLOW = (
+    "agreement",
+    "corpora",
+    "gate",
+    "measuring",
+    "model",
+    "project",
+    "saes",
+    "commands/test_plan_command.py",
+    "release/test_converters.py",
+    "release/test_formats.py",
+    "release/test_hub_client.py",
+    "release/test_hub_release.py",
+    "run/test_stopping.py",
+)
+"""Rooms and modules whose tests import torch or start processes. Elsewhere a single such test is marked itself."""
+collect_ignore = ["project"]  # only `pytest tests/project`, which is `make test-project`
+
+
+def pytest_configure(config):
+    if is_quick(config):
+        sys.addaudithook(refuse_what_is_slow)
+
+
+def pytest_ignore_collect(collection_path, config):
+    """Do not even import slow modules in a quick run."""
+    return True if is_quick(config) and is_slow(collection_path) else None
+
+
+def pytest_collection_modifyitems(items):
+    for item in items:
+        if is_slow(item.path):
+            item.add_marker("slow")
+
+
+def is_quick(config):
+    return config.option.markexpr == "not slow"
+
+
+def is_slow(path):
+    return any(path.is_relative_to(ROOM / place) for place in SLOW)
+
+
+def refuse_what_is_slow(event, args):
+    """Stop a quick run from importing torch, and its tests from starting processes."""
+    if event == "import" and args[0] == "torch":
+        raise AssertionError("a quick test imports torch: mark it slow, or name its module in tests/conftest.py")
+    if event == "subprocess.Popen" and "PYTEST_CURRENT_TEST" in os.environ:
+        raise AssertionError(f"a quick test starts a process: mark it slow ({args[0]})")
 
 
 @pytest.fixture(scope="session", autouse=True)

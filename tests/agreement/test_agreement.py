@@ -18,10 +18,7 @@ from sae_checks.measuring.choices import ChoiceSums
 from sae_checks.model import hugging_face
 from sae_checks.release import release
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.filterwarnings("ignore"),  # the peers' own warnings
-]
+pytestmark = pytest.mark.filterwarnings("ignore")  # the peers' own warnings
 
 DEMO = release.resolve("demo")
 HOOKS = [described.hook for described in DEMO.saes]

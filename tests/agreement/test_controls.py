@@ -23,8 +23,6 @@ from sae_checks.run.table import ROWS
 from sae_checks.saes.sae import Reconstruction
 
 STUDIES = tuple(row.check.name for row in ROWS if row.is_study)
-pytestmark = pytest.mark.slow
-
 DEMO = release.resolve("demo")
 HOOKS = [sae.hook for sae in DEMO.saes]
 SAMPLED = [check for check in checks.CHECKS if not check.is_exact and check.name not in STUDIES]

@@ -19,10 +19,9 @@ from sae_checks import checks
 from sae_checks.plan.options import Options
 from sae_checks.record import record
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif("SAE_CHECKS_DATA" not in os.environ, reason="SAE_CHECKS_DATA names no folder of real releases"),
-]
+pytestmark = pytest.mark.skipif(
+    "SAE_CHECKS_DATA" not in os.environ, reason="SAE_CHECKS_DATA names no folder of real releases"
+)
 
 DATA = Path(os.environ.get("SAE_CHECKS_DATA", ""))
 

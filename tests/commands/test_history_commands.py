@@ -245,6 +245,7 @@ def test_the_document_has_every_verdict_format_and_number():
     assert f"exits with **{HISTORY_NOT_KEPT}**" in text
 
 
+@pytest.mark.slow
 def test_a_reader_that_leaves_changes_no_exit_status(write):
     """`sae-checks compare A B | head -1`: no traceback, and still 1."""
     sound, worse = write("sound", ce_loss()), write("worse", ce_loss(values(0.2), weights=OTHER_SHA))
@@ -255,6 +256,7 @@ def test_a_reader_that_leaves_changes_no_exit_status(write):
         assert running.wait() == 1
 
 
+@pytest.mark.slow
 def test_nothing_heavy_is_imported(kept, write):
     """None of the commands pays for torch or SAE Lens, nor for what it does not need."""
     sound = write("sound")

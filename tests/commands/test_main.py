@@ -5,6 +5,7 @@ import subprocess
 import sys
 
 import builders
+import pytest
 
 from sae_checks.commands import main
 from sae_checks.release import registry
@@ -58,6 +59,7 @@ def test_an_unknown_release_is_told_with_the_nearest_name(capsys):
     assert "gpt2-small-res-jb" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_it_imports_nothing_heavy():
     """Listing, as `python -m sae_checks`, pays for no torch, SAE Lens or NumPy."""
     script = """

@@ -271,6 +271,7 @@ def test_a_baseline_is_found_by_its_path_or_as_the_last(run):
     assert by_path.result("a", "kl") is None
 
 
+@pytest.mark.slow
 def test_a_baseline_is_found_at_a_git_revision(run):
     """The record as it was committed, not as it is."""
     for command in ("init -q", "add run.json", "-c user.name=n -c user.email=e commit -q -m m"):

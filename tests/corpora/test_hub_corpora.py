@@ -9,8 +9,6 @@ import pytest
 import stand_in
 from hub_server import LoopbackHub, Status, environment
 
-pytestmark = pytest.mark.slow
-
 ROOT = Path(__file__).parents[2]
 CARD = b"---\nconfigs:\n- config_name: default\n  data_files: data/train-*\n---\n"
 

@@ -257,7 +257,6 @@ def test_documents_are_told_apart_by_their_ids():
     assert identity("a") == "a"
 
 
-@pytest.mark.slow
 def test_the_gate_measures_ids_as_it_measures_their_text(tmp_path):
     """The same documents as text and as ids in parquet: the same loss; ids that are not their text's: an error."""
     import torch

@@ -10,8 +10,6 @@ from sae_checks.corpora import token_cache
 from sae_checks.corpora.sequences import Convention
 from sae_checks.corpora.token_cache import TokenInputs
 
-pytestmark = pytest.mark.slow  # tiny imports torch
-
 
 @pytest.fixture
 def inputs(tmp_path, monkeypatch):

@@ -12,7 +12,6 @@ from sae_checks.release import hub as client
 from sae_checks.release import retries
 
 pytest_plugins = ["pytester"]
-pytestmark = pytest.mark.slow
 
 SAES, MODEL = "org/saes", "org/model"
 

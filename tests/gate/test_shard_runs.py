@@ -48,7 +48,6 @@ def assert_same(merged, whole):
     assert record.to_json(merged)["release"] == record.to_json(whole)["release"]
 
 
-@pytest.mark.slow
 def test_two_shards_of_the_demo_are_the_demo(gate):
     """Studies and stacks, too: what one run says, two shards say together."""
     runs = {

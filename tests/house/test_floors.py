@@ -118,6 +118,7 @@ def test_what_is_allowed_is_not_found(place, source):
     assert list(breaches(place, source)) == []
 
 
+@pytest.mark.slow
 def test_the_plugin_imports_nothing_heavy():
     """Every pytest run of the environment imports the plugin: no torch, no NumPy, nothing that takes seconds."""
     script = (

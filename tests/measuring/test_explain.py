@@ -23,7 +23,6 @@ from sae_checks.release import release
 from sae_checks.run.settle import settle
 from sae_checks.saes.sae import Reconstruction
 
-pytestmark = pytest.mark.slow
 HOOK = tiny.HOOKS[1]
 
 

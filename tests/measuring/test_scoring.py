@@ -8,8 +8,6 @@ import torch
 from sae_checks.measuring import scoring
 from sae_checks.measuring.scoring import batches, score
 
-pytestmark = pytest.mark.slow
-
 
 @pytest.fixture(scope="module", params=["gpt2", "gemma2", "hooked gpt2", "hooked gemma2"])
 def model(request):

@@ -16,7 +16,6 @@ from sae_checks.run.settle import settle
 from sae_checks.run.table import ROWS
 
 STUDIES = tuple(row.check.name for row in ROWS if row.is_study)
-pytestmark = pytest.mark.slow
 HOOKS = ["blocks.0.hook_resid_pre", "blocks.3.hook_resid_post"]
 TOLERANCE = 1e-4
 """nats, or a share: kernels add in another order."""

@@ -20,10 +20,8 @@ from sae_checks.measuring.local import LocalExecutor
 from sae_checks.plan.options import Options
 from sae_checks.run.settle import settle
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.filterwarnings("ignore:HookedTransformer is deprecated:DeprecationWarning"),  # made here, to compare
-]
+# made here, to compare
+pytestmark = pytest.mark.filterwarnings("ignore:HookedTransformer is deprecated:DeprecationWarning")
 
 HOOK = "blocks.0.hook_resid_post"
 TOKENIZER = "NeelNanda/gpt-neox-tokenizer-digits"

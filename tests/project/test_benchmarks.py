@@ -14,7 +14,7 @@ import pytest
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 
-pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]  # SAE Lens's and TransformerLens's own
+pytestmark = pytest.mark.filterwarnings("ignore")  # SAE Lens's and TransformerLens's own
 
 
 def ran(*args):

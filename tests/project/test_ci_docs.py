@@ -77,7 +77,6 @@ def shell(script, folder, python, **env):
     return subprocess.run(command, cwd=folder, env={**kept, **path, **env}, capture_output=True, text=True, check=False)
 
 
-@pytest.mark.slow
 def test_the_plain_shell_runs(installed_python, tmp_path):
     """As it stands: the demo in two shards, merged, green."""
     (script,) = (text for kind, text in BLOCKS if kind == "bash")
@@ -88,7 +87,6 @@ def test_the_plain_shell_runs(installed_python, tmp_path):
     assert len(merged.release.sae_ids) == 5
 
 
-@pytest.mark.slow
 def test_gitlab_s_script_judges(installed_python, tmp_path):
     """Both nodes' scripts on demo-broken, and then the job that merges: red there, and the record is whole."""
     schema = [sys.executable, "-m", "check_jsonschema", "--builtin-schema", "vendor.gitlab-ci"]
@@ -114,7 +112,6 @@ def test_gitlab_s_script_judges(installed_python, tmp_path):
     assert len({r.sae_id for r in record.read(tmp_path / "record.json").results}) == 5
 
 
-@pytest.mark.slow
 def test_a_training_run_s_folder_is_gated_as_written(installed_python, tmp_path):
     """The first example in a scratch repository whose saes/ has a damaged SAE: red, nothing uploaded, a record."""
     files = ROOT / "sae_checks/demo/files"

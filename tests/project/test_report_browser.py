@@ -19,10 +19,7 @@ CHROMIUM = os.environ.get("SAE_CHECKS_CHROMIUM") or next(filter(None, map(shutil
 AXE = os.environ.get("SAE_CHECKS_AXE")
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed (group dev)")
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(CHROMIUM is None, reason="no Chromium: apt-get install chromium, or set SAE_CHECKS_CHROMIUM"),
-]
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium: apt-get install chromium")
 needs_axe = pytest.mark.skipif(AXE is None, reason="SAE_CHECKS_AXE names no axe.min.js (npm pack axe-core)")
 schemes = pytest.mark.parametrize("scheme", ["light", "dark"])
 

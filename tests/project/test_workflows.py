@@ -111,7 +111,6 @@ def ran_action(tmp_path_factory, installed_python):
     return run
 
 
-@pytest.mark.slow
 def test_the_action_judges_a_release(ran_action):
     """Green: every step in order, and record, JUnit and benchmarks in the artifact and at the outputs."""
     ran = ran_action("demo")
@@ -126,7 +125,6 @@ def test_the_action_judges_a_release(ran_action):
     assert ran.folder / ran.context["steps.gate.outputs.record"] == ran.folder / "sae-gate/record.json"
 
 
-@pytest.mark.slow
 def test_a_green_action_has_its_report(ran_action):
     """In the job's summary, in the artifact and at the output; and the job is green."""
     ran = ran_action("demo")
@@ -136,7 +134,6 @@ def test_a_green_action_has_its_report(ran_action):
     assert "blocks.2.hook_resid_pre" in ran.summary
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("release", ["demo", "demo-broken"])
 def test_an_action_keeps_its_run_in_the_history(ran_action, release):
     """Green or red: the record that is in the artifact."""
@@ -146,7 +143,6 @@ def test_an_action_keeps_its_run_in_the_history(ran_action, release):
     assert kept.record == record.read(ran.artifacts / "sae-gate/record.json")
 
 
-@pytest.mark.slow
 def test_a_red_action_keeps_what_was_measured(ran_action):
     """Red by the step that judges; what comes behind it runs, and the artifact is there."""
     ran = ran_action("demo-broken")
@@ -158,7 +154,6 @@ def test_a_red_action_keeps_what_was_measured(ran_action):
     assert "FAILED: ce_loss of blocks.2.hook_resid_pre" in ran.said
 
 
-@pytest.mark.slow
 def test_a_red_action_shows_why(ran_action):
     """The summary and the report name the SAE and the check."""
     ran = ran_action("demo-broken")
@@ -169,7 +164,6 @@ def test_a_red_action_shows_why(ran_action):
         assert "ce_increase" in text
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("release", "arguments", "said"),
     [
@@ -215,7 +209,6 @@ def ran_workflow(tmp_path_factory, installed_python, distributions):
     return jobs
 
 
-@pytest.mark.slow
 def test_the_workflow_deals_judges_and_merges(ran_workflow):
     """Two shards that each judge some of the SAEs; one record of all of them, red for the one that is broken."""
     assert ran_workflow["plan"].context["steps.plan.outputs.shards"] == "[1, 2]"
@@ -233,7 +226,6 @@ def test_the_workflow_deals_judges_and_merges(ran_workflow):
     assert kept.record == merged
 
 
-@pytest.mark.slow
 def test_the_workflow_s_report_shows_why(ran_workflow):
     """In the summary of its last job and in the artifact."""
     report = ran_workflow["report"]
@@ -242,7 +234,6 @@ def test_the_workflow_s_report_shows_why(ran_workflow):
     assert (report.artifacts / "sae-gate/report/index.html").exists()
 
 
-@pytest.mark.slow
 def test_a_shard_that_left_nothing_is_seen(ran_workflow, tmp_path, installed_python):
     """With the record of one shard alone the last job is red, writes none, and its summary names what is missing."""
     before = ran_workflow["report"]

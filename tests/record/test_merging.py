@@ -274,6 +274,7 @@ def test_the_command_writes_nothing_that_is_not_whole(files, tmp_path, capsys):
     assert "--out" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_merging_imports_nothing_heavy(files, tmp_path):
     """A laptop without torch can do it."""
     script = (

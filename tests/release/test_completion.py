@@ -47,6 +47,7 @@ def offered(tmp_path, module, line):
     return told.read_text().replace("\x0b", "\n").split()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("module", "line"),
     [("sae_checks", "python -m sae_checks list dem"), ("pytest", "python -m pytest --sae-release dem")],
@@ -56,6 +57,7 @@ def test_the_shell_is_told(tmp_path, module, line):
     assert {"demo", "demo-broken"} <= {name.rstrip() for name in offered(tmp_path, module, line)}
 
 
+@pytest.mark.slow
 def test_commands_are_offered(tmp_path):
     """`sae-checks` itself: what it can do."""
     assert {"list", "merge", "plan"} <= set(offered(tmp_path, "sae_checks", "python -m sae_checks "))

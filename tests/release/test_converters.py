@@ -20,8 +20,6 @@ from sae_checks.release.hub import cached_path
 from sae_checks.release.release import BrokenSae, Sae, resolve
 from sae_checks.saes import loading
 
-pytestmark = pytest.mark.slow
-
 every_family = pytest.mark.parametrize("family", stand_in.FAMILIES, ids=lambda f: f"{f.conversion}-{f.sae_id}")
 pickled_family = pytest.mark.parametrize(
     "family", [f for f in stand_in.FAMILIES if f.pickled], ids=lambda f: f"{f.conversion}"

@@ -14,8 +14,6 @@ from sae_checks.release.registry import RegisteredRelease, RegisteredSae
 from sae_checks.release.release import BrokenSae, Sae, resolve
 from sae_checks.saes import loading
 
-pytestmark = pytest.mark.slow
-
 CPU = torch.device("cpu")
 D_IN, D_SAE = 8, 16
 X = torch.randn(3, 5, D_IN, generator=torch.Generator().manual_seed(2))

@@ -12,8 +12,6 @@ from hub_server import LoopbackHub, environment
 
 from sae_checks.record import record
 
-pytestmark = pytest.mark.slow
-
 ROOT = Path(__file__).parents[2]
 
 

@@ -118,6 +118,7 @@ def test_any_record_can_be_drawn(tmp_path_factory, run):
             size_of(path)
 
 
+@pytest.mark.slow
 def test_it_imports_nothing_heavy(written, tmp_path):
     """A report needs no torch and no SAE Lens; without pictures no matplotlib."""
     script = """

@@ -14,7 +14,6 @@ from sae_checks.record import record
 from sae_checks.run import stopping
 from sae_checks.run.settle import settle
 
-pytestmark = pytest.mark.slow
 OF_TEXT = (checks.CE_LOSS, checks.LONG_CONTEXT, checks.USABLE_CONTEXT, checks.SPARSITY)
 SAMPLED = (*OF_TEXT, checks.LAMBADA, checks.CBT)
 HOOKS = ["blocks.0.hook_resid_pre", "blocks.2.hook_resid_pre", "blocks.3.hook_resid_post"]

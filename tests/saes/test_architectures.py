@@ -14,7 +14,6 @@ from sae_checks.measuring import corpus_pass
 from sae_checks.release import release
 from sae_checks.release.configuration import BrokenSae
 
-pytestmark = pytest.mark.slow
 CPU = torch.device("cpu")
 __all__ = ["test_every_architecture_of_sae_lens_is_here"]
 

@@ -230,7 +230,6 @@ def judged():
     return run
 
 
-@pytest.mark.slow
 def test_a_release_larger_than_memory_is_measured_to_the_same_numbers(judged):
     """One SAE at a time: once for the text, once for Lambada; studies, which need several, load them as they go."""
     plenty, little = judged(None), judged(1e-9)
@@ -243,7 +242,6 @@ def test_a_release_larger_than_memory_is_measured_to_the_same_numbers(judged):
         assert little.results[cell] == result, cell
 
 
-@pytest.mark.slow
 def test_a_broken_one_leaves_its_group_alone(judged, monkeypatch):
     """Its own checks are errors with its problem; the others are what they are without it."""
     sound = judged(None).results

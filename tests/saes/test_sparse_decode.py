@@ -20,7 +20,6 @@ with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # the imports of SAE Lens's own dependencies are not what is tested here
     from sae_lens import registry
 
-pytestmark = pytest.mark.slow
 D_SAE, HOOK = 192, "blocks.1.hook_resid_pre"
 FAST = ("standard", "gated", "topk", "abstopk", "jumprelu", "transcoder", "jumprelu_transcoder")
 SLOW = ("matching_pursuit", "temporal", "skip_transcoder", "jumprelu_skip_transcoder")
