@@ -21,14 +21,12 @@ pytest takes a path after a space for a test path when it looks for the ini file
 `sae-checks[completion]`, shells complete names of releases:
 `eval "$(register-python-argcomplete sae-checks pytest)"`.
 
-| option | |
-|---|---|
 """
 
 
 def page() -> str:
     """The whole page."""
-    return _HEAD + "".join(f"| `{_written(spec)}` | {_told(spec)} |\n" for spec in SPECS)
+    return _HEAD + "".join(f"- `{_written(spec)}`: {_told(spec)}\n" for spec in SPECS)
 
 
 def _written(spec: OptionSpec) -> str:
@@ -36,9 +34,9 @@ def _written(spec: OptionSpec) -> str:
 
 
 def _told(spec: OptionSpec) -> str:
-    """The help, with its default, safe in a cell of a table."""
+    """The help, with its default."""
     text = spec.help + (f" (default: {spec.default})" if spec.default is not None else "")
-    return text.replace("|", "\\|").replace("<", "&lt;")
+    return text.replace("<", "&lt;")
 
 
 if __name__ == "__main__":

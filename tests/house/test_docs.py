@@ -2,6 +2,7 @@
 
 import json
 import re
+from fnmatch import fnmatch
 from pathlib import Path
 
 import pytest
@@ -45,7 +46,7 @@ def words(text):
         word
         for code in re.findall(r"`([^`\n]+)`|^```$(.*?)^```$", text, re.DOTALL | re.MULTILINE)
         for part in code
-        for word in re.findall(r"[\w-]+", part)
+        for word in re.findall(r"[\w*-]+", part)
     }
 
 
@@ -71,9 +72,13 @@ def dead_links(document, text):
 
 @pytest.mark.parametrize("check", checks.CHECKS, ids=lambda check: check.name)
 def test_every_check_has_its_page(check):
-    """The section opens with the same five lines."""
-    opening = sections(text_of("checks.md"))[check.name].strip().partition("\n\n")[0]
+    """The section opens with the same five lines, and names each measure, or several as `accuracy_*`."""
+    of_check = sections(text_of("checks.md"))[check.name]
+    opening = of_check.strip().partition("\n\n")[0]
     assert re.findall(r"^- \*\*(.+?)\*\*", opening, re.MULTILINE) == [*LINES]
+    named = {word for word in words(of_check) if word.strip("*_")}
+    missing = [m.name for m in check.measures if not any(fnmatch(m.name, word) for word in named)]
+    assert missing == []
 
 
 def test_the_checks_are_listed_in_the_catalogue_s_order():
