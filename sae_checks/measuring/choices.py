@@ -1,4 +1,4 @@
-"""Which option a model chooses, clean and spliced, from the log-probability of every filled query."""
+"""Choices of the clean and the spliced model, from the log-probability of every filled query."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from sae_checks.measuring.sequence_sums import AnswerSums, ItemSums
 
 class ChoiceSums(AnswerSums[ChoiceLosses]):
     """
-    Choices of one SAE over the batches seen (see `corpora.cbt`).
+    Accumulates the `ChoiceLosses` of one SAE (see `corpora.cbt`).
 
-    Each option is a sequence of its own: an option's log-probability is the sum over what is scored of its sequence.
+    Each option is a sequence of its own; its log-probability is the sum over the scored tokens of that sequence.
     """
 
     def __init__(self, queries: Sequences) -> None:
@@ -26,20 +26,20 @@ class ChoiceSums(AnswerSums[ChoiceLosses]):
         self._options.add_scores(batch, clean, spliced)
 
     def losses(self) -> ChoiceLosses | Fault:
-        """Of the first *n_measured* options, which are those of whole queries."""
+        """Losses of the first *n_measured* options, which never divide a query, or why there are none."""
         self._options.n_measured = self.n_measured
         if self.fault is not None:
             return Fault(problem=self.fault)
-        found = self._options.losses()
-        return found if isinstance(found, Fault) else _chosen(found)
+        options = self._options.losses()
+        return options if isinstance(options, Fault) else _choices(options)
 
 
-def _chosen(options: ItemLosses) -> ChoiceLosses:
-    # A query is a run of sequences of one row: `items` has one entry per sequence, in the order of the corpus.
+def _choices(options: ItemLosses) -> ChoiceLosses:
+    # the options of a query are a run of equal `items`
     starts = np.flatnonzero(np.r_[True, options.items[1:] != options.items[:-1]])  # (n_queries,)
     n_options = np.diff(np.r_[starts, len(options.items)])
-    clean_chosen, clean_nats = _answers(options.clean_logprob_nats, starts, n_options)
-    spliced_chosen, spliced_nats = _answers(options.spliced_logprob_nats, starts, n_options)
+    clean_chosen, clean_nats = _choose(options.clean_logprob_nats, starts, n_options)
+    spliced_chosen, spliced_nats = _choose(options.spliced_logprob_nats, starts, n_options)
     return ChoiceLosses(
         queries=options.items[starts],
         n_options=n_options,
@@ -52,17 +52,27 @@ def _chosen(options: ItemLosses) -> ChoiceLosses:
     )
 
 
-def _answers(logprob_nats: Floats, starts: Counts, n_options: Counts) -> tuple[Counts, Floats]:
-    """Each query's choice, 0 if its first option beats every other one, and that option's log-probability among all."""
+def _choose(logprob_nats: Floats, starts: Counts, n_options: Counts) -> tuple[Counts, Floats]:
+    """
+    Choose an option for each query.
+
+    Args:
+        logprob_nats: of all options, (n_all_options,).
+        starts: index of each query's first option, the right one, (n_queries,).
+        n_options: (n_queries,).
+
+    Returns:
+        Index of the chosen option (n_queries,), and log-probability of the right one among the options (n_queries,).
+    """
     others = logprob_nats.copy()
     others[starts] = -np.inf
     answer = logprob_nats[starts]
-    # a tie is wrong: options that the tokenizer does not know are all <unk>, and nothing was chosen between them
+    # WHY a tie is wrong: options that are all <unk> to the tokenizer have equal probabilities
     best = np.maximum.reduceat(others, starts)
-    is_best = np.flatnonzero(~(others < np.repeat(best, n_options)))  # what is not finite is somewhere, too
+    is_best = np.flatnonzero(~(others < np.repeat(best, n_options)))  # TRAP: not (others == best), which NaN never is
     first = is_best[np.searchsorted(is_best, starts + 1)]  # (n_queries,) never the right one
     chosen = np.where(answer > best, 0, first - starts)
-    most = np.repeat(np.maximum.reduceat(logprob_nats, starts), n_options)
-    with np.errstate(invalid="ignore"):  # what is not finite stays so, and `corpus_readings` refuses it by name
-        total = np.log(np.add.reduceat(np.exp(logprob_nats - most), starts)) + most[starts]
+    largest = np.repeat(np.maximum.reduceat(logprob_nats, starts), n_options)
+    with np.errstate(invalid="ignore"):  # numbers that are not finite are kept: `corpus_readings` refuses them by name
+        total = np.log(np.add.reduceat(np.exp(logprob_nats - largest), starts)) + largest[starts]
         return chosen, answer - total

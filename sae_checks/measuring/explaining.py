@@ -1,4 +1,4 @@
-"""The explanation of one SAE, of the predictions that its pass over the text found to be the costliest."""
+"""The explanation of one SAE's loss, by its costliest predictions on the text corpus."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from sae_checks.saes.sae import Reconstructs
 
 N_SEQUENCES = 3
 N_PREDICTIONS = 2
-"""of each of these."""
+"""predictions to explain in each sequence."""
 NOTHING_COSTS = f"no prediction of the worst sequences costs {LEAST_NATS:g} nats more with the splice in place"
 NOT_FINITE = "no finite loss is left to explain"
 
@@ -33,35 +33,34 @@ def explanation(
     progress: Callable[[int, int], None],
 ) -> Explanation:
     """
-    Why *sae* costs what it costs, in those of *documents* that stand first: see `local_studies.explain`.
+    Explain the costliest predictions of *sae* in the worst documents (see `studies.explain`).
 
     Args:
-        model: that the SAE was measured in.
-        sae: with its weights.
-        sequences: that *losses* are of, in their order.
-        losses: of the text pass.
-        documents: the worst first.
-        n_batch_tokens: tokens per forward pass, at most.
-        progress: told (tokens run, tokens in all), those in all without what taking latents out will need.
+        model: the model in which the SAE was measured.
+        sae: the SAE with its weights.
+        sequences: the text corpus.
+        losses: the SAE's losses on *sequences*.
+        documents: indices of documents, the worst first; the first few are explained.
+        n_batch_tokens: most tokens per forward pass.
+        progress: called with (tokens run, all tokens); leaving out latents is not counted in the latter.
     """
     within = losses.increase_nats[:, : losses.n_training_context_tokens]
-    wanted = [_predicted(within, losses, document) for document in documents[:N_SEQUENCES]]
-    wanted = [(row, predicted) for row, predicted in wanted if predicted]
-    if not wanted:
+    chosen = [_costliest(within, losses, document) for document in documents[:N_SEQUENCES]]
+    chosen = [(row, predicted) for row, predicted in chosen if predicted]
+    if not chosen:
         return Explanation(why_none=NOTHING_COSTS if documents else NOT_FINITE)
     n_done = 0
-    # of latents it is known only when they are met
-    n_all = sum(max(predicted) * int(sequences.replaced[row, : max(predicted)].sum()) for row, predicted in wanted)
+    n_all = sum(max(predicted) * int(sequences.replaced[row, : max(predicted)].sum()) for row, predicted in chosen)
 
-    def told(n: int) -> None:
+    def add_progress(n: int) -> None:
         nonlocal n_done
         n_done += n
         progress(min(n_done, n_all - 1), n_all)
 
-    found: list[CostlyToken] = []
+    tokens: list[CostlyToken] = []
     progress(0, n_all)
     try:
-        for row, predicted in wanted:
+        for row, predicted in chosen:
             n = max(predicted) + 1
             sequence = OneSequence(
                 document=int(losses.documents[row]),
@@ -70,27 +69,24 @@ def explanation(
                 texts=token_texts(sequences, row, model.tokenizer)[:n],
                 predicted=predicted,
             )
-            found += explain(
+            tokens += explain(
                 model,
                 sae,
                 sequence,
                 n_batch_tokens=n_batch_tokens,
                 reads=lambda first, second: text_after(model.tokenizer, first, second),
-                told=told,
+                progress=add_progress,
             )
-    except (
-        errors.SaeChecksError,
-        RuntimeError,
-    ) as problem:  # torch's, out of memory included: the verdict stands without an explanation
-        return Explanation(why_none=f"it could not be explained: {problem}")
+    except (errors.SaeChecksError, RuntimeError) as problem:  # torch's errors, out of memory included
+        return Explanation(why_none=f"it could not be explained: {problem}")  # WHY no error: verdicts do not need it
     finally:
         progress(n_all, n_all)
-    return Explanation(tokens=tuple(found), why_none=None if found else NOT_FINITE)
+    return Explanation(tokens=tuple(tokens), why_none=None if tokens else NOT_FINITE)
 
 
-def _predicted(within: np.ndarray, losses: TextLosses, document: int) -> tuple[int, tuple[int, ...]]:
-    """The row of *document*, and the positions of the tokens in it whose prediction costs most, as far as any does."""
+def _costliest(within: np.ndarray, losses: TextLosses, document: int) -> tuple[int, tuple[int, ...]]:
+    """The row of *document* in *losses*, and the positions of its costliest tokens that cost at least LEAST_NATS."""
     row = int(np.flatnonzero(losses.documents == document)[0])
-    of_row = np.where(np.isfinite(within[row]), within[row], -np.inf)
-    best = np.argsort(-of_row, kind="stable")[:N_PREDICTIONS]
-    return row, tuple(int(p) + 1 for p in best if of_row[p] >= LEAST_NATS)
+    increase = np.where(np.isfinite(within[row]), within[row], -np.inf)
+    largest = np.argsort(-increase, kind="stable")[:N_PREDICTIONS]
+    return row, tuple(int(p) + 1 for p in largest if increase[p] >= LEAST_NATS)

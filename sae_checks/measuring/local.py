@@ -21,7 +21,7 @@ from sae_checks.measuring import corpus_pass, explaining
 from sae_checks.measuring.choices import ChoiceSums
 from sae_checks.measuring.local_studies import Studies, Wanted
 from sae_checks.measuring.measured import Measured, StoppingRule, flipped, n_rows, rows, texts_of_flips
-from sae_checks.measuring.saes_in_models import Ready, ReadySaes
+from sae_checks.measuring.saes_in_models import SaeInModel, SaesInModels
 from sae_checks.measuring.scoring import Fault, Progress, round_ends
 from sae_checks.measuring.sequence_sums import AnswerSums, ItemSums, Sums
 from sae_checks.model.interface import LanguageModel, replace_with
@@ -64,7 +64,7 @@ class LocalExecutor:
         torch.set_float32_matmul_precision("highest")
         self._plan = plan
         self._progress_of = progress_of
-        self._saes = ReadySaes(plan)
+        self._saes = SaesInModels(plan)
         self._corpora: dict[tuple[str, bool, str], Corpus] = {}
         self._found: dict[str, dict[str, Found]] = {kind: {} for kind in N_PER_ROUND}
         self._studies = Studies(plan, self._saes, self._corpus, progress_of)
@@ -109,21 +109,21 @@ class LocalExecutor:
 
     def golden(self, sae_id: str, known: Golden) -> Measured[ItemLosses]:
         """Measure an SAE on its golden prompts, by their own rule for BOS and special tokens; raises as `measure`."""
-        ready = self._saes.get(sae_id)
-        model, n_context = ready.model, ready.model.facts.n_context_tokens
+        sae_in_model = self._saes.get(sae_id)
+        model, n_context = sae_in_model.model, sae_in_model.model.facts.n_context_tokens
         bos = corpus.bos_token(model.tokenizer, model.facts.source) if known.prepend_bos else None
         sequences = golden.tokenise(known, model.tokenizer, bos=bos, n_context_tokens=n_context)
         n_batch = self._plan.options.n_batch_tokens
         try:
             (losses,) = corpus_pass.measure_items(
-                model, [ready.sae], sequences, n_batch_tokens=n_batch, progress=lambda *_: None
+                model, [sae_in_model.sae], sequences, n_batch_tokens=n_batch, progress=lambda *_: None
             )
         except RuntimeError as problem:
             raise errors.MeasuringError(str(problem)) from None
         if isinstance(losses, Fault):
             raise errors.SaeError(losses.problem)
         facts = golden.facts(known, sequences, n_context_tokens=n_context)
-        made_of = Provenance(sae=ready.sae.facts, model=model.facts, corpus=facts)
+        made_of = Provenance(sae=sae_in_model.sae.facts, model=model.facts, corpus=facts)
         n = len(losses.items)
         return Measured(
             losses=losses,
@@ -146,17 +146,17 @@ class LocalExecutor:
             MeasuringError: its model cannot be.
         """
         own = self._saes.get(sae_id).sae.fingerprint
-        others = [ready.sae for ready in self._saes.sound() if ready.sae.sae_id != sae_id]
+        others = [sae_in_model.sae for sae_in_model in self._saes.measurable() if sae_in_model.sae.sae_id != sae_id]
         copies = tuple(other.sae_id for other in others if other.fingerprint == own)
         return Measured(losses=copies, provenance=None, n=0, n_planned=0)
 
     def explain(self, sae_id: str, text: Measured[TextLosses], documents: Sequence[int]) -> Explanation:
         """Explain the loss of an SAE in the first of *documents*; raises as `measure`."""
-        ready = self._saes.get(sae_id)
+        sae_in_model = self._saes.get(sae_id)
         return explaining.explanation(
-            ready.model,
-            ready.sae.loaded(),
-            self._corpus("text", ready).sequences,
+            sae_in_model.model,
+            sae_in_model.sae.loaded(),
+            self._corpus("text", sae_in_model).sequences,
             text.losses,
             documents,
             n_batch_tokens=self._plan.options.n_batch_tokens,
@@ -165,9 +165,9 @@ class LocalExecutor:
 
     def spliced_forward(self, sae_id: str) -> Callable[[], None]:
         """Return what a benchmark times: encode, decode and resume the model, on the first sequences of the plan."""
-        ready = self._saes.get(sae_id)
-        one, model = ready.sae.loaded(), ready.model
-        first = self._corpus("text", ready).sequences
+        sae_in_model = self._saes.get(sae_id)
+        one, model = sae_in_model.sae.loaded(), sae_in_model.model
+        first = self._corpus("text", sae_in_model).sequences
         n = max(1, self._plan.options.n_batch_tokens // first.tokens.shape[1])
         tokens = torch.from_numpy(first.tokens[:n]).to(model.device)
         replaced = torch.from_numpy(first.replaced[:n]).to(model.device)
@@ -186,18 +186,18 @@ class LocalExecutor:
     ) -> None:
         """Measure *sae_ids* in groups that share model and corpus and fit into memory."""
         into = self._found[kind]
-        groups: dict[tuple[LanguageModel, bool], list[Ready]] = {}
+        groups: dict[tuple[LanguageModel, bool], list[SaeInModel]] = {}
         for sae_id in sae_ids:
             try:
-                ready = self._saes.get(sae_id)
-                groups.setdefault((ready.model, ready.prepends_bos), []).append(ready)
+                sae_in_model = self._saes.get(sae_id)
+                groups.setdefault((sae_in_model.model, sae_in_model.prepends_bos), []).append(sae_in_model)
             except (errors.SaeError, errors.MeasuringError) as problem:
                 into[sae_id] = problem
         for group in (part for of_one in groups.values() for part in self._saes.groups(of_one)):
             cache = self._saes.weight_cache(group[0].model.device)
             try:
                 with quiet():  # here: filters of warnings are the process's, and another thread loads
-                    cache.start_loading([ready.sae for ready in group])
+                    cache.start_loading([sae_in_model.sae for sae_in_model in group])
                     self._measure_group(kind, group, rule, studied)
             except (errors.MeasuringError, RuntimeError) as problem:  # torch's errors, out of memory included
                 into.update(dict.fromkeys((r.sae.sae_id for r in group), errors.MeasuringError(str(problem))))
@@ -205,7 +205,7 @@ class LocalExecutor:
                 cache.finish_loading()
 
     def _measure_group(
-        self, kind: str, group: list[Ready], rule: StoppingRule | None, studied: Collection[Wanted]
+        self, kind: str, group: list[SaeInModel], rule: StoppingRule | None, studied: Collection[Wanted]
     ) -> None:
         """One pass for *group*; after each round the SAEs that *rule* needs no more of leave it."""
         one, into = group[0], self._found[kind]
@@ -213,24 +213,24 @@ class LocalExecutor:
         watch = self._studies.watch(studied, one, planned.sequences)
         ends = round_ends(planned.sequences.rows, N_PER_ROUND[kind], () if watch is None else (watch.n_sequences,))
         for sums in self._rounds(kind, group, planned, ends, watch):
-            for ready, of_sae in zip(group, sums, strict=True):
+            for sae_in_model, of_sae in zip(group, sums, strict=True):
                 if not of_sae.is_active:
                     continue
-                found = self._measured(ready, of_sae.losses(), planned)
-                into[ready.sae.sae_id] = found
+                found = self._measured(sae_in_model, of_sae.losses(), planned)
+                into[sae_in_model.sae.sae_id] = found
                 if isinstance(found, Measured):
-                    of_sae.is_decided = not _needs_more(rule, ready.sae.sae_id, found)
-        for ready, of_sae in zip(group, sums, strict=True):
+                    of_sae.is_decided = not _needs_more(rule, sae_in_model.sae.sae_id, found)
+        for sae_in_model, of_sae in zip(group, sums, strict=True):
             if of_sae.fault is not None:
-                into[ready.sae.sae_id] = errors.SaeError(of_sae.fault)
+                into[sae_in_model.sae.sae_id] = errors.SaeError(of_sae.fault)
         if watch is not None:
             self._studies.keep(watch, one)
 
     def _rounds(
-        self, kind: str, group: list[Ready], planned: Corpus, ends: Sequence[int], watch: corpus_pass.Watch | None
+        self, kind: str, group: list[SaeInModel], planned: Corpus, ends: Sequence[int], watch: corpus_pass.Watch | None
     ) -> Iterator[Sequence[Sums[Any]]]:
         """The pass over *planned* that measures *kind*, round by round."""
-        model, saes, sequences = group[0].model, [ready.sae for ready in group], planned.sequences
+        model, saes, sequences = group[0].model, [sae_in_model.sae for sae_in_model in group], planned.sequences
         n_batch, progress = self._plan.options.n_batch_tokens, self._progress_of(kind)
         if kind == "text":
             return corpus_pass.text_rounds(
@@ -248,14 +248,16 @@ class LocalExecutor:
             model, saes, sequences, n_batch_tokens=n_batch, progress=progress, ends=ends, sums_of=sums_of
         )
 
-    def _measured(self, ready: Ready, losses: TextLosses | ItemLosses | ChoiceLosses | Fault, planned: Corpus) -> Found:
+    def _measured(
+        self, sae_in_model: SaeInModel, losses: TextLosses | ItemLosses | ChoiceLosses | Fault, planned: Corpus
+    ) -> Found:
         """What is known of an SAE by now, with the texts that people look at."""
         if isinstance(losses, Fault):
             return errors.SaeError(losses.problem)
-        tokenizer = ready.model.tokenizer
+        tokenizer = sae_in_model.model.tokenizer
         return Measured(
             losses=losses,
-            provenance=Provenance(sae=ready.sae.facts, model=ready.model.facts, corpus=planned.facts),
+            provenance=Provenance(sae=sae_in_model.sae.facts, model=sae_in_model.model.facts, corpus=planned.facts),
             n=len(rows(losses)),
             n_planned=n_rows(planned),
             tokens_of=lambda i: token_texts(planned.sequences, i, tokenizer),
@@ -263,11 +265,11 @@ class LocalExecutor:
             choices=cbt.choice_texts(planned.queries, flipped(losses)) if isinstance(losses, ChoiceLosses) else (),
         )
 
-    def _corpus(self, kind: str, ready: Ready) -> Corpus:
-        """The corpus of *ready*: it depends on the tokenizer of its model and on its BOS rule."""
-        key = (kind, ready.prepends_bos, ready.model.facts.source)
+    def _corpus(self, kind: str, sae_in_model: SaeInModel) -> Corpus:
+        """The corpus of *sae_in_model*: it depends on the tokenizer of its model and on its BOS rule."""
+        key = (kind, sae_in_model.prepends_bos, sae_in_model.model.facts.source)
         if key not in self._corpora:
-            place = self._plan.model_of(ready.described)
-            tokenizer = ready.model.tokenizer
-            self._corpora[key] = corpus.make(self._plan, place, kind, tokenizer, prepends_bos=ready.prepends_bos)
+            place = self._plan.model_of(sae_in_model.described)
+            tokenizer = sae_in_model.model.tokenizer
+            self._corpora[key] = corpus.make(self._plan, place, kind, tokenizer, prepends_bos=sae_in_model.prepends_bos)
         return self._corpora[key]

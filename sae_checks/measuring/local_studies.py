@@ -14,7 +14,7 @@ from sae_checks import errors
 from sae_checks.corpora.corpus import Corpus
 from sae_checks.corpora.sequences import Sequences
 from sae_checks.measuring.measured import Measured
-from sae_checks.measuring.saes_in_models import Ready, ReadySaes
+from sae_checks.measuring.saes_in_models import SaeInModel, SaesInModels
 from sae_checks.measuring.scoring import Fault, Progress
 from sae_checks.measuring.studies.neighbours import Neighbours, neighbouring_hooks
 from sae_checks.measuring.studies.propagation import Propagation
@@ -75,8 +75,8 @@ class Studies:
     def __init__(
         self,
         plan: Plan,
-        saes: ReadySaes,
-        corpus_of: Callable[[str, Ready], Corpus],
+        saes: SaesInModels,
+        corpus_of: Callable[[str, SaeInModel], Corpus],
         progress_of: Callable[[str], Progress],
     ) -> None:
         self._plan = plan
@@ -103,12 +103,14 @@ class Studies:
         return found
 
     def _measure(self, wanted: list[Wanted]) -> None:
-        groups: dict[object, list[tuple[Wanted, Ready]]] = {}
+        groups: dict[object, list[tuple[Wanted, SaeInModel]]] = {}
         for each in wanted:
             try:
-                ready = self._first(each)
+                sae_in_model = self._first(each)
                 corpus = STUDIES[each[0]].corpus
-                groups.setdefault((ready.model, ready.prepends_bos, corpus), []).append((each, ready))
+                groups.setdefault((sae_in_model.model, sae_in_model.prepends_bos, corpus), []).append(
+                    (each, sae_in_model)
+                )
             except (errors.SaeError, errors.MeasuringError) as problem:
                 self._found[each] = problem
         for group in groups.values():
@@ -118,11 +120,11 @@ class Studies:
             except (errors.MeasuringError, RuntimeError) as problem:  # torch's errors, out of memory included
                 self._found.update(dict.fromkeys(names, errors.MeasuringError(str(problem))))
 
-    def _measure_group(self, wanted: list[Wanted], one: Ready) -> None:
+    def _measure_group(self, wanted: list[Wanted], one: SaeInModel) -> None:
         kind = STUDIES[wanted[0][0]].corpus
         corpus = self._corpus_of(kind, one)
         sequences = self._few(corpus.sequences, kind)
-        sound = self._of_model(one, self._saes.sound())
+        sound = self._of_model(one, self._saes.measurable())
         studies: list[Study[Any]] = []
         made: list[Wanted] = []
         for each in wanted:
@@ -143,13 +145,13 @@ class Studies:
             if isinstance(found, Fault):
                 self._found[each] = errors.SaeError(found.problem)
                 continue
-            ready = None if each[1] in self._stacks else self._saes.get(each[1])
-            of_sae = None if ready is None else ready.sae.facts
+            sae_in_model = None if each[1] in self._stacks else self._saes.get(each[1])
+            of_sae = None if sae_in_model is None else sae_in_model.sae.facts
             provenance = Provenance(sae=of_sae, model=one.model.facts, corpus=facts)
             n = facts.n_sequences
             self._found[each] = Measured(losses=found, provenance=provenance, n=n, n_planned=n)
 
-    def watch(self, wanted: Collection[Wanted], one: Ready, sequences: Sequences) -> KeptPasses | None:
+    def watch(self, wanted: Collection[Wanted], one: SaeInModel, sequences: Sequences) -> KeptPasses | None:
         """
         What keeps the clean pass that *wanted* need of a pass over *sequences*, the text of *one*'s model.
 
@@ -158,7 +160,7 @@ class Studies:
         if (one.model, one.prepends_bos) in self._kept:
             return None  # of an earlier group of SAEs
         few, hooks = self._few(sequences, "text"), set[str]()
-        later = self._of_model(one, self._saes.known())  # not yet loaded: that is for the pass to overlap with
+        later = self._of_model(one, self._saes.candidates())  # not yet loaded: that is for the pass to overlap with
         for each in wanted:
             try:
                 first = self._first(each)
@@ -171,11 +173,11 @@ class Studies:
         n_bytes = few.tokens.size * one.model.facts.d_model * _N_BYTES * (2 * len(hooks) + 1)
         return KeptPasses(few, hooks) if hooks and n_bytes <= N_BYTES_KEPT else None
 
-    def keep(self, kept: KeptPasses, one: Ready) -> None:
+    def keep(self, kept: KeptPasses, one: SaeInModel) -> None:
         """*kept* is full, of *one*'s model."""
         self._kept[one.model, one.prepends_bos] = kept
 
-    def _passes(self, one: Ready, studies: Sequence[Study[Any]], sequences: Sequences) -> Passes:
+    def _passes(self, one: SaeInModel, studies: Sequence[Study[Any]], sequences: Sequences) -> Passes:
         kept = self._kept.pop((one.model, one.prepends_bos), None)  # once: it is large
         if kept is not None and kept.holds(sequences, frozenset().union(*(study.hooks for study in studies))):
             return kept
@@ -195,7 +197,9 @@ class Studies:
         longest = max((n_positions if context is None else context for context in known), default=n_positions)
         return sequences.first(options.n_study_sequences, min(n_positions, longest))
 
-    def _study(self, wanted: Wanted, sequences: Sequences, one: Ready, others: Sequence[Reconstructs]) -> Study[Any]:
+    def _study(
+        self, wanted: Wanted, sequences: Sequences, one: SaeInModel, others: Sequence[Reconstructs]
+    ) -> Study[Any]:
         kind, subject = wanted
         stack = self._stacks.get(subject)
         given = StudyInput(
@@ -207,7 +211,7 @@ class Studies:
         )
         return STUDIES[kind].make(given)
 
-    def _first(self, wanted: Wanted) -> Ready:
+    def _first(self, wanted: Wanted) -> SaeInModel:
         """The SAE of *wanted*, or the first of its stack, all of which must share model and convention."""
         stack = self._stacks.get(wanted[1])
         if stack is None:
@@ -217,6 +221,6 @@ class Studies:
             raise errors.stack_of_several(stack.stack_id)
         return members[0]
 
-    def _of_model(self, one: Ready, of: Sequence[Ready]) -> list[Reconstructs]:
+    def _of_model(self, one: SaeInModel, of: Sequence[SaeInModel]) -> list[Reconstructs]:
         """Those *of* the release's SAEs that share model and convention with *one*."""
         return [r.sae for r in of if r.model is one.model and r.prepends_bos == one.prepends_bos]

@@ -1,4 +1,4 @@
-"""Each SAE of a plan with the model that it was trained on: models are loaded when they are first needed."""
+"""The SAEs of a plan, each with the model that it is measured in. Models and weights are loaded when first needed."""
 
 from __future__ import annotations
 
@@ -17,31 +17,32 @@ from sae_checks.saes.lazy_weights import LazySae, WeightCache
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Ready:
-    """An SAE, its model, and the convention that it is measured under."""
+class SaeInModel:
+    """An SAE with the model that it is measured in."""
 
     described: Sae
     sae: LazySae
     model: LanguageModel
     prepends_bos: bool
+    """whether every sequence begins with a BOS."""
 
 
-class ReadySaes:
-    """The SAEs of a plan. What is wrong with one is raised again each time that it is asked for."""
+class SaesInModels:
+    """The SAEs of a plan with their models, by SAE id."""
 
     def __init__(self, plan: Plan) -> None:
         self._plan = plan
         self._models = Models(plan)
         self._caches: dict[torch.device, WeightCache] = {}
-        self._found: dict[str, Ready | errors.SaeChecksError] = {}
+        self._found: dict[str, SaeInModel | errors.SaeChecksError] = {}
 
-    def get(self, sae_id: str) -> Ready:
+    def get(self, sae_id: str) -> SaeInModel:
         """
-        *sae_id*, ready to be measured once its weights are loaded, which happens when they are needed.
+        The SAE *sae_id* with its model, without loading its weights.
 
         Raises:
-            SaeError: this SAE cannot be measured, whatever its weights.
-            MeasuringError: its model cannot be loaded.
+            SaeError: the SAE cannot be measured; the same error each time.
+            MeasuringError: its model cannot be loaded; the same error each time.
         """
         if sae_id not in self._found:
             try:
@@ -53,19 +54,19 @@ class ReadySaes:
             raise found
         return found
 
-    def known(self) -> list[Ready]:
-        """All that can be measured if their weights can be loaded, in the release's order."""
+    def candidates(self) -> list[SaeInModel]:
+        """The SAEs that can be measured unless loading their weights fails, in the release's order."""
         found = []
         for sae_id in self._plan.release.sae_ids:
             try:
                 found.append(self.get(sae_id))
             except (errors.SaeError, errors.MeasuringError):
-                continue  # its own checks are errors
+                continue  # the checks of this SAE report it
         return found
 
-    def sound(self) -> list[Ready]:
-        """All that can be measured, in the release's order."""
-        return [ready for ready in self.known() if ready.sae.can_be_loaded()]
+    def measurable(self) -> list[SaeInModel]:
+        """The SAEs that can be measured, in the release's order; loads their weights to find out."""
+        return [sae_in_model for sae_in_model in self.candidates() if sae_in_model.sae.can_be_loaded()]
 
     def weight_cache(self, device: torch.device) -> WeightCache:
         """The cache of SAE weights on *device*."""
@@ -75,24 +76,24 @@ class ReadySaes:
             )
         return self._caches[device]
 
-    def groups(self, together: Sequence[Ready]) -> list[list[Ready]]:
-        """*together*, SAEs of one model, in groups whose weights fit into memory."""
-        of = {ready.sae: ready for ready in together}
+    def groups(self, together: Sequence[SaeInModel]) -> list[list[SaeInModel]]:
+        """Split *together*, SAEs of one model, into groups whose weights fit into memory."""
+        by_sae = {sae_in_model.sae: sae_in_model for sae_in_model in together}
         cache = self.weight_cache(together[0].model.device)
-        return [[of[one] for one in group] for group in cache.groups_that_fit(list(of))]
+        return [[by_sae[sae] for sae in group] for group in cache.groups_that_fit(list(by_sae))]
 
-    def _load(self, sae_id: str) -> Ready:
+    def _load(self, sae_id: str) -> SaeInModel:
         described = self._plan.release.sae(sae_id)
         prepends_bos = self._prepends_bos(described)
         model = self._models.of(described)
         head_slice = _head_slice(model, described)
         self._check_special_tokens(described, model)
-        # TransformerLens's backend has centred the weights themselves
+        # not facts.processing: TransformerLens has centred the model's weights then, and so its activations
         center = described.center_writing_weights and model.uses_layer_norm and not model.facts.processing
         lazy = LazySae(
             described, self.weight_cache(model.device), device=model.device, center=center, head_slice=head_slice
         )
-        return Ready(described=described, sae=lazy, model=model, prepends_bos=prepends_bos)
+        return SaeInModel(described=described, sae=lazy, model=model, prepends_bos=prepends_bos)
 
     def _prepends_bos(self, described: Sae) -> bool:
         asked = self._plan.options.bos
@@ -113,10 +114,10 @@ class ReadySaes:
 
 def _head_slice(model: LanguageModel, described: Sae) -> slice:
     """
-    What *described* reads and writes of its hooks' last dimension, all of it or one head's.
+    The part of its hooks' last dimension that *described* reads and writes: one head's, or all.
 
     Raises:
-        SaeError: its widths are not the model's, or there is no such head.
+        SaeError: its widths are not the model's, or the model has no such head.
     """
     hooks, of_sae = (described.hook, described.hook_out), (described.d_in, described.d_out)
     widths = [model.width(described.sae_id, hook) for hook in hooks]

@@ -24,14 +24,14 @@ def n_within(sae: Reconstructs, sequences: Sequences) -> int:
 
 
 class Sums(Generic[Losses]):
-    """What is known of one SAE so far."""
+    """Accumulates the losses of one SAE over *n* sequences."""
 
     def __init__(self, n: int) -> None:
         self.fault: str | None = None
         self.is_decided = False
-        """set by whoever drives the pass: every check of this SAE is decided."""
+        """whether every check of this SAE is decided; set by the loop that runs the pass."""
         self.n_measured = n
-        """of the first so many `losses` tells; all, but in a pass that pauses."""
+        """number of sequences, from the first on, that `losses` covers; fewer than *n* between two rounds."""
 
     @property
     def is_active(self) -> bool:
@@ -39,7 +39,7 @@ class Sums(Generic[Losses]):
         return self.fault is None and not self.is_decided
 
     def losses(self) -> Losses | Fault:
-        """Of the first *n_measured*."""
+        """Losses of the first *n_measured* sequences, or why there are none."""
         raise NotImplementedError
 
 

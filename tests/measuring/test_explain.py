@@ -140,7 +140,7 @@ def test_putting_back_is_that_of_a_plain_loop(model, sae):
     """Every position, with whole passes of plain transformers, one at a time."""
     sae, predicted = sae(), (7, 12)
     one = probe(model, sae, predicted)
-    positions, recovered = one.put_back()
+    positions, recovered = one.unsplice_each()
     tokens = one.sequence.tokens
     assert positions == list(range(1, 12))  # not BOS, and nothing behind what predicts
     spliced = plain_nats(model, tokens, predicted, sae, lambda _, output: output)
@@ -161,7 +161,7 @@ def test_taking_out_is_that_of_a_plain_loop(model, sae):
     """Every active latent at one position, and all of them, decoded anew by hand."""
     sae, predicted, position = sae(), (7, 12), 5
     one = probe(model, sae, predicted)
-    single, recovered = one._taken_out(position)
+    single, recovered = one._leave_out_each(position)
     tokens = one.sequence.tokens
     spliced = plain_nats(model, tokens, predicted, sae, lambda _, output: output)
     active = torch.nonzero(sae.module.encode(one.x)[0, position])[:, 0].tolist()
@@ -185,10 +185,10 @@ def test_every_backend_finds_the_same(family):
     sae = SPLICED["residual stream"]()
     one, other = (probe(made, sae) for made in (tiny.model(family), tiny.hooked(family)))
     scale = max(1.0, float(one.spliced_nats.max()))
-    assert torch.allclose(one.put_back()[1], other.put_back()[1], atol=1e-4 * scale)
+    assert torch.allclose(one.unsplice_each()[1], other.unsplice_each()[1], atol=1e-4 * scale)
     # but for all latents at once: of a residual stream of zeros their norms' epsilons make different things
-    assert torch.allclose(one._taken_out(5)[1][1:], other._taken_out(5)[1][1:], atol=1e-4 * scale)
-    assert one.put_back()[1].abs().max() > 0.01
+    assert torch.allclose(one._leave_out_each(5)[1][1:], other._leave_out_each(5)[1][1:], atol=1e-4 * scale)
+    assert one.unsplice_each()[1].abs().max() > 0.01
 
 
 def test_batches_do_not_matter(model):
@@ -196,8 +196,8 @@ def test_batches_do_not_matter(model):
     sae = SPLICED["residual stream"]()
     (one, *others) = (probe(model, sae, n_batch_tokens=n) for n in (1, 30, 10**6))
     for other in others:
-        assert torch.allclose(one.put_back()[1], other.put_back()[1], atol=1e-5)
-        assert torch.allclose(one._taken_out(4)[1], other._taken_out(4)[1], atol=1e-5)
+        assert torch.allclose(one.unsplice_each()[1], other.unsplice_each()[1], atol=1e-5)
+        assert torch.allclose(one._leave_out_each(4)[1], other._leave_out_each(4)[1], atol=1e-5)
 
 
 @pytest.mark.parametrize("latent", [187, 374])
@@ -323,7 +323,7 @@ def test_what_is_not_finite_is_left_out(model):
     sae = opened(identity_sae(HOOK, context=N_CONTEXT))
     one = probe(model, sae)
     sae.decoder = sae.decoder * float("nan")
-    found = study.explain(model, sae, one.sequence, n_batch_tokens=99, reads=lambda *_: "", told=lambda _: None)
+    found = study.explain(model, sae, one.sequence, n_batch_tokens=99, reads=lambda *_: "", progress=lambda _: None)
     assert found == ()
     nothing = explaining.explanation(
         model,

@@ -1,7 +1,7 @@
 """
-Where the loss of one prediction comes from: positions put back to clean and latents taken out, one at a time.
+Explains the loss of single predictions: unsplices one position at a time, and leaves out one latent at a time.
 
-All else stays spliced, and the model is run on from the hook each time, many of these runs in one batch.
+Everything else stays spliced. The model is resumed from the hook each time, with many such variants in one batch.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ from sae_checks.saes.sae import Reconstructs
 from sae_checks.saes.splice import preprocess, replace_at
 
 N_SOURCES = 3
-"""positions that are told of one prediction."""
-N_SOURCES_TAKEN_APART = 2
-"""of these whose latents are taken out."""
+"""positions to report for one prediction."""
+N_SOURCES_WITH_LATENTS = 2
+"""positions, the first of these, whose latents are left out one at a time."""
 N_LATENTS = 5
-"""latents that are told of one position."""
+"""latents to report for one position."""
 N_TOKENS_BEFORE = 8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class OneSequence:
-    """One sequence, from its beginning to the last token that is explained."""
+    """One sequence with the predictions to explain."""
 
     document: int
     tokens: torch.Tensor
@@ -36,9 +36,9 @@ class OneSequence:
     replaced: torch.Tensor
     """(1, seq)."""
     texts: Sequence[str]
-    """(seq,) each token as it reads behind the one before it."""
+    """(seq,) text of each token, as it reads after the one before it."""
     predicted: tuple[int, ...]
-    """positions of the tokens whose prediction is explained, each above 0."""
+    """positions of the tokens whose predictions are explained; above 0."""
 
 
 def explain(
@@ -48,33 +48,33 @@ def explain(
     *,
     n_batch_tokens: int,
     reads: Callable[[int, int], str],
-    told: Callable[[int], None],
+    progress: Callable[[int], None],
 ) -> tuple[CostlyToken, ...]:
     """
-    Where the loss of *sequence*'s predictions comes from; one whose loss is not finite is left out.
+    Explain the predictions of *sequence*; those with a loss that is not finite are left out.
 
     Args:
-        model: runs the sequence.
+        model: the model of *sae*.
         sae: spliced at every replaced position.
-        sequence: of one document.
-        n_batch_tokens: tokens per forward pass, at most.
+        sequence: the sequence and its predictions.
+        n_batch_tokens: most tokens per forward pass.
         reads: (a token, the next one) -> the text of the second.
-        told: told how many tokens were run.
+        progress: called with the number of tokens run since the last call.
     """
     with torch.inference_mode():
-        probe = _Probe(model, sae, sequence, n_batch_tokens, told)
-        back = probe.put_back()
-        found = []
+        probe = _Probe(model, sae, sequence, n_batch_tokens, progress)
+        positions, recovered = probe.unsplice_each()
+        tokens = []
         for i, position in enumerate(sequence.predicted):
             if not torch.isfinite(torch.stack([probe.clean_nats[i], probe.spliced_nats[i]])).all():
                 continue
-            sources = probe.sources(i, back)
-            found.append(_token(probe, i, position, sources, reads))
-        return tuple(found)
+            sources = probe.sources(i, positions, recovered[:, i])
+            tokens.append(_token(probe, i, position, sources, reads))
+        return tuple(tokens)
 
 
 class _Probe:
-    """One sequence with the splice in place, and what its predictions cost when some of it is undone."""
+    """One spliced sequence, and the losses of its predictions when the splice is changed."""
 
     def __init__(
         self,
@@ -82,10 +82,10 @@ class _Probe:
         sae: Reconstructs,
         sequence: OneSequence,
         n_batch_tokens: int,
-        told: Callable[[int], None],
+        progress: Callable[[int], None],
     ) -> None:
-        self.model, self.sae, self.sequence, self.told = model, sae, sequence, told
-        n_positions = max(sequence.predicted)  # the last one predicts, and is not read
+        self.model, self.sae, self.sequence, self.progress = model, sae, sequence, progress
+        n_positions = max(sequence.predicted)  # without the last predicted token, which no prediction reads
         self.tokens = sequence.tokens[:, :n_positions]
         self.replaced = sequence.replaced[:, :n_positions]
         self.n_per_batch = max(1, n_batch_tokens // n_positions)
@@ -96,31 +96,33 @@ class _Probe:
         self.target = preprocess(self.clean.activation(sae.hook_out), sae.hook_out, sae)  # (1, seq, d_out)
         self.output = sae.reconstruct(self.x).output  # (1, seq, d_out)
         self.log_p_clean = self._log_p(self.clean.hidden)[0]  # (n_predicted, n_logits)
-        self.log_p_spliced = self._log_p(self._resumed(self.output, self.replaced))[0]
-        self.clean_nats, self.spliced_nats = (self._of_targets(p) for p in (self.log_p_clean, self.log_p_spliced))
-        self._latents: dict[int, tuple[SingleLatents, torch.Tensor] | str] = {}
+        self.log_p_spliced = self._log_p(self._resume(self.output, self.replaced))[0]
+        self.clean_nats, self.spliced_nats = (self._ce_nats(p) for p in (self.log_p_clean, self.log_p_spliced))
+        self._latents: dict[int, tuple[SingleLatents, torch.Tensor] | str] = {}  # by position
 
-    def put_back(self) -> tuple[list[int], torch.Tensor]:
-        """Replaced positions, and what each prediction costs less (n_positions, n_predicted) with each put back."""
+    def unsplice_each(self) -> tuple[list[int], torch.Tensor]:
+        """The replaced positions, and the nats (n_positions, n_predicted) recovered by unsplicing each of them."""
         positions: list[int] = torch.nonzero(self.replaced[0])[:, 0].tolist()
 
-        def undone(some: Sequence[int]) -> tuple[torch.Tensor, torch.Tensor]:
+        def variants(chunk: slice) -> tuple[torch.Tensor, torch.Tensor]:
+            some = positions[chunk]
             replaced = self.replaced.repeat(len(some), 1)
             replaced[torch.arange(len(some)), some] = False
             return self.output.expand(len(some), -1, -1), replaced
 
-        return positions, self._recovered(len(positions), lambda part: undone(positions[part]))
+        return positions, self._recovered(len(positions), variants)
 
-    def sources(self, i: int, back: tuple[list[int], torch.Tensor]) -> tuple[Source, ...]:
-        """The positions that cost the *i*-th prediction most, the first of them with their latents."""
-        positions, recovered = back
-        of_one = {p: nats for p, nats in zip(positions, recovered[:, i].tolist(), strict=True) if nats >= LEAST_NATS}
-        best = sorted(of_one, key=lambda p: (-of_one[p], p))[:N_SOURCES]
-        found = [self._source(p, of_one[p]) for p in best]
-        return tuple(
-            self._with_latents(source, i) if rank < N_SOURCES_TAKEN_APART else source
-            for rank, source in enumerate(found)
-        )
+    def sources(self, i: int, positions: Sequence[int], recovered: torch.Tensor) -> tuple[Source, ...]:
+        """
+        The positions that cost the *i*-th prediction most, the first of them with their latents.
+
+        *recovered* (n_positions,) are the nats that the prediction recovers by unsplicing each of *positions*.
+        """
+        nats_of = {p: nats for p, nats in zip(positions, recovered.tolist(), strict=True) if nats >= LEAST_NATS}
+        costliest = sorted(nats_of, key=lambda p: (-nats_of[p], p))[:N_SOURCES]
+        sources = [self._source(p, nats_of[p]) for p in costliest]
+        with_latents = [self._with_latents(source, i) for source in sources[:N_SOURCES_WITH_LATENTS]]
+        return (*with_latents, *sources[N_SOURCES_WITH_LATENTS:])
 
     def _source(self, position: int, recovered_nats: float) -> Source:
         made, target = (t[0, position].cpu().double() for t in (self.output, self.target))  # MPS has no float64
@@ -135,11 +137,11 @@ class _Probe:
 
     def _with_latents(self, source: Source, i: int) -> Source:
         if source.position not in self._latents:
-            self._latents[source.position] = self._taken_out(source.position)
-        taken = self._latents[source.position]
-        if isinstance(taken, str):
-            return replace(source, why_none=taken)
-        single, recovered = taken[0], taken[1][:, i]  # of all latents at once, then of each
+            self._latents[source.position] = self._leave_out_each(source.position)
+        left_out = self._latents[source.position]
+        if isinstance(left_out, str):
+            return replace(source, why_none=left_out)
+        single, recovered = left_out[0], left_out[1][:, i]  # (1 + n,) without all latents, then without each
         ranked = torch.argsort(recovered[1:], descending=True, stable=True).tolist()
         usable = [k for k in ranked if bool(torch.isfinite(recovered[1 + k]))][:N_LATENTS]
         all_out = float(recovered[0])
@@ -159,37 +161,42 @@ class _Probe:
             ),
         )
 
-    def _taken_out(self, position: int) -> tuple[SingleLatents, torch.Tensor] | str:
-        """The latents at *position*, and what predictions cost less (1 + n, n_predicted) without all and each."""
+    def _leave_out_each(self, position: int) -> tuple[SingleLatents, torch.Tensor] | str:
+        """
+        Leave out the latents at *position*, all together and one at a time.
+
+        Returns:
+            The latents, and the recovered nats (1 + n, n_predicted); or a text that says why it cannot be done.
+        """
         single = single_latents(self.sae, self.x, self.output, position)
         if isinstance(single, str):
             return single
         rows = torch.cat([single.without_any[None], single.without])  # (1 + n, d_out)
 
-        def undone(part: slice) -> tuple[torch.Tensor, torch.Tensor]:
-            output = self.output.repeat(len(rows[part]), 1, 1)
-            output[:, position] = rows[part]
+        def variants(chunk: slice) -> tuple[torch.Tensor, torch.Tensor]:
+            output = self.output.repeat(len(rows[chunk]), 1, 1)
+            output[:, position] = rows[chunk]
             return output, self.replaced.expand(len(output), -1)
 
-        return single, self._recovered(len(rows), undone)
+        return single, self._recovered(len(rows), variants)
 
-    def _recovered(self, n: int, undone: Callable[[slice], tuple[torch.Tensor, torch.Tensor]]) -> torch.Tensor:
+    def _recovered(self, n: int, variants: Callable[[slice], tuple[torch.Tensor, torch.Tensor]]) -> torch.Tensor:
         """
-        What each prediction costs less (n, n_predicted) than with the whole splice, in *n* variants of it.
+        Nats (n, n_predicted) by which each prediction's loss falls in *n* variants of the splice.
 
-        *undone* gives of some of them what the SAE writes (rows, seq, d_out), and where (rows, seq).
+        *variants* gives a chunk of them: the SAE's output (rows, seq, d_out), and where it is spliced (rows, seq).
         """
-        found = []
+        chunks = []
         for start in range(0, n, self.n_per_batch):
-            output, replaced = undone(slice(start, min(n, start + self.n_per_batch)))
-            log_p = self._log_p(self._resumed(output, replaced))
-            found.append(self.spliced_nats - self._of_targets(log_p))
-            self.told(replaced.numel())
-        return torch.cat([*found, self.spliced_nats.new_zeros(0, len(self.predictors))]).cpu()
+            output, replaced = variants(slice(start, min(n, start + self.n_per_batch)))
+            log_p = self._log_p(self._resume(output, replaced))
+            chunks.append(self.spliced_nats - self._ce_nats(log_p))
+            self.progress(replaced.numel())
+        return torch.cat([*chunks, self.spliced_nats.new_zeros(0, len(self.predictors))]).cpu()
 
-    def _resumed(self, output: torch.Tensor, replaced: torch.Tensor) -> torch.Tensor:
-        """Hidden states where the predictions are made, (rows, n_predicted, d_model)."""
-        clean = _repeated(self.clean, len(output))
+    def _resume(self, output: torch.Tensor, replaced: torch.Tensor) -> torch.Tensor:
+        """Final hidden states (rows, seq, d_model) with *output* (rows, seq, d_out) where *replaced* (rows, seq)."""
+        clean = _repeat(self.clean, len(output))
         written = clean.activation(self.sae.hook_out)
         value = replace_at(written, output.to(written.dtype), replaced, self.sae.head_slice)
         return self.model.resume(clean, {self.sae.hook_out: replace_with(value)})
@@ -197,8 +204,8 @@ class _Probe:
     def _log_p(self, hidden: torch.Tensor) -> torch.Tensor:
         return torch.log_softmax(self.model.logits(hidden[:, self.predictors]), -1)  # (rows, n_predicted, n_logits)
 
-    def _of_targets(self, log_p: torch.Tensor) -> torch.Tensor:
-        """Cross-entropy in nats, (..., n_predicted)."""
+    def _ce_nats(self, log_p: torch.Tensor) -> torch.Tensor:
+        """Cross-entropy (..., n_predicted) of the targets."""
         index = self.targets.expand(log_p.shape[:-1])[..., None]
         return -log_p.gather(-1, index)[..., 0]
 
@@ -226,8 +233,8 @@ def _token(
     )
 
 
-def _repeated(clean: CleanPass, n: int) -> CleanPass:
-    """The pass over one sequence as one over it *n* times, without a copy."""
+def _repeat(clean: CleanPass, n: int) -> CleanPass:
+    """The pass over one sequence, repeated *n* times without copying."""
     return CleanPass(
         tokens=clean.tokens.expand(n, -1),
         hidden=clean.hidden.expand(n, -1, -1),
@@ -241,5 +248,5 @@ def _probability(logprob: float) -> float:
 
 
 def rounded(x: float) -> float:
-    """To four significant digits, as examples are kept."""
+    """*x* rounded to four significant digits, as in all examples of the record."""
     return float(f"{x:.4g}")
