@@ -87,7 +87,7 @@ def test_a_pattern_that_matches_nothing_is_refused(saes, gate, patterns):
     """By name, before anything is measured, also beside one that matches."""
     run = gate(*(f"--sae-explain={pattern}" for pattern in patterns), saes=saes)
     assert run.exit_code == 4
-    assert "--sae-explain nothing* matches no SAE of the release" in run.text
+    assert "--sae-explain=nothing* matches no SAE of the release" in run.text
     assert "zero" in run.text
     assert not run.record_path.exists()
 
