@@ -79,12 +79,13 @@ def make(plan: Plan, model: ModelSource, kind: str, tokenizer: Tokenizer, *, pre
         seed=plan.options.seed,
         max_rows=recipe.max_rows,
     )
-    sequences = token_cache.get(
-        inputs,
-        lambda: recipe.tokenise(
-            content, tokenizer, convention, bos=bos, max_rows=recipe.max_rows, seed=plan.options.seed
-        ),
-    )
+
+    def tokenise() -> Sequences:
+        seed = plan.options.seed
+        return recipe.tokenise(content, tokenizer, convention, bos=bos, max_rows=recipe.max_rows, seed=seed)
+
+    # TRAP: a tokenizer in memory has no files that would tell it from another of the same name
+    sequences = tokenise() if model.in_memory is not None else token_cache.get(inputs, tokenise)
     if not sequences.scored.any():
         raise errors.nothing_to_score(recipe.flag, recipe.source.name)
     facts = CorpusFacts(

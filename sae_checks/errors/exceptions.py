@@ -7,7 +7,7 @@ class SaeChecksError(Exception):
     """The root of all exceptions that this package raises for its users."""
 
 
-class UsageError(SaeChecksError):
+class UsageError(SaeChecksError, ValueError):
     """The request cannot be carried out: exit code 4, and nothing is measured or written."""
 
 

@@ -8,10 +8,11 @@ from dataclasses import dataclass
 import torch
 
 from sae_checks import errors
-from sae_checks.model import hugging_face, transformer_lens, transformer_lens_files
+from sae_checks.model import hugging_face, transformer_lens, transformer_lens_files, transformers_files
 from sae_checks.model.interface import LanguageModel
 from sae_checks.plan.model_source import ModelSource
 from sae_checks.plan.plan import Plan
+from sae_checks.provenance import FileHash
 from sae_checks.release import hooks
 from sae_checks.release.release import Sae
 
@@ -53,6 +54,8 @@ class Models:
             MeasuringError: the model cannot be loaded.
         """
         asked = self._plan.options.backend
+        if self._plan.model_of(described).in_memory is not None:
+            return self._load_for(described, "transformers")
         if asked != "auto":
             return self._load_for(described, asked)
         if _needs_transformer_lens(described) or self._plan.model_of(described).transformer_lens is not None:
@@ -90,6 +93,10 @@ class Models:
         return found
 
     def _read(self, source: ModelSource, key: _Key) -> LanguageModel:
+        if source.in_memory is not None:
+            given = source.in_memory
+            weights = (FileHash(name="in memory", sha256=transformers_files.hash_of_weights(given.model)),)
+            return hugging_face.HuggingFaceModel(given.model, given.tokenizer, source=source.name, weights=weights)
         options = self._plan.options
         device = pick_device(options.device)
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -56,6 +57,15 @@ def read(folder: Path, *, dtype: str, device: torch.device) -> ModelFiles:
     tokenizer = read_tokenizer(folder)
     weights = tuple(FileHash(name=f.name, sha256=sha256_of(f)) for f in sorted(folder.glob("*.safetensors")))
     return ModelFiles(model=model.to(device), tokenizer=tokenizer, weights=weights)
+
+
+def hash_of_weights(model: nn.Module) -> str:
+    """sha256 of names and numbers of the weights of a model that came from no file."""
+    digest = hashlib.sha256()
+    for name, weight in sorted(model.state_dict().items()):
+        digest.update(f"{name}{tuple(weight.shape)}{weight.dtype}".encode())
+        digest.update(weight.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
 
 
 def read_tokenizer(folder: Path, *, as_written: bool = False) -> Tokenizer:

@@ -37,10 +37,14 @@ class CorpusSource:
     config: str | None = None
     """configuration of the dataset; None: its default."""
     split: str = ""
+    label: str | None = None
+    """what the record calls a file that was written for this run alone; None: its path."""
 
     @property
     def name(self) -> str:
         """The path, or `org/name@commit:config:split`."""
+        if self.label is not None:
+            return self.label
         if self.dataset is None:
             return str(self.path)
         return ":".join([self.dataset.source, self.config or "default", self.split])

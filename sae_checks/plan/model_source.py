@@ -50,18 +50,30 @@ class TransformerLensRepo:
         )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class ModelInMemory:
+    """A transformers model that the caller of the Python API holds. Any: no torch is imported here."""
+
+    model: Any
+    tokenizer: Any
+    n_context_tokens: int | None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelSource:
-    """Where one language model lies: either *folder* or *repo* is given."""
+    """Where one language model lies: one of *folder*, *repo* and *in_memory* is given."""
 
     folder: Path | None
     repo: hub.HubRepo | None
     transformer_lens: TransformerLensRepo | None = None
     """None: the files are in transformers' format."""
+    in_memory: ModelInMemory | None = None
 
     @property
     def name(self) -> str:
         """The folder, or `org/name@commit`, followed by the tokenizer's repository if that is another one."""
+        if self.in_memory is not None:
+            return "in memory"
         if self.repo is None:
             return str(self.folder)
         tokenizer = f", tokenizer {self.transformer_lens.tokenizer.source}" if self.transformer_lens is not None else ""
@@ -105,6 +117,8 @@ class ModelSource:
 
     def n_context_tokens(self) -> int | None:
         """The context length in config.json; None if it gives none. Raises as `read_config`."""
+        if self.in_memory is not None:
+            return self.in_memory.n_context_tokens
         config = self.read_config()
         found = (config.get(key) for key in ("max_position_embeddings", "n_positions", "n_ctx"))
         return next((n for n in found if isinstance(n, int) and n > 0), None)

@@ -69,20 +69,23 @@ class Plan:
         return shards.parse(self.options.shard).members(self.release.sae_ids, stack_ids)
 
 
-def make(options: Options, release: Release) -> Plan:
+def make(options: Options, release: Release, model: ModelSource | None = None) -> Plan:
     """
     Choose the models, the corpora and the context length of a run.
 
     The default context is the model's, but at most 1024 tokens or twice the longest training context, whichever is
     more: enough to see what happens beyond the training context without paying for a context of 128,000 tokens. With
-    several models, the smallest of their contexts is used for all.
+    several models, the smallest of their contexts is used for all. *model* is that of all SAEs, if it is in memory.
 
     Raises:
         UsageError: a needed option is missing, or the model, context or shard cannot be used.
         HubError: a repository cannot be pinned, or the model's configuration cannot be fetched.
     """
     _check_shard(options, release)
-    models = model_source.find_all(options, release)
+    if model is not None:
+        models: tuple[ModelWithSaes, ...] = (ModelWithSaes(source=model, sae_ids=release.sae_ids),)
+    else:
+        models = model_source.find_all(options, release)
     n_available = min((n for n in (model.source.n_context_tokens() for model in models) if n is not None), default=None)
     if n_available is not None and options.n_context_tokens is not None and options.n_context_tokens > n_available:
         raise errors.context_too_long(options.n_context_tokens, n_available)

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import platform
 import time
-from collections.abc import Collection, Generator
-from dataclasses import asdict
+from collections.abc import Generator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from sae_checks import checks, errors
+from sae_checks import errors
 from sae_checks.plugin.state import LEDGER, REQUEST, RESULT, cell_of
-from sae_checks.record import run_verdict
-from sae_checks.run.settle import Cell
+from sae_checks.run import recording
 
 if TYPE_CHECKING:
     from sae_checks.record.record import Record, Result
@@ -64,7 +61,9 @@ class Reporter:
             result = record.unpack(packed)
             self._ledger.results[result.sae_id, result.check] = result
         elif report.failed and cell in self._asked.limits and cell not in self._ledger.results:
-            self._ledger.results[cell] = self._without_verdict(cell, "error", _last_line(report.longreprtext))
+            self._ledger.results[cell] = recording.without_verdict(
+                self._asked, cell, "error", _last_line(report.longreprtext)
+            )
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
@@ -189,13 +188,7 @@ class Reporter:
         if not self._ledger.selected:
             self._complaints.append(errors.no_check_ran([str(arg) for arg in self._config.args]))
             return pytest.ExitCode.USAGE_ERROR
-        missing = run_verdict.shortcoming(
-            self._ledger.results.values(),
-            self._ledger.selected,
-            sae_ids=self._asked.plan.release.sae_ids,
-            comparisons={cell for cell in self._asked.limits if cell[1] == checks.NO_REGRESSION.name},
-            baseline=self._asked.plan.options.baseline,
-        )
+        missing = recording.shortcoming(self._asked, self._ledger.results, self._ledger.selected)
         if missing is not None:
             self._complaints.append(missing)
             return pytest.ExitCode.TESTS_FAILED
@@ -203,58 +196,16 @@ class Reporter:
 
     def _in_order(self) -> list[Result]:
         """A result for every SAE and check of the plan, in the plan's order."""
-        cells = [(subject, check.name) for subject in self._asked.plan.subjects for check in checks.CHECKS]
-        cells += [cell for cell in self._asked.limits if cell[1] == checks.NO_REGRESSION.name]
-        own = self._asked.own
-        return [
-            self._ledger.results.get(cell) or self._without_verdict(cell, "not_measured", self._why_not(cell, own))
-            for cell in cells
-            if cell in self._asked.limits
-        ]
-
-    def _why_not(self, cell: Cell, own: Collection[Cell]) -> str:
-        """Why there is no result of *cell*."""
-        if cell not in own:
-            return run_verdict.of_other_shard(str(self._asked.plan.options.shard))
-        return run_verdict.NOT_REACHED if cell in self._ledger.selected else run_verdict.NOT_SELECTED
-
-    def _without_verdict(self, cell: Cell, outcome: Any, reason: str) -> Result:
-        from sae_checks.record.record import Result
-
-        return Result(sae_id=cell[0], check=cell[1], outcome=outcome, reason=reason, limit=self._asked.limits[cell])
+        return recording.all_results(self._asked, self._ledger.results, self._ledger.selected)
 
     def _record(self) -> Record:
-        from sae_checks.record import record
-
-        plan = self._asked.plan
-        settled = {"n_context_tokens": plan.n_context_tokens, "corpus_reason": plan.corpus_reason}
-        options = {**asdict(plan.options), **settled}
-        if plan.options.history is not None:
-            from sae_checks.comparing.history import store
-
-            options["history"] = store.without_secrets(plan.options.history)  # records are shown around
-        return record.Record(
+        return recording.make_record(
+            self._asked,
+            self._in_order(),
             started=self._started.isoformat(timespec="seconds"),
-            wall_s=round(time.monotonic() - self._started_s, 3),
-            release=record.ReleaseFacts(
-                name=plan.release.name,
-                source=plan.release.source,
-                revision=plan.release.revision,
-                sae_ids=plan.release.sae_ids,
-            ),
-            options=tuple((key, _plain(value)) for key, value in options.items()),
-            software=record.software(),
-            platform=platform.platform(),
-            results=tuple(self._in_order()),
+            wall_s=time.monotonic() - self._started_s,
             exit_status=self._exit_status,
         )
-
-
-def _plain(value: object) -> str | int | None:
-    """An option as JSON holds it."""
-    if value is None or isinstance(value, bool | int | str):
-        return value
-    return " ".join(value) if isinstance(value, tuple) else str(value)
 
 
 def _last_line(text: str) -> str:

@@ -110,6 +110,23 @@ class Record:
     exit_status: int | None = None
     """what pytest was to exit with when the record was made; None: not told."""
 
+    @property
+    def passed(self) -> bool:
+        """Whether the run is a pass: no check is red, and every SAE that was to be judged got a verdict."""
+        return self.exit_status == 0
+
+    def to_frame(self) -> Any:  # Any: pandas is imported when it is asked for
+        """
+        The checks that were selected as a table of pandas, one row each.
+
+        Returns:
+            Columns `sae`, `check`, `outcome`, `measure`, `value`, `low` and `high` (a nominal 95 % interval), `unit`,
+            `n` (sequences or items), `limit` and `reason`; the measure is the one that is limited.
+        """
+        from sae_checks.record import frame
+
+        return frame.of_results(self.results)
+
 
 def software() -> tuple[Package, ...]:
     """The installed versions of everything that can move a number."""

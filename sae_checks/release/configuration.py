@@ -13,8 +13,9 @@ from typing import Any, Literal
 from sae_checks import errors
 from sae_checks.release import hooks, hub
 
-Format = Literal["sae_lens", "checkpoint", "sparsify", "registered"]
-"""What wrote its files: SAE Lens, SAE Lens's trainer or sparsify; "registered": SAE Lens's converter reads them."""
+Format = Literal["sae_lens", "checkpoint", "sparsify", "registered", "in_memory"]
+"""What wrote its files: SAE Lens, SAE Lens's trainer or sparsify; "registered": SAE Lens's converter reads them;
+"in_memory": there are no files."""
 
 MAX_CFG_BYTES = 1_000_000
 _FOLDABLE_NORM = "expected_average_only_in"
@@ -77,6 +78,8 @@ class Sae:
     """None: not stated."""
     k: int | None
     """active latents per token of a TopK or AbsTopK SAE; None for other architectures."""
+    module: Any = None  # Any: no torch is imported here
+    """SAE Lens's module, for format "in_memory"."""
     recorded_l0: float | None = None
     """active latents per token that the registry states; None: not stated."""
     prepend_bos: bool | None

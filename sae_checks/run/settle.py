@@ -11,6 +11,7 @@ from sae_checks.judging import thresholds
 from sae_checks.judging.limits import Limit, golden_limit, no_copies_limit
 from sae_checks.plan import options, plan
 from sae_checks.plan.golden_prompts import Golden
+from sae_checks.plan.model_source import ModelSource
 from sae_checks.plan.plan import Plan
 from sae_checks.release import release
 
@@ -48,15 +49,17 @@ def compared(cell: Cell) -> Cell:
     return subject, check
 
 
-def settle(asked: options.Options) -> Request:
+def settle(asked: options.Options, found: release.Release | None = None, model: ModelSource | None = None) -> Request:
     """
-    Everything about *asked* that can be settled without measuring, checked.
+    Settle and check everything about *asked* that needs no measuring.
+
+    *found* and *model* are the SAEs and the model that the caller holds in memory, if it does.
 
     Raises:
         UsageError: it cannot be done as asked.
         HubError: the Hub does not tell what is needed to know that.
     """
-    found = release.resolve(
+    found = found or release.resolve(
         asked.release,
         patterns=asked.sae_ids,
         allow_pickle=asked.allow_pickle,
@@ -65,7 +68,7 @@ def settle(asked: options.Options) -> Request:
         if not release.matching(found.sae_ids, [pattern]):
             raise errors.nothing_to_explain(pattern, found.sae_ids)
     limits = thresholds.load(asked.thresholds)
-    settled = plan.make(asked, found)
+    settled = plan.make(asked, found, model)
     golden = {sae_id: known for sae_id in found.sae_ids if (known := limits.golden(found.name, sae_id)) is not None}
     by_cell = _limits(settled, limits)
     by_cell |= {(sae_id, checks.GOLDEN.name): golden_limit(known) for sae_id, known in golden.items()}

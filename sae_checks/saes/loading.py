@@ -100,10 +100,34 @@ def _load_registered(described: Sae, device: str) -> tuple[Any, Files]:
     return sae, dict(downloads.files)
 
 
+def _take(described: Sae, device: str) -> tuple[Any, Files]:
+    """
+    Make an inference SAE of SAE Lens from one that the caller holds, a training SAE or not.
+
+    The weights are shared where they are float32 on *device*; the caller's module keeps its mode, gradients and hooks.
+    """
+    import sae_lens
+
+    module = described.module
+    weights = {name: weight.detach() for name, weight in module.state_dict().items()}
+    if isinstance(module, sae_lens.TrainingSAE):
+        module.process_state_dict_for_saving_inference(weights)
+        cfg = module.cfg.get_inference_sae_cfg_dict()
+    else:
+        module.process_state_dict_for_saving(weights)
+        cfg = module.cfg.to_dict()
+    sae = sae_lens.SAE.from_dict({**cfg, "device": device, "dtype": "float32"})
+    weights = {name: weight.to(device=device, dtype=torch.float32) for name, weight in weights.items()}
+    sae.process_state_dict_for_loading(weights)
+    sae.load_state_dict(weights, assign=True)
+    return sae, {}
+
+
 _LOADERS: dict[Format, Callable[[Sae, str], tuple[Any, Files]]] = {
     "sae_lens": _load_sae_lens,
     "checkpoint": _load_checkpoint,
     "sparsify": _load_sparsify,
+    "in_memory": _take,
     "registered": _load_registered,
 }
 

@@ -138,5 +138,6 @@ def facts(described: release.Sae, loaded: LoadedSae) -> SaeFacts:
         d_in=described.d_in,
         d_sae=described.d_sae,
         n_training_context_tokens=described.n_training_context_tokens,
-        weights=tuple(FileHash(name=n, sha256=release.sha256_of(p)) for n, p in sorted(loaded.files.items())),
+        weights=tuple(FileHash(name=n, sha256=release.sha256_of(p)) for n, p in sorted(loaded.files.items()))
+        or (FileHash(name="in memory", sha256=loaded.fingerprint),),
     )

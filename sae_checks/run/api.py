@@ -1,0 +1,246 @@
+"""The functions of the public API: `judge`, `list_saes`, `read_record`."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from sae_checks import checks as catalogue
+from sae_checks.plan import flags, options
+from sae_checks.plan.corpus_source import CorpusSource
+from sae_checks.record import record, run_verdict
+from sae_checks.record.record import Record, Result
+from sae_checks.release import release as releases
+from sae_checks.release.release import BrokenSae, Sae
+from sae_checks.run import in_memory, recording
+from sae_checks.run.settle import Cell, Request, compared, settle
+
+_NOT_KEYWORDS = {"sae_release", "sae_model", "sae_corpus", "sae_lambada", "sae_cbt"}
+"""option keys that are parameters of `judge`."""
+_TEXTS = ("corpus", "lambada", "cbt")
+
+
+def judge(
+    release: str | Path | Mapping[str, Any],
+    *,
+    checks: Sequence[str] | None = None,
+    model: Any = None,
+    tokenizer: Any = None,
+    corpus: str | Path | Iterable[Any] | None = None,
+    lambada: str | Path | Iterable[Any] | None = None,
+    cbt: str | Path | Iterable[Any] | None = None,
+    name: str | None = None,
+    progress: bool = True,
+    **more: Any,
+) -> Record:
+    """
+    Judge SAEs, with the verdicts that `pytest --sae-release` reaches on the same request.
+
+    ```python
+    record = sae_checks.judge("demo", checks=["ce_loss", "sparsity"])
+    record = sae_checks.judge({"blocks.2.hook_resid_pre": sae}, model=model, tokenizer=tokenizer, corpus=texts)
+    ```
+
+    Args:
+        release: what --sae-release takes, or SAEs of SAE Lens by SAE id; an id that is a hook is the hook of an SAE
+            whose configuration names none. SAEs stay as they are; a training SAE is judged as its inference SAE.
+        checks: names of checks (docs/checks.md); None: all.
+        model: what --sae-model takes, or a transformers model in memory. It is run on the device and in the dtype that
+            it has, and given back in the mode that it had.
+        tokenizer: of a model in memory.
+        corpus: what --sae-corpus takes, or texts.
+        lambada: what --sae-lambada takes, or passages; the last word of each is the answer.
+        cbt: what --sae-cbt takes, or rows with `sentences`, `question`, `answer` and `options`.
+        name: by which limits are found, for SAEs in memory; default: "in memory".
+        progress: show a bar; in a notebook it is a notebook's.
+        more: the other options of the command line, without `--sae-` and with underscores (docs/options.md).
+
+    Returns:
+        The record of the run: `record.passed`, `record.results`, `record.to_frame()`. A check that was not asked for
+        is there as "not measured".
+
+    Raises:
+        TypeError: an argument of the wrong type, or of no such name.
+        ValueError: a value that cannot be used; also errors.UsageError, which is one.
+        HubError: the Hub does not give what is needed.
+        SaeError: the configuration of an SAE in memory cannot be used.
+    """
+    started, started_s = datetime.now(UTC), time.monotonic()
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(TemporaryDirectory()))
+        source, module = None, None
+        if model is not None and not isinstance(model, str | Path):
+            _refuse(more, ("device", "dtype"), "a model in memory has its own")
+            source, module = in_memory.model_source_of(model, tokenizer), model
+        elif tokenizer is not None:
+            raise TypeError("tokenizer= is for a model in memory")
+        texts: dict[str, str | Path | Iterable[Any] | None] = {"corpus": corpus, "lambada": lambada, "cbt": cbt}
+        given = {kind for kind, value in texts.items() if not isinstance(value, str | Path | None)}
+        paths = {k: in_memory.write_texts(folder, k, v) if k in given else v for k, v in texts.items()}  # type: ignore[arg-type]  # *given* are those that are no paths
+        found = None
+        if isinstance(release, Mapping):
+            _refuse(more, ("id", "revision"), "leave SAEs out of the mapping instead")
+            found = in_memory.release_of(release, name or "in memory")
+        elif name is not None:
+            raise TypeError("name= is for SAEs in memory")
+        asked = _options(found.name if found else str(release), None if source else model, paths, more)
+        request = _without_paths(settle(asked, found, source), given)
+        stack.enter_context(in_memory.left_as_it_was(module))
+        results, selected = _judge(request, checks, progress=progress)
+    is_red = any(run_verdict.is_red(r.outcome, profile=request.plan.options.profile) for r in results.values())
+    is_pass = not is_red and recording.shortcoming(request, results, selected) is None
+    made = recording.make_record(
+        request,
+        recording.all_results(request, results, selected),
+        started=started.isoformat(timespec="seconds"),
+        wall_s=time.monotonic() - started_s,
+        exit_status=0 if is_pass else 1,
+    )
+    _write(made, request.plan.options)
+    return made
+
+
+def list_saes(release: str | Path, *, allow_pickle: bool = True) -> list[Sae | BrokenSae]:
+    """
+    The SAEs of a release, from their configurations alone; no weights are fetched.
+
+    Args:
+        release: what --sae-release takes.
+        allow_pickle: also list SAEs whose weights are pickles; nothing is unpickled.
+
+    Returns:
+        In order of depth: `sae_id`, `hook`, `architecture`, `d_in` and `d_sae` (widths), the training context in tokens
+        and more; a BrokenSae has its `problem`.
+
+    Raises:
+        UsageError: there is no such release.
+        HubError: the Hub does not give it.
+    """
+    return list(releases.resolve(str(release), allow_pickle=allow_pickle).saes)
+
+
+def read_record(path: str | Path) -> Record:
+    """
+    Read the record of a run.
+
+    Raises:
+        RecordError: the file cannot be read, or is no record.
+    """
+    return record.read(Path(path))
+
+
+def _refuse(more: Mapping[str, Any], names: Sequence[str], reason: str) -> None:
+    for name in names:
+        if name in more:
+            raise ValueError(f"{name}= cannot be used here: {reason}")
+
+
+def _options(
+    release: str, model: str | Path | None, paths: Mapping[str, Any], more: Mapping[str, Any]
+) -> options.Options:
+    """The options of a run, as the command line would have parsed them."""
+    known = {spec.key.removeprefix("sae_"): spec for spec in flags.SPECS if spec.key not in _NOT_KEYWORDS}
+    raw = flags.defaults()
+    raw |= {"sae_release": release, "sae_model": None if model is None else str(model)}
+    raw |= {f"sae_{kind}": None if path is None else str(path) for kind, path in paths.items()}
+    for name, value in more.items():
+        if name not in known:
+            near = difflib.get_close_matches(name, (*known, "checks", "model", "tokenizer", *_TEXTS), n=1)
+            raise TypeError(f"judge() has no argument {name!r}" + (f"; did you mean {near[0]!r}?" if near else ""))
+        spec = known[name]
+        if spec.is_switch and not isinstance(value, bool):
+            raise TypeError(f"{name}= is {type(value).__name__}, not True or False")
+        if spec.repeatable and not isinstance(value, str):
+            raw[spec.key] = [str(each) for each in value]
+        elif value is not None and value is not False:
+            raw[spec.key] = "yes" if spec.is_switch else str(value)
+    return options.parse(raw)
+
+
+def _without_paths(request: Request, given: set[str]) -> Request:
+    """*request* without the paths of files that were written for it alone."""
+
+    def named(kind: str, source: CorpusSource | None) -> CorpusSource | None:
+        return replace(source, label="in memory") if kind in given and source is not None else source
+
+    plan = request.plan
+    corpus = named("corpus", plan.corpus)
+    assert corpus is not None
+    labels: dict[str, Any] = dict.fromkeys(given, "in memory")
+    plan = replace(
+        plan,
+        corpus=corpus,
+        lambada=named("lambada", plan.lambada),
+        cbt=named("cbt", plan.cbt),
+        options=replace(plan.options, **labels),
+    )
+    return replace(request, plan=plan)
+
+
+def _judge(request: Request, wanted: Sequence[str] | None, *, progress: bool) -> tuple[dict[Cell, Result], set[Cell]]:
+    """The results of the checks named *wanted*, and which cells they are."""
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as in plugin/fixtures.py; without effect once torch is loaded
+    from sae_checks.measuring.local import LocalExecutor, silent
+    from sae_checks.run.judge import Judge
+    from sae_checks.run.stopping import compare
+
+    if isinstance(wanted, str):
+        raise TypeError(f"checks= is a text; try checks=[{wanted!r}]")
+    names = [check.name for check in (*catalogue.CHECKS, catalogue.NO_REGRESSION)]
+    for each in wanted or ():
+        if each not in names:
+            near = difflib.get_close_matches(str(each), names, n=1)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            raise ValueError(f"checks= names {each!r}, which is none of {', '.join(names)}{hint}")
+    cells = [cell for cell in request.limits if cell in request.own and (wanted is None or cell[1] in wanted)]
+    together = list(dict.fromkeys(map(compared, cells)))
+    one = Judge(request, LocalExecutor(request.plan, _bars() if progress else silent))
+    results: dict[Cell, Result] = {}
+    for cell in cells:
+        measured = compared(cell)
+        result = results[measured] if measured in results else one.result(measured, together)
+        results[cell] = result if measured == cell else compare(request, result)
+    return results, set(cells)
+
+
+def _bars() -> Callable[[str], Callable[[int, int], None]]:
+    """Bars of tqdm, one for each pass: a line on a terminal, a widget in a notebook."""
+    from tqdm.auto import tqdm
+
+    def of_kind(kind: str) -> Callable[[int, int], None]:
+        bar: Any = None
+
+        def show(n_done: int, n_all: int) -> None:
+            nonlocal bar
+            if bar is None or n_done < bar.n:
+                bar = tqdm(total=n_all, desc=f"measuring {kind}", unit=" tokens", unit_scale=True)
+            bar.total = n_all
+            bar.update(n_done - bar.n)
+            if n_done >= n_all:
+                bar.close()
+
+        return show
+
+    return of_kind
+
+
+def _write(made: Record, asked: options.Options) -> None:
+    """Write what the options ask for."""
+    if asked.record is not None:
+        record.write(made, asked.record)
+    if asked.history is not None:
+        from sae_checks.comparing.history import store
+
+        store.add(made, store.open_history(asked.history))
+    if asked.report is not None:
+        from sae_checks.report import folder
+
+        folder.write(made, asked.report)

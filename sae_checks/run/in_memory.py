@@ -1,0 +1,97 @@
+"""SAEs, models and texts that the caller of the Python API holds -> a release, a model and corpus files."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from sae_checks.plan.model_source import ModelInMemory, ModelSource
+from sae_checks.release import configuration, hooks
+from sae_checks.release.release import Release
+
+
+def release_of(saes: Mapping[str, Any], name: str) -> Release:
+    """
+    The release that *saes* are, SAE Lens's modules by SAE id. Any: SAE Lens ships no types.
+
+    Raises:
+        TypeError: a value is no SAE of SAE Lens.
+        SaeError: a configuration cannot be used.
+    """
+    described = []
+    for sae_id, module in saes.items():
+        if not hasattr(module, "cfg") or not hasattr(module, "encode") or not hasattr(module.cfg, "to_dict"):
+            raise TypeError(f"{sae_id!r} is {type(module).__name__}, not an SAE of SAE Lens")
+        cfg = module.cfg.to_dict()
+        metadata = dict(cfg.get("metadata") or {})
+        if not metadata.get("hook_name") and hooks.parse(sae_id) is not None:
+            metadata["hook_name"] = sae_id
+        cfg["metadata"] = metadata
+        described.append(_in_memory(configuration.describe(sae_id, cfg, None), module))
+    in_order = sorted(described, key=lambda sae: (sae.depth, sae.sae_id))
+    return Release(
+        name=name, source="in memory", revision=None, saes=tuple(in_order), model=None, corpus=None, lambada=None
+    )
+
+
+def _in_memory(sae: configuration.Sae, module: Any) -> configuration.Sae:
+    return replace(sae, format="in_memory", module=module)
+
+
+def model_source_of(model: Any, tokenizer: Any) -> ModelSource:
+    """
+    The transformers model *model*, with its tokenizer.
+
+    Raises:
+        TypeError: it is no model of transformers, or has no tokenizer.
+    """
+    if not hasattr(model, "get_output_embeddings") or not hasattr(model, "config"):
+        raise TypeError(f"model= is {type(model).__name__}, not a transformers model, a folder or a name on the Hub")
+    if tokenizer is None:
+        raise TypeError("tokenizer= is missing: a model in memory needs the tokenizer that it was trained with")
+    config = model.config.get_text_config()
+    n_context = getattr(config, "max_position_embeddings", None)
+    given = ModelInMemory(model=model, tokenizer=tokenizer, n_context_tokens=n_context)
+    return ModelSource(folder=None, repo=None, in_memory=given)
+
+
+@contextmanager
+def left_as_it_was(model: Any) -> Iterator[None]:
+    """Give *model*, a torch module or None, back with the mode, gradient flags and submodules that it had."""
+    if model is None:
+        yield
+        return
+    modes = [(module, module.training) for module in model.modules()]
+    flags = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
+    children = [(module, dict(module.named_children())) for module in model.modules()]
+    try:
+        yield
+    finally:
+        for module, named in children:
+            for name, child in named.items():
+                setattr(module, name, child)
+        for module, training in modes:
+            module.training = training
+        for parameter, requires_grad in flags:
+            parameter.requires_grad_(requires_grad)
+
+
+def write_texts(folder: Path, kind: str, given: Iterable[Any]) -> str:
+    """
+    Write *given*, texts or rows, as the .jsonl file of one corpus; return its path.
+
+    Raises:
+        TypeError: an entry is neither a text nor a mapping.
+    """
+    path = folder / f"{kind}.jsonl"
+    lines = []
+    for row in given:
+        if not isinstance(row, str | Mapping):
+            raise TypeError(f"{kind}= holds {type(row).__name__}, not texts or rows")
+        lines.append(json.dumps({"text": row} if isinstance(row, str) else dict(row)))
+    path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+    return str(path)
