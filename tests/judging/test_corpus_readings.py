@@ -3,6 +3,7 @@
 import math
 from dataclasses import replace
 from fractions import Fraction
+from itertools import product
 
 import builders
 import numpy as np
@@ -19,14 +20,13 @@ from sae_checks.judging import answer_readings, corpus_readings
 from sae_checks.judging.estimates import Estimate, NotFinite, NotMeasured
 
 OF_TEXT = (
-    pytest.param(corpus_readings.ce_loss, checks.CE_LOSS, id="ce_loss"),
-    pytest.param(corpus_readings.long_context, checks.LONG_CONTEXT, id="long_context"),
-    pytest.param(corpus_readings.sparsity, checks.SPARSITY, id="sparsity"),
+    (corpus_readings.ce_loss, checks.CE_LOSS),
+    (corpus_readings.long_context, checks.LONG_CONTEXT),
+    (corpus_readings.sparsity, checks.SPARSITY),
 )
 COUNTED = {"l0_max", "l0_max_of_k", "dead_latents", "replaced_tokens"}
 """Counts over what was measured: they have no interval to need two sequences for."""
-
-every_check_of_text = pytest.mark.parametrize(("estimator", "check"), OF_TEXT)
+NOT_FINITE = (math.nan, math.inf, -math.inf)
 
 
 def named(readings):
@@ -51,22 +51,22 @@ def assert_alike(readings, others, factor=1.0):
         assert values == pytest.approx([factor * x for x in theirs[measure]], rel=1e-9, abs=1e-9 * scale)
 
 
-@every_check_of_text
 @given(losses=any_text_losses())
-def test_every_measure_of_the_catalogue_is_read(estimator, check, losses):
+def test_every_measure_of_the_catalogue_is_read(losses):
     """One reading per measure, in the catalogue's order; estimates have its unit, ordered bounds, finite numbers."""
-    readings = estimator(losses)
-    assert [r.measure for r in readings] == [m.name for m in check.measures]
-    for r in readings:
-        assert isinstance(r, Estimate | NotMeasured)
-        if isinstance(r, Estimate):
-            assert r.low <= r.value <= r.high
-            assert math.isfinite(r.low)
-            assert math.isfinite(r.high)
-            assert r.unit == check.unit_of(r.measure)
-            assert (1 if r.measure in COUNTED else 2) <= r.n <= len(losses.documents)
-        else:
-            assert r.reason
+    for estimator, check in OF_TEXT:
+        readings = estimator(losses)
+        assert [r.measure for r in readings] == [m.name for m in check.measures]
+        for r in readings:
+            assert isinstance(r, Estimate | NotMeasured)
+            if isinstance(r, Estimate):
+                assert r.low <= r.value <= r.high
+                assert math.isfinite(r.low)
+                assert math.isfinite(r.high)
+                assert r.unit == check.unit_of(r.measure)
+                assert (1 if r.measure in COUNTED else 2) <= r.n <= len(losses.documents)
+            else:
+                assert r.reason
 
 
 @given(any_item_losses())
@@ -82,12 +82,12 @@ def test_every_measure_of_lambada_is_read(losses):
             assert r.n == len(losses.items)
 
 
-@every_check_of_text
 @given(losses=any_text_losses(n_least=1), seed=st.integers(0, 2**32))
-def test_the_order_of_sequences_does_not_matter(estimator, check, losses, seed):
+def test_the_order_of_sequences_does_not_matter(losses, seed):
     """Permuting the sequences changes no reading."""
     order = np.random.default_rng(seed).permutation(len(losses.documents))
-    assert_alike(estimator(sequences_of(losses, order)), estimator(losses))
+    for estimator, _ in OF_TEXT:
+        assert_alike(estimator(sequences_of(losses, order)), estimator(losses))
 
 
 @given(losses=any_item_losses(n_least=2), seed=st.integers(0, 2**32))
@@ -97,9 +97,8 @@ def test_the_order_of_items_does_not_matter(losses, seed):
     assert_alike(answer_readings.lambada(builders.rows_of(losses, order)), answer_readings.lambada(losses))
 
 
-@every_check_of_text
 @pytest.mark.parametrize("n", [1, 9])
-def test_sequences_without_tokens_do_not_count(estimator, check, n):
+def test_sequences_without_tokens_do_not_count(n):
     """A sequence of which nothing was scored or replaced changes no reading, nor the n behind it."""
     rng = np.random.default_rng(n)
     n_tokens = rng.integers(1, 9, n)
@@ -110,10 +109,11 @@ def test_sequences_without_tokens_do_not_count(estimator, check, n):
     losses = text_losses(of_span, of_span, ablated=n_tokens * (4 + rng.random(n)), of_reconstructing=whole)
     nothing = reconstructions([np.zeros((0, 3))], [np.zeros((0, 3))])
     empty = text_losses(span([0]), ablated=[0], of_reconstructing=nothing)
-    with_empty, without = estimator(_joined(losses, empty)), estimator(losses)
-    said = [(type(r), getattr(r, "n", None)) for r in without]
-    assert [(type(r), getattr(r, "n", None)) for r in with_empty] == said
-    assert_alike(with_empty, without)
+    for estimator, _ in OF_TEXT:
+        with_empty, without = estimator(_joined(losses, empty)), estimator(losses)
+        said = [(type(r), getattr(r, "n", None)) for r in without]
+        assert [(type(r), getattr(r, "n", None)) for r in with_empty] == said
+        assert_alike(with_empty, without)
 
 
 def _joined(losses, more):
@@ -154,28 +154,24 @@ def test_scaling_losses_scales_nats_and_leaves_fractions(losses, c):
         assert_alike([scaled[m] for m in rest], [readings[m] for m in rest])
 
 
-@every_check_of_text
 @pytest.mark.parametrize("n", [0, 1])
-def test_no_interval_from_fewer_than_two_sequences(estimator, check, n):
-    """Without at least two sequences nothing is estimated, and no arithmetic warning is raised."""
+def test_no_interval_from_fewer_than_two_sequences(n):
+    """Without at least two sequences nothing but counts is estimated, and no arithmetic warning is raised."""
     x = [np.arange(6.0).reshape(3, 2)] * n
-    losses = text_losses(
-        span([5] * n, [3] * n, [4] * n, [1] * n),
-        span([5] * n, [3] * n, [4] * n, [1] * n),
-        ablated=[9] * n,
-        of_reconstructing=reconstructions(x, x),
-    )
-    readings = named(estimator(losses))
-    assert len(readings) == len(check.measures)
-    assert all(isinstance(r, NotMeasured) or (n and measure in COUNTED) for measure, r in readings.items())
+    of_span = span([5] * n, [3] * n, [4] * n, [1] * n)
+    losses = text_losses(of_span, of_span, ablated=[9] * n, of_reconstructing=reconstructions(x, x))
+    for estimator, check in OF_TEXT:
+        readings = named(estimator(losses))
+        assert len(readings) == len(check.measures)
+        assert all(isinstance(r, NotMeasured) or (n and measure in COUNTED) for measure, r in readings.items())
 
 
-@every_check_of_text
-def test_nothing_scored_is_not_measured(estimator, check):
+def test_nothing_scored_is_not_measured():
     """Sequences of special tokens alone: no measure, a reason each, no arithmetic warning."""
     nothing = [np.zeros((0, 2))] * 4
     losses = text_losses(span([0] * 4), span([0] * 4), of_reconstructing=reconstructions(nothing, nothing))
-    assert [type(r) for r in estimator(losses)] == [NotMeasured] * len(check.measures)
+    for estimator, _ in OF_TEXT:
+        assert {type(r) for r in estimator(losses)} == {NotMeasured}
 
 
 @given(losses=any_text_losses(n_least=2))
@@ -259,15 +255,6 @@ def test_sequences_that_end_within_do_not_move_the_degradation(losses):
     assert_alike(corpus_readings.long_context(_joined(losses, short)), corpus_readings.long_context(losses))
 
 
-def test_a_splice_that_costs_alike_everywhere_does_not_degrade():
-    """The same increase per token within and beyond: degradation 0, the interval a point."""
-    losses = text_losses(
-        span([4, 8, 4], [4, 8, 4], [6, 12, 6]), span([2, 6, 9], [2, 6, 9], [3, 9, 13.5]), ablated=[9, 9, 9]
-    )
-    degradation = reading(corpus_readings.long_context(losses), "degradation")
-    assert (degradation.value, degradation.low, degradation.high) == (0, 0, 0)
-
-
 @pytest.mark.parametrize(
     ("n_training", "n_context", "n_beyond", "word"),
     [(None, 32, 4, "unknown"), (32, 32, 0, "no room"), (64, 32, 0, "no room"), (16, 32, 0, "no document is longer")],
@@ -319,15 +306,6 @@ def test_a_perfect_reconstruction_explains_everything(seed):
     x, _ = _arrays(seed)
     found = _sparsity(x, x)["explained_variance"]
     assert (found.value, found.low, found.high) == (1, 1, 1)
-
-
-@given(st.integers(0, 2**32))
-def test_predicting_the_mean_explains_nothing(seed):
-    """x^ = mean of x over all tokens: 0."""
-    x, _ = _arrays(seed)
-    mean = np.concatenate(x).mean(axis=0)
-    found = _sparsity(x, [np.broadcast_to(mean, of_sequence.shape) for of_sequence in x])["explained_variance"]
-    assert found.value == pytest.approx(0, abs=1e-9)
 
 
 @given(st.integers(0, 2**32), st.sampled_from([1e-6, 0.5, 1e6]))
@@ -386,48 +364,37 @@ def test_an_sae_that_does_not_tell_has_no_dead_latents():
     assert isinstance(_sparsity(x, x_hat)["dead_latents"], NotMeasured)
 
 
-@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
-@pytest.mark.parametrize("row", [0, 2])
-@pytest.mark.parametrize("of_span", ["within", "beyond"])
-@pytest.mark.parametrize("field", ["ce_clean_nats", "ce_spliced_nats", "kl_nats"])
-def test_a_loss_that_is_not_finite_is_named(bad, row, of_span, field):
+def test_a_loss_that_is_not_finite_is_named():
     """One NaN or infinity anywhere in the text pass: no number of it is given, the sequence and document are."""
+    fields = ("ce_clean_nats", "ce_spliced_nats", "kl_nats")
+    for bad, row, place, field in product(NOT_FINITE, (0, 2), ("within", "beyond"), fields):
+        losses = text_losses(span([4] * 3), span([4] * 3))
+        getattr(getattr(losses, place), field)[row] = bad
+        for readings in (corpus_readings.ce_loss(losses), corpus_readings.long_context(losses)):
+            assert {type(r) for r in readings} == {NotFinite}
+            assert all(f"sequence {row} (document {100 + row} " in r.where and str(bad) in r.where for r in readings)
     losses = text_losses(span([4] * 3), span([4] * 3))
-    getattr(getattr(losses, of_span), field)[row] = bad
-    for readings in (corpus_readings.ce_loss(losses), corpus_readings.long_context(losses)):
-        assert [type(r) for r in readings] == [NotFinite] * len(readings)
-        for r in readings:
-            assert f"sequence {row} (document {100 + row} " in r.where
-            assert str(bad) in r.where
-
-
-@pytest.mark.parametrize("bad", [math.nan, math.inf])
-def test_an_ablated_loss_that_is_not_finite_is_named(bad):
-    """The ablation is part of what was measured."""
-    losses = text_losses(span([4] * 3), span([4] * 3))
-    losses.ce_ablated_nats[1] = bad
+    losses.ce_ablated_nats[1] = math.nan
     assert all(isinstance(r, NotFinite) and "sequence 1 " in r.where for r in corpus_readings.ce_loss(losses))
 
 
-@pytest.mark.parametrize("bad", [math.nan, math.inf])
-@pytest.mark.parametrize("field", ["error_squared", "norm_squared", "target_sum"])
-def test_a_reconstruction_that_is_not_finite_is_named(bad, field):
+def test_a_reconstruction_that_is_not_finite_is_named():
     """One NaN or infinity in any sum over activations: no number is given, the sequence is."""
     x, x_hat = _arrays(0)
-    of_reconstructing = reconstructions(x, x_hat)
-    getattr(of_reconstructing, field)[2] = bad
-    readings = corpus_readings.sparsity(text_losses(span([1] * len(x)), of_reconstructing=of_reconstructing))
-    assert all(isinstance(r, NotFinite) and "sequence 2 (document 102 " in r.where for r in readings)
+    for bad, field in product(NOT_FINITE, ("error_squared", "norm_squared", "target_sum")):
+        of_reconstructing = reconstructions(x, x_hat)
+        getattr(of_reconstructing, field)[2] = bad
+        readings = corpus_readings.sparsity(text_losses(span([1] * len(x)), of_reconstructing=of_reconstructing))
+        assert all(isinstance(r, NotFinite) and "sequence 2 (document 102 " in r.where for r in readings)
 
 
-@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
-@pytest.mark.parametrize("field", ["clean_logprob_nats", "spliced_logprob_nats"])
-def test_a_passage_that_is_not_finite_is_named(bad, field):
+def test_a_passage_that_is_not_finite_is_named():
     """The item's place in its file is said."""
-    losses = item_losses([True] * 9, [True] * 9)
-    getattr(losses, field)[4] = bad
-    readings = answer_readings.lambada(losses)
-    assert all(isinstance(r, NotFinite) and "item 104 " in r.where for r in readings)
+    for bad, field in product(NOT_FINITE, ("clean_logprob_nats", "spliced_logprob_nats")):
+        losses = item_losses([True] * 9, [True] * 9)
+        getattr(losses, field)[4] = bad
+        readings = answer_readings.lambada(losses)
+        assert all(isinstance(r, NotFinite) and "item 104 " in r.where for r in readings)
 
 
 @given(st.lists(st.booleans(), min_size=1, max_size=300))
@@ -502,7 +469,7 @@ def test_an_enormous_perplexity_is_not_measured():
 
 def test_no_item_and_one_item():
     """No item: nothing measured. One item: shares have exact intervals, perplexities have none."""
-    assert [type(r) for r in answer_readings.lambada(item_losses([], []))] == [NotMeasured] * 16
+    assert {type(r) for r in answer_readings.lambada(item_losses([], []))} == {NotMeasured}
     one = named(answer_readings.lambada(item_losses([True], [False])))
     measured = {m for m, r in one.items() if isinstance(r, Estimate)}
     assert measured == {"accuracy_clean", "accuracy_spliced", "accuracy_drop", "answers_lost", "answers_won"}

@@ -43,12 +43,6 @@ def lambada(drop=0.02, *, clean_low=0.5, n=64):
     )
 
 
-@given(moderate, st.sampled_from(["max", "min"]))
-def test_a_counted_value_on_the_limit_passes(value, kind):
-    """Exactly on the limit is within it."""
-    assert counted(value, value, kind=kind).outcome == "passed"
-
-
 @given(moderate, moderate)
 def test_a_counted_value_decides(value, bound):
     """What is no estimate from a sample: max passes what is not above it, min what is not below it."""
@@ -56,6 +50,7 @@ def test_a_counted_value_decides(value, bound):
     assert most.outcome == ("passed" if value <= bound else "failed")
     assert least.outcome == ("passed" if value >= bound else "failed")
     assert most.decision is None
+    assert counted(value, value, kind="max").outcome == counted(value, value, kind="min").outcome == "passed"
 
 
 @given(estimates(INCREASE), finite, finite, st.sampled_from(["max", "min"]))
@@ -134,15 +129,13 @@ def test_nothing_finite_fails_before_everything_else():
             assert (found.outcome, found.reason) == ("failed", "not finite: KL is nan in sequence 3")
 
 
-@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
-@pytest.mark.parametrize("field", ["value", "low", "high"])
-@pytest.mark.parametrize("kind", ["max", "min"])
-def test_an_estimate_that_is_not_finite_fails(bad, field, kind):
+def test_an_estimate_that_is_not_finite_fails():
     """Whatever the side of the limit: an infinity below a max is no pass."""
-    numbers = {"value": 0.1, "low": 0.0, "high": 0.2, field: bad}
-    found = judge((estimate("ce_increase", **numbers),), limit(kind=kind))
-    assert found.outcome == "failed"
-    assert found.reason.startswith("not finite: ce_increase is ")
+    for bad, field, kind in product((math.nan, math.inf, -math.inf), ("value", "low", "high"), ("max", "min")):
+        numbers = {"value": 0.1, "low": 0.0, "high": 0.2, field: bad}
+        found = judge((estimate("ce_increase", **numbers),), limit(kind=kind))
+        assert found.outcome == "failed"
+        assert found.reason.startswith("not finite: ce_increase is ")
 
 
 def test_a_failure_that_is_not_finite_can_be_recorded():
@@ -265,37 +258,42 @@ def test_too_few_are_said():
             assert word in reason
 
 
-@pytest.mark.parametrize(("clean_low", "outcome"), [(0.2, "passed"), (0.1999, "not_measured"), (0.0, "not_measured")])
-def test_a_drop_is_judged_only_where_it_could_exceed_the_limit(clean_low, outcome):
+def test_a_drop_is_judged_only_where_it_could_exceed_the_limit():
     """The clean accuracy, at its lower end, must be at least twice the limit."""
-    found = judge(lambada(clean_low=clean_low), DROP)
-    assert found.outcome == outcome
-    assert ("clean accuracy too low" in found.reason) == (outcome == "not_measured")
-
-
-@pytest.mark.parametrize(("clean_low", "outcome"), [(0.2, "passed"), (0.1, "not_measured")])
-def test_a_drop_over_some_passages_needs_room_on_those(clean_low, outcome):
-    """The clean accuracy that counts is that of the same passages."""
-    readings = (
-        estimate("accuracy_clean", 0.9),
-        estimate("accuracy_clean_beyond", clean_low + 0.05, clean_low, clean_low + 0.1),
-        estimate("accuracy_drop_beyond", 0.02),
-    )
-    assert judge(readings, limit("lambada", "accuracy_drop_beyond", value=0.1)).outcome == outcome
-
-
-@pytest.mark.parametrize(("clean_low", "outcome"), [(0.301, "passed"), (0.299, "not_measured"), (0.2, "not_measured")])
-def test_a_drop_of_choices_needs_room_above_chance(clean_low, outcome):
-    """Of ten options one is guessed rightly in ten: what guessing gets cannot be lost."""
-    readings = (
-        estimate("choice_accuracy_clean", clean_low + 0.05, clean_low, clean_low + 0.1),
-        estimate("chance", 0.1, 0.1, 0.1),
-        estimate("choice_accuracy_drop", 0.02, 0.01, 0.03),
-    )
-    for rows in (readings, readings[::-1]):
-        found = judge(rows, limit("cbt", "choice_accuracy_drop", value=0.1))
+    for clean_low, drop, outcome in (
+        (0.2, 0.1, "passed"),
+        (0.2, 0.11, "failed"),
+        (0.1999, 0.02, "not_measured"),
+        (0.0, 0.02, "not_measured"),
+    ):
+        found = judge(lambada(drop, clean_low=clean_low), DROP)
         assert found.outcome == outcome
-        assert ("above chance, 0.1" in found.reason) == (outcome == "not_measured")
+        assert ("clean accuracy too low" in found.reason) == (outcome == "not_measured")
+
+
+def test_a_drop_over_some_passages_needs_room_on_those():
+    """The clean accuracy that counts is that of the same passages."""
+    for clean_low, outcome in ((0.2, "passed"), (0.1, "not_measured")):
+        readings = (
+            estimate("accuracy_clean", 0.9),
+            estimate("accuracy_clean_beyond", clean_low + 0.05, clean_low, clean_low + 0.1),
+            estimate("accuracy_drop_beyond", 0.02),
+        )
+        assert judge(readings, limit("lambada", "accuracy_drop_beyond", value=0.1)).outcome == outcome
+
+
+def test_a_drop_of_choices_needs_room_above_chance():
+    """Of ten options one is guessed rightly in ten: what guessing gets cannot be lost."""
+    for clean_low, outcome in ((0.301, "passed"), (0.299, "not_measured")):
+        readings = (
+            estimate("choice_accuracy_clean", clean_low + 0.05, clean_low, clean_low + 0.1),
+            estimate("chance", 0.1, 0.1, 0.1),
+            estimate("choice_accuracy_drop", 0.02, 0.01, 0.03),
+        )
+        for rows in (readings, readings[::-1]):
+            found = judge(rows, limit("cbt", "choice_accuracy_drop", value=0.1))
+            assert found.outcome == outcome
+            assert ("above chance, 0.1" in found.reason) == (outcome == "not_measured")
 
 
 def test_no_room_to_fail_comes_before_too_few():
@@ -311,12 +309,6 @@ def test_other_limits_need_no_room():
     assert judge(low, limit("lambada", "accuracy_clean", "min", 0.01)).outcome == "passed"
 
 
-def test_a_drop_beyond_the_limit_fails():
-    """With room to fail, it fails."""
-    assert judge(lambada(drop=0.11), DROP).outcome == "failed"
-    assert judge(lambada(drop=0.1), DROP).outcome == "passed"
-
-
 @given(st.sampled_from(checks.CE_LOSS.measures).flatmap(estimates))
 def test_a_spoken_estimate_has_all_its_parts(measured):
     """Measure, unit and n are in the words, and the words are one line."""
@@ -324,14 +316,6 @@ def test_a_spoken_estimate_has_all_its_parts(measured):
     for part in (measured.measure, measured.unit, f"n = {measured.n}"):
         assert part in words
     assert "\n" not in words
-
-
-def test_only_passing_takes_a_good_value_of_enough_that_is_finite():
-    """Over a grid of all rules at once: passed means every rule was satisfied."""
-    for value, n, kl, bound in product((0.1, 0.5, math.nan), (7, 8), (0.0, math.inf), (0.3, 0.5)):
-        found = judge((estimate("ce_increase", value, n=n), estimate("kl", kl)), limit(value=bound))
-        good = value <= bound and n >= 8 and kl == 0
-        assert (found.outcome == "passed") == good
 
 
 @given(
