@@ -25,11 +25,6 @@ from sae_checks import errors
 from sae_checks.release import release
 from sae_checks.release.release import BrokenSae, Sae, resolve
 
-DEMO = Path(release.__file__).parent / "demo" / "files"
-needs_demo = pytest.mark.skipif(
-    not (DEMO / "saes-broken").is_dir(), reason="the embedded release is not in this checkout"
-)
-
 
 def only(folder):
     """The one SAE of the release in *folder*."""
@@ -125,13 +120,11 @@ def test_an_unknown_name_tells_the_nearest(tmp_path):
     assert "--sae-release=demo-broken" in str(caught.value)
 
 
-@pytest.mark.parametrize(
-    "name", ["x" * 300, "x/" * 3000, "~no-such-user-here", "~no-such-user-here/saes"], ids=range(4)
-)
-def test_a_name_that_cannot_be_a_folder_is_refused(name):
+def test_a_name_that_cannot_be_a_folder_is_refused():
     """Too long a name, or the home folder of nobody: refused like any other unknown name."""
-    with pytest.raises(errors.UsageError):
-        resolve(name)
+    for name in ("x" * 300, "x/" * 3000, "~no-such-user-here", "~no-such-user-here/saes"):
+        with pytest.raises(errors.UsageError):
+            resolve(name)
 
 
 @given(st.text(min_size=1, max_size=30).filter(lambda name: "\0" not in name))
@@ -152,15 +145,33 @@ def test_one_broken_sae_leaves_the_others(tmp_path):
     assert [type(sae) for sae in found.saes] == [Sae, Sae, BrokenSae]
 
 
-@pytest.mark.parametrize(
-    "content",
-    [b"", b"{", b"not json", b"\xff\xfe\x00", b"[1, 2]", b'"text"', b"null", b"7", b"[" * 100_000, b"1" * 10_000],
-    ids=["empty", "cut", "words", "not-utf8", "list", "text", "null", "number", "deep", "long-number"],
-)
-def test_a_malformed_cfg_is_refused(tmp_path, content):
+def broken(folder, cases):
+    """Assert that the SAE of each case, by its folder, is broken with these words in a message of four lines."""
+    found = {sae.sae_id: sae for sae in resolve(str(folder)).saes}
+    assert found.keys() == cases.keys()
+    for sae_id, words in cases.items():
+        assert isinstance(found[sae_id], BrokenSae), sae_id
+        for word in words:
+            assert word in found[sae_id].problem, (sae_id, found[sae_id].problem)
+
+
+def test_a_malformed_cfg_is_refused(tmp_path):
     """What is not a JSON object is a broken SAE, whatever it is instead."""
-    (write_sae(tmp_path / "sae") / "cfg.json").write_bytes(content)
-    refused(tmp_path, "cfg.json cannot be used")
+    contents = [
+        b"",
+        b"{",
+        b"words",
+        b"\xff\xfe\x00",
+        b"[1, 2]",
+        b'"text"',
+        b"null",
+        b"7",
+        b"[" * 100_000,
+        b"1" * 10_000,
+    ]
+    for n, content in enumerate(contents):
+        (write_sae(tmp_path / f"{n}") / "cfg.json").write_bytes(content)
+    broken(tmp_path, {f"{n}": ["cfg.json cannot be used"] for n in range(len(contents))})
 
 
 def test_a_huge_cfg_is_refused_unread(tmp_path):
@@ -169,19 +180,51 @@ def test_a_huge_cfg_is_refused_unread(tmp_path):
     refused(tmp_path, "more than 1000000 bytes")
 
 
-@pytest.mark.parametrize("key", ["d_in", "d_sae"])
-@pytest.mark.parametrize("value", [MISSING, None, 0, -4, 4.0, "4", True, [4], {"n": 4}, float("nan")], ids=repr)
-def test_a_size_that_is_no_positive_whole_number_is_refused(tmp_path, key, value):
-    """Missing or of another type: the key is named."""
-    write_sae(tmp_path / "sae", **{key: value})
-    refused(tmp_path, f"{key} is ")
+REFUSED = [
+    *(
+        ({key: value}, f"{key} is ")
+        for key in ("d_in", "d_sae")
+        for value in (MISSING, None, 0, -4, 4.0, "4", True, [4], {"n": 4}, float("nan"))
+    ),
+    *(
+        ({"metadata": {"hook_name": value}}, "hook_name is ")
+        for value in (MISSING, None, "", 3, ["blocks.2.hook_resid_pre"])
+    ),
+    *(
+        (changes, f"{key} = ")
+        for key, value in (
+            ("normalize_activations", "expected_average_only_in"),
+            ("normalize_activations", "no such norm"),
+            ("normalize_activations", True),
+            ("hook_head_index", 0),
+            ("hook_head_index", 3),
+            ("seqpos_slice", [1, None]),
+            ("seqpos_slice", [0, 128]),
+            ("hook_head_index_out", 1),
+            ("reshape_activations", "hook_z"),
+        )
+        for changes in ({key: value}, {"metadata": {key: value}, **({key: MISSING} if key in cfg() else {})})
+    ),
+    *(
+        ({"metadata": {"model_from_pretrained_kwargs": kwargs}}, f"model_from_pretrained_kwargs{named}")
+        for kwargs, named in (
+            ("center_writing_weights", ""),
+            ({"fold_ln": True, "checkpoint_index": 3}, ".checkpoint_index = 3"),
+            *(({"revision": value}, ".revision") for value in ("", 3, ["main"], "../../refs", "a/../../b", "/etc")),
+        )
+    ),
+    ({"written": cfg(architecture="topk")}, "k is 'None', not a positive whole number"),
+    ({"written": flat_cfg(activation_fn_str="topk")}, "k is 'None', not a positive whole number"),
+    ({"written": flat_cfg(hook_point_head_index=2)}, "hook_head_index = 2"),
+]
+"""Changes to a configuration, and what its message names: a size, a hook, a setting that would have to be ignored."""
 
 
-@pytest.mark.parametrize("value", [MISSING, None, "", 3, ["blocks.2.hook_resid_pre"]], ids=repr)
-def test_a_missing_hook_is_refused(tmp_path, value):
-    """Without a text for hook_name nobody knows what to replace."""
-    write_sae(tmp_path / "sae", metadata={"hook_name": value})
-    refused(tmp_path, "hook_name is ")
+def test_a_cfg_that_cannot_be_followed_is_refused(tmp_path):
+    """By the key, on either level of the configuration."""
+    for n, (changes, _) in enumerate(REFUSED):
+        write_sae(tmp_path / f"{n}", **changes)
+    broken(tmp_path, {f"{n}": [word] for n, (_, word) in enumerate(REFUSED)})
 
 
 def test_an_unknown_hook_is_refused(tmp_path):
@@ -226,33 +269,9 @@ def test_absurd_sizes_are_refused_without_allocating(tmp_path, key, shape):
         refused(tmp_path, "weights cannot be used")
 
 
-@pytest.mark.parametrize(
-    ("key", "value"),
-    [
-        ("normalize_activations", "expected_average_only_in"),
-        ("normalize_activations", "no such norm"),
-        ("normalize_activations", True),
-        ("hook_head_index", 0),
-        ("hook_head_index", 3),
-        ("seqpos_slice", [1, None]),
-        ("seqpos_slice", [0, 128]),
-        ("hook_head_index_out", 1),
-        ("reshape_activations", "hook_z"),
-    ],
-)
-@pytest.mark.parametrize("of_metadata", [True, False])
-def test_what_would_have_to_be_ignored_is_refused(tmp_path, key, value, of_metadata):
-    """A setting that changes what is measured is refused by its key, on either level of the configuration."""
-    changes = {"metadata": {key: value}} if of_metadata else {key: value}
-    if of_metadata and key in cfg():
-        changes[key] = MISSING
-    write_sae(tmp_path / "sae", **changes)
-    refused(tmp_path, f"{key} = ")
-
-
-@pytest.mark.parametrize(
-    ("key", "value"),
-    [
+def test_settings_that_ask_for_nothing_are_taken(tmp_path):
+    """The same keys with a value that changes nothing, or that SAE Lens applies itself, are no obstacle."""
+    settings = [
         ("normalize_activations", "none"),
         ("normalize_activations", "layer_norm"),
         ("normalize_activations", "constant_norm_rescale"),
@@ -265,62 +284,35 @@ def test_what_would_have_to_be_ignored_is_refused(tmp_path, key, value, of_metad
         ("hook_name_out", "blocks.2.hook_resid_pre"),
         ("hook_name_out", "blocks.3.hook_resid_pre"),
         ("reshape_activations", "none"),
-    ],
-)
-def test_settings_that_ask_for_nothing_are_taken(tmp_path, key, value):
-    """The same keys with a value that changes nothing, or that SAE Lens applies itself, are no obstacle."""
-    write_sae(tmp_path / "sae", **{key: value})
-    assert isinstance(only(tmp_path), Sae)
+    ]
+    for n, (key, value) in enumerate(settings):
+        write_sae(tmp_path / f"{n}", **{key: value})
+    assert [type(sae) for sae in resolve(str(tmp_path)).saes] == [Sae] * len(settings)
 
 
-@pytest.mark.parametrize(
-    ("kwargs", "centered"), [({}, False), (None, False), ({"center_writing_weights": False}, False)]
-)
-def test_residuals_are_centered_only_where_the_cfg_says_so(tmp_path, kwargs, centered):
-    """Nothing said means that the residuals are taken as they are."""
-    write_sae(tmp_path / "sae", metadata={"model_from_pretrained_kwargs": kwargs})
-    assert only(tmp_path).center_writing_weights is centered
+def field_of(folder, field, cases):
+    """Assert what *field* of the SAE is for each value in the metadata of its configuration."""
+    for n, (metadata, expected) in enumerate(cases):
+        write_sae(folder / f"{n}", metadata=metadata)
+        assert getattr(only(folder / f"{n}"), field) is expected, metadata
 
 
-def test_unknown_model_settings_are_refused(tmp_path):
-    """A keyword of from_pretrained that may change the residuals is refused, by its name."""
-    write_sae(tmp_path / "sae", metadata={"model_from_pretrained_kwargs": {"fold_ln": True, "checkpoint_index": 3}})
-    refused(tmp_path, "model_from_pretrained_kwargs.checkpoint_index = 3")
+def test_what_the_cfg_does_not_say_is_not_guessed(tmp_path):
+    """Residuals are as they are, the training context and the BOS unknown."""
+    kwargs = ({}, None, {"center_writing_weights": False})
+    field_of(
+        tmp_path / "a", "center_writing_weights", [({"model_from_pretrained_kwargs": each}, False) for each in kwargs]
+    )
+    contexts = (MISSING, None, "16", 0, -1, True, 16.0)
+    field_of(tmp_path / "b", "n_training_context_tokens", [({"context_size": value}, None) for value in contexts])
+    said = ((MISSING, None), ("yes", None), (1, None), (True, True), (False, False))
+    field_of(tmp_path / "c", "prepend_bos", [({"prepend_bos": value}, expected) for value, expected in said])
 
 
 def test_the_revision_of_the_model_is_kept(tmp_path):
     """An SAE that was trained on one revision of a model says so, and the plan pins that one."""
     write_sae(tmp_path / "sae", metadata={"model_from_pretrained_kwargs": {"revision": "step1000"}})
     assert only(tmp_path).model_revision == "step1000"
-
-
-@pytest.mark.parametrize("revision", ["", 3, ["main"], "../../refs", "a/../../b", "/etc"], ids=repr)
-def test_a_revision_that_cannot_be_one_is_refused(tmp_path, revision):
-    """It becomes part of a path in the Hub's cache, so it may not lead out of there."""
-    write_sae(tmp_path / "sae", metadata={"model_from_pretrained_kwargs": {"revision": revision}})
-    refused(tmp_path, "model_from_pretrained_kwargs.revision")
-
-
-def test_model_settings_of_another_type_are_refused(tmp_path):
-    """Keywords that are no object are refused."""
-    write_sae(tmp_path / "sae", metadata={"model_from_pretrained_kwargs": "center_writing_weights"})
-    refused(tmp_path, "model_from_pretrained_kwargs")
-
-
-@pytest.mark.parametrize("value", [MISSING, None, "16", 0, -1, True, 16.0], ids=repr)
-def test_an_unknown_training_context_is_unknown(tmp_path, value):
-    """A context_size that is missing or no count is None, never a guess."""
-    write_sae(tmp_path / "sae", metadata={"context_size": value})
-    assert only(tmp_path).n_training_context_tokens is None
-
-
-@pytest.mark.parametrize(
-    ("value", "expected"), [(MISSING, None), ("yes", None), (1, None), (True, True), (False, False)]
-)
-def test_prepend_bos_is_what_the_cfg_says(tmp_path, value, expected):
-    """A missing prepend_bos is None in a configuration of SAE Lens 6, never a guess."""
-    write_sae(tmp_path / "sae", metadata={"prepend_bos": value})
-    assert only(tmp_path).prepend_bos is expected
 
 
 def test_a_flat_cfg_of_earlier_sae_lens_is_read(tmp_path):
@@ -332,39 +324,26 @@ def test_a_flat_cfg_of_earlier_sae_lens_is_read(tmp_path):
     assert sae.prepend_bos is True
 
 
-@pytest.mark.parametrize(
-    ("written", "expected"),
-    [
-        (cfg(architecture="topk", k=3), 3),
-        (cfg(architecture="abstopk", k=3), 3),
-        (flat_cfg(activation_fn_str="topk", activation_fn_kwargs={"k": 3}), 3),
-        (flat_cfg(architecture="topk", activation_fn="topk", activation_fn_kwargs={"k": 3}), 3),
-        (cfg(architecture="jumprelu", k=3), None),  # once a BatchTopK SAE: it has its k on average alone
-        (cfg(), None),
-        (flat_cfg(activation_fn_str="relu"), None),
-    ],
-)
-def test_the_k_of_a_topk_sae(tmp_path, written, expected):
+def test_the_k_of_a_topk_sae(tmp_path):
     """Of every layout that SAE Lens takes for TopK; other architectures have none."""
-    assert only(write_sae(tmp_path, written=written)).k == expected
-
-
-@pytest.mark.parametrize("written", [cfg(architecture="topk"), flat_cfg(activation_fn_str="topk")])
-def test_a_topk_sae_without_its_k_is_refused(tmp_path, written):
-    """SAE Lens would take 100 for it, or run the SAE as ReLU."""
-    refused(write_sae(tmp_path, written=written), "k is 'None', not a positive whole number")
+    for n, (written, expected) in enumerate(
+        [
+            (cfg(architecture="topk", k=3), 3),
+            (cfg(architecture="abstopk", k=3), 3),
+            (flat_cfg(activation_fn_str="topk", activation_fn_kwargs={"k": 3}), 3),
+            (flat_cfg(architecture="topk", activation_fn="topk", activation_fn_kwargs={"k": 3}), 3),
+            (cfg(architecture="jumprelu", k=3), None),  # once a BatchTopK SAE: it has its k on average alone
+            (cfg(), None),
+            (flat_cfg(activation_fn_str="relu"), None),
+        ]
+    ):
+        assert only(write_sae(tmp_path / f"{n}", written=written)).k == expected
 
 
 def test_a_flat_cfg_may_say_that_there_was_no_bos(tmp_path):
     """What an old configuration says of the BOS is believed."""
     write_sae(tmp_path / "sae", written=flat_cfg(prepend_bos=False))
     assert only(tmp_path).prepend_bos is False
-
-
-def test_a_flat_cfg_for_one_head_is_refused(tmp_path):
-    """The old name of hook_head_index is understood too."""
-    write_sae(tmp_path / "sae", written=flat_cfg(hook_point_head_index=2))
-    refused(tmp_path, "hook_head_index = 2")
 
 
 any_json = st.recursive(
@@ -417,29 +396,22 @@ def test_missing_weights_are_refused(tmp_path):
     refused(tmp_path, "no sae_weights.safetensors")
 
 
-@pytest.mark.parametrize("n_bytes", [0, 7, 8, 100, -1])
-def test_truncated_weights_are_refused(tmp_path, n_bytes):
-    """Cut in its length, in its header or in its data, the file is not taken for whole."""
-    file = write_sae(tmp_path / "sae") / "sae_weights.safetensors"
-    file.write_bytes(file.read_bytes()[:n_bytes])
-    refused(tmp_path, "weights cannot be used")
+def test_weights_that_cannot_be_read_are_refused(tmp_path):
+    """Cut in its length, header or data, or with a header that is none: this SAE alone is broken."""
+    whole = (write_sae(tmp_path / "whole") / "sae_weights.safetensors").read_bytes()
+    headers = (b"garbage!", b"null", b'{"W_dec": {"dtype": "F32", "shape": [1e999]}}')
+    contents = [*(whole[:n] for n in (0, 7, 8, 100, -1)), *map(header_bytes, headers)]
+    for n, content in enumerate(contents):
+        (write_sae(tmp_path / "broken" / f"{n}") / "sae_weights.safetensors").write_bytes(content)
+    broken(tmp_path / "broken", {f"{n}": ["weights cannot be used"] for n in range(len(contents))})
 
 
-@pytest.mark.parametrize("header", [b"garbage!", b"null", b'{"W_dec": {"dtype": "F32", "shape": [1e999]}}'])
-def test_a_garbage_header_is_refused(tmp_path, header):
-    """A header that is none breaks this SAE alone."""
-    (write_sae(tmp_path / "sae") / "sae_weights.safetensors").write_bytes(header_bytes(header))
-    refused(tmp_path, "weights cannot be used")
-
-
-@pytest.mark.parametrize(
-    ("name", "shape"),
-    [("W_dec", (D_SAE, D_IN + 1)), ("W_dec", (D_IN, D_SAE)), ("W_enc", (D_SAE, D_IN)), ("b_dec", (D_SAE,))],
-)
-def test_weights_of_other_shapes_than_the_cfg_says_are_refused(tmp_path, name, shape):
+def test_weights_of_other_shapes_than_the_cfg_says_are_refused(tmp_path):
     """A tensor that disagrees with d_in and d_sae is named with both shapes."""
-    write_sae(tmp_path / "sae", tensors={**weights(), name: np.zeros(shape, np.float32)})
-    refused(tmp_path, name, str(shape))
+    shapes = [("W_dec", (D_SAE, D_IN + 1)), ("W_dec", (D_IN, D_SAE)), ("W_enc", (D_SAE, D_IN)), ("b_dec", (D_SAE,))]
+    for n, (name, shape) in enumerate(shapes):
+        write_sae(tmp_path / f"{n}", tensors={**weights(), name: np.zeros(shape, np.float32)})
+    broken(tmp_path, {f"{n}": [name, str(shape)] for n, (name, shape) in enumerate(shapes)})
 
 
 def test_weights_without_a_decoder_are_refused(tmp_path):
@@ -448,42 +420,35 @@ def test_weights_without_a_decoder_are_refused(tmp_path):
     refused(tmp_path, "no W_dec")
 
 
-FOLDER_NAMES = [name for name in HOSTILE if "\0" not in name and "/" not in name and len(name) < 100]
-
-
-@pytest.mark.parametrize("name", FOLDER_NAMES, ids=range(len(FOLDER_NAMES)))
-def test_names_with_control_characters_are_escaped(tmp_path, name):
+def test_names_with_control_characters_are_escaped(tmp_path):
     """The release's name and an SAE's id are printable, whatever the folders are called."""
-    try:
-        write_sae(tmp_path / name / name)
-    except (OSError, UnicodeEncodeError):
-        pytest.skip("this file system has no such name")
-    found = resolve(str(tmp_path / name))
-    assert found.sae_ids == (errors.shown(name),)
-    assert found.name.isprintable()
+    n_written = 0
+    for n, name in enumerate(name for name in HOSTILE if "\0" not in name and "/" not in name and len(name) < 100):
+        try:
+            write_sae(tmp_path / f"{n}" / name / name)
+        except (OSError, UnicodeEncodeError):
+            continue  # this file system has no such name
+        found = resolve(str(tmp_path / f"{n}" / name))
+        assert found.sae_ids == (errors.shown(name),)
+        assert found.name.isprintable()
+        n_written += 1
+    assert n_written > 3
 
 
-hostile = pytest.mark.parametrize("name", HOSTILE, ids=range(len(HOSTILE)))
-
-
-@hostile
-def test_texts_of_a_cfg_are_escaped_in_an_sae(tmp_path, name):
-    """Texts of a configuration that no rule bounds are printable once they are read."""
-    write_sae(tmp_path / "sae", architecture=name, metadata={"model_name": name})
-    assert only(tmp_path).model_name.isprintable()
-    assert only(tmp_path).architecture.isprintable()
-
-
-@hostile
-def test_texts_of_a_cfg_are_escaped_in_complaints(tmp_path, name):
-    """No key or value of a configuration adds a line or a control character to the reason why an SAE is broken."""
+@pytest.mark.parametrize("name", HOSTILE, ids=range(len(HOSTILE)))
+def test_texts_of_a_cfg_are_escaped(tmp_path, name):
+    """No text of a configuration adds a line or a control character, in an SAE or in the reason why it is broken."""
+    write_sae(tmp_path / "read", architecture=name, metadata={"model_name": name})
     for key in ("hook_name", "hook_name_out", "seqpos_slice", "hook_head_index"):
         write_sae(tmp_path / key, metadata={key: name})
     write_sae(tmp_path / "norm", normalize_activations=name)
     write_sae(tmp_path / "size", d_in=name)
     write_sae(tmp_path / "value", metadata={"model_from_pretrained_kwargs": {"revision": name}})
     write_sae(tmp_path / "key", metadata={"model_from_pretrained_kwargs": {name: 1}})
-    for sae in resolve(str(tmp_path)).saes:
+    read, *broken_ones = resolve(str(tmp_path)).saes
+    assert read.model_name.isprintable()
+    assert read.architecture.isprintable()
+    for sae in broken_ones:
         lines = sae.problem.split("\n")
         assert (sae.sae_id, len(lines)) == (sae.sae_id, 4)
         assert (sae.sae_id, [line for line in lines if not line.isprintable()]) == (sae.sae_id, [])
@@ -505,7 +470,6 @@ def test_no_two_saes_share_an_id(tmp_path, names):
     assert len(set(sae_ids)) == 2
 
 
-@needs_demo
 def test_the_demo_is_whole():
     """`demo` brings SAEs, a model and both corpora, and all of its SAEs can be read."""
     found = resolve("demo")
@@ -518,7 +482,6 @@ def test_the_demo_is_whole():
     assert found.cbt.is_file()
 
 
-@needs_demo
 def test_the_broken_demo_differs_in_one_sae():
     """`demo-broken` is `demo` with one SAE damaged, in the same place and under the same id."""
     whole, broken = resolve("demo"), resolve("demo-broken")
