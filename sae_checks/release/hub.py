@@ -212,7 +212,7 @@ def _download_in_time(download: Callable[[type[Any]], Path], repo: HubRepo, file
     """
     limit_s = _FETCH_TIMEOUT_S + (file.n_bytes or 0) / _MIN_BYTES_PER_S
     is_cancelled, others = threading.Event(), _partial_files(repo, file)
-    progress = _cancelling_bar(is_cancelled)
+    progress = retries.cancelling_bar(is_cancelled)
     try:
         return retries.within(
             lambda: retries.with_our_errors(lambda: download(progress), repo.repo_id, repo.commit, file.path), limit_s
@@ -227,26 +227,6 @@ def _download_in_time(download: Callable[[type[Any]], Path], repo: HubRepo, file
 def _partial_files(repo: HubRepo, file: HubFile) -> set[Path]:
     """Partial downloads of *file* in the cache, also those of other processes."""
     return set((_folder(repo.repo_id, repo.kind) / "blobs").glob(f"{file.blob}.*.incomplete"))
-
-
-def _cancelling_bar(is_cancelled: threading.Event) -> type[Any]:
-    """A class of progress bars that raise once *is_cancelled* is set: huggingface_hub has no other way to cancel."""
-    from huggingface_hub.utils.tqdm import tqdm
-
-    class CancellingBar(tqdm):
-        def __init__(self, *args: Any, **kwargs: Any) -> None:
-            self._stop()
-            super().__init__(*args, **kwargs)  # type: ignore[no-untyped-call]  # tqdm has no types
-
-        def update(self, n: float | None = 1) -> Any:
-            self._stop()
-            return super().update(n)
-
-        def _stop(self) -> None:
-            if is_cancelled.is_set():
-                raise InterruptedError
-
-    return CancellingBar
 
 
 def _check_hash(repo: HubRepo, file: HubFile, local: Path) -> None:

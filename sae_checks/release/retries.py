@@ -45,6 +45,26 @@ def within(call: Callable[[], T], limit_s: float) -> T:
     return result
 
 
+def cancelling_bar(is_cancelled: threading.Event) -> type[Any]:
+    """A class of progress bars that raise once *is_cancelled* is set: huggingface_hub has no other way to cancel."""
+    from huggingface_hub.utils.tqdm import tqdm
+
+    class CancellingBar(tqdm):
+        def __init__(self, *args: Any, **kwargs: Any) -> None:
+            self._stop()
+            super().__init__(*args, **kwargs)  # type: ignore[no-untyped-call]  # tqdm has no types
+
+        def update(self, n: float | None = 1) -> Any:
+            self._stop()
+            return super().update(n)
+
+        def _stop(self) -> None:
+            if is_cancelled.is_set():
+                raise InterruptedError
+
+    return CancellingBar
+
+
 def with_retries(request: Callable[[], T], repo_id: str, revision: str, path: str = "") -> T:
     """Make *request*, and repeat it after a pause while the Hub is busy or does not answer; raises HubError."""
     ends_s = time.monotonic() + RETRY_BUDGET_S
