@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from sae_checks import errors
     from sae_checks.judging.estimates import Estimate
-    from sae_checks.record.record import Record, Result
+    from sae_checks.record.results import Record, Result
     from sae_checks.run.api import judge, list_saes, read_record
 
 __version__ = "0.1.0.dev0"
@@ -22,8 +22,8 @@ _MODULE_OF = {
     "judge": "sae_checks.run.api",
     "list_saes": "sae_checks.run.api",
     "read_record": "sae_checks.run.api",
-    "Record": "sae_checks.record.record",
-    "Result": "sae_checks.record.record",
+    "Record": "sae_checks.record.results",
+    "Result": "sae_checks.record.results",
     "Estimate": "sae_checks.judging.estimates",
 }
 

@@ -1,77 +1,80 @@
 """
-Why a splice costs what it costs, where it costs most: what was changed back, and what that recovered.
+Where the loss of one SAE comes from: which positions and latents, when undone, recover how much of it.
 
-Found by intervention, one thing at a time: nothing here is guessed from how large something is. Both wings read this.
+Every number comes from an intervention, one change at a time while all else stays spliced.
 """
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
+
+from sae_checks.fields import Count, Share
 
 LEAST_NATS = 0.01
-"""Less than this is no effect worth a name: neither a prediction that costs more, nor one that is recovered."""
+"""A smaller effect is not reported: neither a costly prediction nor a recovered one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TakenOut:
-    """One latent, set to zero at one position while all else stays spliced."""
+class AblatedLatent:
+    """One latent, set to zero at one position."""
 
-    latent: int
-    """its index, the row of W_dec."""
+    latent_index: Count
+    """row of W_dec."""
     activation: float
     norm_share: float
-    """length of what it writes over that of the whole reconstruction there; above 1 where latents cancel."""
+    """norm of what the latent writes over the norm of the whole reconstruction there; above 1 where latents cancel."""
     recovered_nats: float
-    """what the prediction costs less without it; below zero: it helps."""
+    """how much less the prediction costs without the latent; below 0: it costs more."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Source:
-    """One position, with the clean activation back in place there alone."""
+class RestoredPosition:
+    """One position, with its clean activation back in place."""
 
-    position: int
+    position: Count
     """of the token in its sequence."""
     token: str
     recovered_nats: float
-    """what the prediction costs less then."""
-    length_ratio: float | None
-    """of the reconstruction there to what it stands for; None: that has no length."""
+    """how much less the prediction costs then."""
+    norm_ratio: float | None
+    """norm of the reconstruction there over the norm of the activation; None: that is zero."""
     cosine: float | None
-    """between the two; None: one of them has no length."""
-    n_active: int | None = None
-    """latents that are active there; None: no latent was taken out here."""
-    n_taken_out: int = 0
-    """of these, one at a time; those that write most, where there are more than were tried."""
-    all_out_nats: float | None = None
-    """what the prediction costs less with all active latents set to zero there at once."""
-    latents: tuple[TakenOut, ...] = ()
-    """those that recover most, the best first."""
-    why_none: str | None = None
-    """why no single latent can be taken out of this SAE."""
+    """between the reconstruction and the activation; None: the norm of one of them is zero."""
+    n_active_latents: Count | None = None
+    """latents that are active there; None: no latent was ablated here."""
+    n_ablated_latents: Count = 0
+    """of these, how many were ablated one at a time: all, or those that write most."""
+    all_ablated_recovered_nats: float | None = None
+    """how much less the prediction costs with all active latents at zero at once; None: not tried, or not finite."""
+    ablated_latents: tuple[AblatedLatent, ...] = ()
+    """the latents that recover most, best first."""
+    why_no_latents: str | None = None
+    """why the latents of this SAE cannot be ablated one at a time; None: they can."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CostlyToken:
     """One token whose prediction the splice made much worse."""
 
-    document: int
-    """index in the corpus."""
-    position: int
-    """of the token in its sequence; it is predicted from the one before."""
-    before: str
+    document_index: Count
+    """index of the document in the corpus."""
+    position: Count
+    """of the token in its sequence; it is predicted from the position before."""
+    preceding_text: str
     """the last tokens before it."""
     token: str
-    probability_clean: float
-    probability_spliced: float
+    probability_clean: Share
+    probability_spliced: Share
     increase_nats: float
-    instead: str | None
-    """what the spliced model finds most probable; None: still the token."""
-    probability_instead: float | None
-    n_positions: int
-    """that were put back, each alone."""
-    sources: tuple[Source, ...]
-    """the positions that recover most, the best first."""
+    """spliced minus clean cross-entropy of the token."""
+    spliced_top_token: str | None
+    """most probable token of the spliced model; None: still this token."""
+    spliced_top_probability: Share | None
+    """probability of that token; None: still this token."""
+    n_restored_positions: Count
+    """positions that were restored, one at a time."""
+    restored_positions: tuple[RestoredPosition, ...]
+    """the positions that recover most, best first."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,23 +82,6 @@ class Explanation:
     """Where one SAE's loss comes from."""
 
     tokens: tuple[CostlyToken, ...] = ()
-    """by sequence, the worst first."""
+    """by sequence, the costliest first."""
     why_none: str | None = None
-    """why there are none."""
-
-
-def to_json(explanation: Explanation) -> dict[str, Any]:  # JSON's own border
-    return asdict(explanation)
-
-
-def from_json(row: dict[str, Any]) -> Explanation:
-    """What `to_json` made, by its schema."""
-    return Explanation(tokens=tuple(map(_token, row["tokens"])), why_none=row["why_none"])
-
-
-def _token(row: dict[str, Any]) -> CostlyToken:
-    return CostlyToken(**{**row, "sources": tuple(map(_source, row["sources"]))})
-
-
-def _source(row: dict[str, Any]) -> Source:
-    return Source(**{**row, "latents": tuple(TakenOut(**latent) for latent in row["latents"])})
+    """why there is no token; None: there are tokens."""

@@ -1,8 +1,13 @@
-"""What a measurement was made of. Ground: one wing measures it, the other keeps it."""
+"""What a measurement was made of: the SAE, the model and the corpus, each with the hashes of its files."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
+
+from msgspec import Meta
+
+from sae_checks.fields import Count, Sha256
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -10,46 +15,54 @@ class FileHash:
     """One file that was read."""
 
     name: str
-    sha256: str
+    sha256: Sha256
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelFacts:
-    """The language model as it was measured."""
+    """The language model as it was run."""
 
     source: str
+    """folder or Hub repository."""
     architecture: str
-    """its transformers class; HookedTransformer for a model in its own files."""
+    """transformers class; HookedTransformer for a model in TransformerLens's own files."""
     backend: str
+    """transformers or transformer-lens."""
     processing: tuple[str, ...]
-    """what TransformerLens did to the weights, by its own keywords."""
+    """what TransformerLens did to the weights, by its own keywords; empty for transformers."""
     dtype: str
     device: str
-    n_layers: int
-    d_model: int
-    n_context_tokens: int
+    n_layers: Count
+    d_model: Count
+    n_context_tokens: Count
+    """longest sequence that the model takes."""
     weights: tuple[FileHash, ...]
+    """every file that the model was made from."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CorpusFacts:
     """A corpus as it was tokenised and masked."""
 
-    kind: str
-    """'text', 'lambada', 'cbt' or 'golden'."""
+    kind: Annotated[str, Meta(pattern="^(text|lambada|cbt|golden)$")]
     source: str
-    sha256: str
-    """of the file; of a dataset, of the texts that were read from it."""
-    fingerprint: str
-    """sha256 over tokens and masks: equal fingerprints mean that the same predictions were scored."""
+    """file, or dataset on the Hub."""
+    sha256: Sha256
+    """of the file; of a dataset, of the rows that were read."""
+    fingerprint: Sha256
+    """of tokens and masks: with equal fingerprints the same predictions were scored."""
     prepend_bos: bool
-    n_sequences: int
-    n_scored_tokens: int
-    n_context_tokens: int
-    n_cut: int
+    """whether every sequence starts with a BOS token."""
+    n_sequences: Count
+    """sequences or items of the plan; of an SAE that was extended, all that were measured."""
+    n_scored_tokens: Count
+    """predictions that were scored in these."""
+    n_context_tokens: Count
+    """longest sequence, in tokens."""
+    n_truncated: Count
     """sequences or items that lost tokens because they were longer than the context."""
-    n_listed: int | None = None
-    """documents or items of the whole source; None: it goes on behind what was read."""
+    n_listed: Count | None = None
+    """documents or items of the whole source; None: unknown, more follow after those that were read."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,16 +71,20 @@ class SaeFacts:
 
     sae_id: str
     hook: str
+    """activation that the SAE reads."""
     hook_out: str
-    """where it writes; *hook* but for transcoders."""
-    head: int | None
-    """the one attention head that it reads and writes."""
+    """activation that it writes; the same as hook except for transcoders."""
+    head: Count | None
+    """index of the attention head that it reads and writes; None: it takes the whole activation."""
     architecture: str
-    d_in: int
-    d_sae: int
-    n_training_context_tokens: int | None
+    d_in: Count
+    """width of the activation."""
+    d_sae: Count
+    """number of latents."""
+    n_training_context_tokens: Count | None
+    """length of the sequences that the SAE was trained on; None: unknown."""
     weights: tuple[FileHash, ...]
-    """every file that it was made from, by its name in the release."""
+    """every file that the SAE was made from, by its name in the release."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,9 +97,9 @@ class Package:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Provenance:
-    """Everything behind the result of one check of one SAE."""
+    """What the result of one check of one SAE was measured on."""
 
     sae: SaeFacts | None
-    """None for what concerns several SAEs."""
+    """None: the check is of several SAEs."""
     model: ModelFacts
     corpus: CorpusFacts

@@ -19,7 +19,7 @@ from sae_checks import errors
 if TYPE_CHECKING:
     from sae_checks.comparing.history.compare import Comparison
     from sae_checks.comparing.history.runs import RunSummary, UnreadableFile
-    from sae_checks.record.record import Record
+    from sae_checks.record.results import Record
 
 REGRESSED, UNREADABLE, UNSETTLED, USAGE = 1, 1, 3, 4
 FORMATS = ("github-action-benchmark", "bencher", "wandb")

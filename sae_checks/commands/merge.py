@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from sae_checks import errors
 
 if TYPE_CHECKING:
-    from sae_checks.record.record import Record
+    from sae_checks.record.results import Record
 
 
 def add(parser: argparse.ArgumentParser) -> None:

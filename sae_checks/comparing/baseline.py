@@ -24,7 +24,7 @@ from sae_checks.judging.paired_samples import PairedAnswers, PairedRatio, Paired
 from sae_checks.judging.samples import Answers, Difference, Sample
 from sae_checks.provenance import Provenance
 from sae_checks.record import record
-from sae_checks.record.record import Record, Result
+from sae_checks.record.results import Record, Result
 
 _OF_OTHER_SAES = {check.name for check in (checks.PROPAGATION, checks.NEXT_SAE, checks.LAST_SAE)}
 

@@ -26,7 +26,7 @@ from sae_checks.judging.bounds import Moments
 from sae_checks.judging.budget import ALPHA, N_LEAST, Budget
 from sae_checks.judging.estimates import Estimate, t_quantile
 from sae_checks.judging.limits import Limit
-from sae_checks.record.record import Record, Result
+from sae_checks.record.results import Record, Result
 
 WIDENING = 3.0
 """Half-widths of the 95 % interval between the value and the far end. WHY three: a pass needs about three standard

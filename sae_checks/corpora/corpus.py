@@ -97,7 +97,7 @@ def make(plan: Plan, model: ModelSource, kind: str, tokenizer: Tokenizer, *, pre
         n_sequences=len(sequences.rows),
         n_scored_tokens=int(sequences.scored.sum()),
         n_context_tokens=recipe.n_context_tokens,
-        n_cut=sequences.n_cut,
+        n_truncated=sequences.n_cut,
         n_listed=len(content) if recipe.source.path is not None or len(content) < recipe.max_read else None,
     )
     return Corpus(

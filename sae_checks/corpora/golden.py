@@ -49,5 +49,5 @@ def facts(golden: Golden, sequences: Sequences, *, n_context_tokens: int) -> Cor
         n_sequences=len(sequences.rows),
         n_scored_tokens=int(sequences.scored.sum()),
         n_context_tokens=n_context_tokens,
-        n_cut=sequences.n_cut,
+        n_truncated=sequences.n_cut,
     )

@@ -12,7 +12,7 @@ def bad_record(path: str, problem: str) -> RecordError:
     return RecordError(
         message(
             f"{shown(path)} is not a run record: {shown(problem, n_most=300)}",
-            expected="strict JSON with schema 3, as --sae-record writes it",
+            expected="strict JSON with schema 3 or 4, as --sae-record writes it",
             got=shown(problem, n_most=300),
             attempt="pytest --sae-release=NAME --sae-record=FILE",
         )

@@ -8,22 +8,17 @@ two runs stay equal however they were read.
 
 from __future__ import annotations
 
-import base64
-import binascii
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
-from sae_checks import checks, errors
+from sae_checks import checks
 from sae_checks.judging.estimates import Estimate, Reading
 from sae_checks.judging.limits import Limit
 from sae_checks.judging.samples import Answers, Ratio, Sample
 from sae_checks.losses import Floats
-
-_FLOATS, _ANSWERS = "<f4", "<i1"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,7 +103,7 @@ def paired_sample(readings: Iterable[Reading], limit: Limit | None, fingerprint:
             n_listed=sample.n_listed,
         )
     with np.errstate(over="ignore"):  # WHY: infinities are refused below
-        numerators, denominators = (column.astype(_FLOATS) for column in _columns(sample))
+        numerators, denominators = (column.astype(np.float32) for column in _columns(sample))
     if not (np.isfinite(numerators).all() and np.isfinite(denominators).all() and math.fsum(denominators) > 0):
         return None
     return PairedRatio(
@@ -132,50 +127,3 @@ def _columns(sample: Sample) -> tuple[Floats, Floats]:
     mean = math.fsum(numerators) / math.fsum(denominators)
     # WHY: the delta method leads from the logarithm back to the measure
     return np.exp(mean) * (denominators + numerators - mean * denominators), denominators
-
-
-def to_json(sample: PairedSample) -> dict[str, Any]:  # JSON's own border
-    head = {"measure": sample.measure, "version": sample.measures_version, "fingerprint": sample.fingerprint}
-    if isinstance(sample, PairedAnswers):
-        return {**head, "answers": _packed(sample.answers, _ANSWERS), "n_listed": sample.n_listed}
-    return {
-        **head,
-        "top": _packed(sample.numerators, _FLOATS),
-        "bottom": _packed(sample.denominators, _FLOATS),
-        "best": sample.ideal_value,
-    }
-
-
-def from_json(row: dict[str, Any]) -> PairedSample:
-    """
-    The sample in *row*, which the record's schema has accepted.
-
-    Raises:
-        RecordError: a column is not base64 of numbers, or the columns are no ratio of sums.
-    """
-    measure = row["measure"]
-    head = {"measure": measure, "measures_version": row["version"], "fingerprint": row["fingerprint"]}
-    if "answers" in row:
-        answers = _unpacked(row["answers"], _ANSWERS)
-        if not set(answers) <= {-1, 0, 1}:
-            raise errors.bad_record("record", f"an answer of the sample of {measure} is none of -1, 0 and 1")
-        return PairedAnswers(**head, answers=answers, n_listed=row["n_listed"])
-    numerators, denominators = (_unpacked(row[name], _FLOATS) for name in ("top", "bottom"))
-    if (
-        len(numerators) != len(denominators)
-        or not all(map(math.isfinite, (*numerators, *denominators)))
-        or math.fsum(denominators) <= 0
-    ):
-        raise errors.bad_record("record", f"the sample of {measure} is not a ratio of sums")
-    return PairedRatio(**head, numerators=numerators, denominators=denominators, ideal_value=row["best"])
-
-
-def _packed(values: tuple[float, ...], dtype: str) -> str:
-    return base64.b64encode(np.array(values, dtype=dtype).tobytes()).decode("ascii")
-
-
-def _unpacked(text: str, dtype: str) -> tuple[Any, ...]:  # floats, or integers
-    try:
-        return tuple(np.frombuffer(base64.b64decode(text, validate=True), dtype=dtype).tolist())
-    except (binascii.Error, ValueError):
-        raise errors.bad_record("record", "a column of a sample is not base64 of numbers") from None

@@ -25,16 +25,20 @@ N_SEQUENCES_LEAST = 8
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Curve:
-    """One measure at every position that at least two sequences have; all (n_points,), positions rising."""
+    """One measure by position in the sequence, at every position that at least two sequences have."""
 
     measure: str
     unit: str
     position: tuple[int, ...]
+    """(n_points,) rising; 0 is the first token."""
     value: tuple[float, ...]
+    """(n_points,)"""
     low: tuple[float, ...]
+    """(n_points,) lower end of the pointwise interval."""
     high: tuple[float, ...]
-    n: tuple[int, ...]
-    """sequences that have the position."""
+    """(n_points,) upper end."""
+    n_sequences: tuple[int, ...]
+    """(n_points,) sequences that have the position."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -185,5 +189,5 @@ def _curve(check: checks.Check, measure: str, band: _Band) -> Curve:
         value=tuple(band.value.tolist()),
         low=tuple(band.low.tolist()),
         high=tuple(band.high.tolist()),
-        n=tuple(band.n.tolist()),
+        n_sequences=tuple(band.n.tolist()),
     )

@@ -27,25 +27,28 @@ LEAST_ERROR = 1e-4
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Downstream:
-    """The effect of the splice of one SAE at a later SAE: one cell of the matrix."""
+    """What the splice of one SAE does to the activation that a later SAE reads."""
 
     sae_id: str
-    """of the later SAE."""
+    """the later SAE."""
     hook: str
+    """activation that it reads."""
     relative_error: float
-    """root of the mean |x' - x|^2 over the mean |x|^2."""
+    """root of mean |x' - x|^2 over mean |x|^2; x clean, x' with the splice."""
     residual_error: float
-    """the same over the mean |r|^2 of the residual stream there."""
+    """root of mean |x' - x|^2 over mean |r|^2; r the residual stream there."""
     error_growth: float | None
-    """root of the mean |x' - x|^2 over the mean |x - x^|^2 of the splice itself; None: the splice is exact."""
+    """root of mean |x' - x|^2 over mean |x - x^|^2 of the splice itself; None: that is zero."""
     cosine: float
     """mean of cos(x, x')."""
     explained_variance_clean: float | None
-    """on x; None: the activations do not vary."""
+    """of the later SAE on x; None: x does not vary."""
     explained_variance: float | None
-    """on x'."""
+    """of the later SAE on x'; None: x' does not vary."""
     l0_clean: float
+    """active latents per token of the later SAE on x."""
     l0: float
+    """active latents per token of the later SAE on x'."""
 
 
 def propagation(losses: PropagationLosses) -> tuple[Reading, ...]:

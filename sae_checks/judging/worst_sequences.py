@@ -1,4 +1,4 @@
-"""The sequences whose mean increase is highest, token by token."""
+"""The sequences that a splice costs most, token by token."""
 
 from __future__ import annotations
 
@@ -8,23 +8,26 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from sae_checks.fields import Count
+
 N_TOKENS_MOST = 200
-"""shown of a sequence: the run of so many tokens that costs most."""
+"""Of each sequence the run of so many tokens is kept that costs most."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorstSequence:
-    """One of the sequences whose mean increase is highest."""
+    """One sequence that the splice costs much, and its costliest run of tokens."""
 
-    document: int
+    document_index: Count
     """index of its document in the corpus."""
-    mean_increase: float
-    """over all scored tokens of the sequence, shown or not; nats/token."""
-    position: int
-    """of the first shown token in the sequence."""
+    mean_increase_nats_per_token: float
+    """spliced minus clean cross-entropy, mean over all scored tokens of the sequence."""
+    first_position: Count
+    """position of the first of these tokens in the sequence."""
     tokens: tuple[str, ...]
+    """at most 200, as text."""
     increase_nats: tuple[float | None, ...]
-    """one per token, of the prediction of *this* token; None: it was not scored."""
+    """how much more predicting each of these tokens costs with the splice; None: it was not scored."""
 
 
 def worst_sequences(
@@ -74,9 +77,9 @@ def _worst_sequence(
     start = _costliest_run(of_token)
     shown = of_token[start : start + N_TOKENS_MOST]
     return WorstSequence(
-        document=document,
-        mean_increase=_rounded(mean_increase),
-        position=start,
+        document_index=document,
+        mean_increase_nats_per_token=_rounded(mean_increase),
+        first_position=start,
         tokens=tuple(tokens[start : start + N_TOKENS_MOST]),
         increase_nats=tuple(None if np.isnan(x) else _rounded(float(x)) for x in shown),
     )

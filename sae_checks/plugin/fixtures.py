@@ -18,7 +18,7 @@ from sae_checks.plugin.state import LEDGER, REQUEST, RESULT
 from sae_checks.run.settle import Cell, compared
 
 if TYPE_CHECKING:
-    from sae_checks.record.record import Result
+    from sae_checks.record.results import Result
     from sae_checks.run.judge import Judge
 
 

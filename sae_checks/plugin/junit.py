@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 
 from sae_checks import errors
-from sae_checks.record.record import Result
+from sae_checks.record.results import Result
 
 
 def properties(result: Result) -> list[tuple[str, object]]:

@@ -15,7 +15,7 @@ from sae_checks.plugin.state import LEDGER, REQUEST, RESULT, cell_of
 from sae_checks.run import recording
 
 if TYPE_CHECKING:
-    from sae_checks.record.record import Record, Result
+    from sae_checks.record.results import Record, Result
 
 HISTORY_NOT_KEPT = 6
 """The exit status of a run that would have been green and whose record did not reach the history: none of pytest's own,

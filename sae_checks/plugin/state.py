@@ -14,7 +14,7 @@ from sae_checks.errors import HubError
 from sae_checks.run.settle import Cell, Request
 
 if TYPE_CHECKING:
-    from sae_checks.record.record import Result
+    from sae_checks.record.results import Result
     from sae_checks.run.judge import Judge
 
 GATE = Path(__file__).parent.parent / "gate"

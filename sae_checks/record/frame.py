@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 
 from sae_checks.record import run_verdict
-from sae_checks.record.record import Result
+from sae_checks.record.results import Result
 
 _COLUMNS = ("sae", "check", "outcome", "measure", "value", "low", "high", "unit", "n", "limit", "reason")
 

@@ -14,7 +14,7 @@ from sae_checks import checks, errors
 
 if TYPE_CHECKING:  # the plugin reads this in every pytest run: no NumPy
     from sae_checks.judging.verdict import Outcome
-    from sae_checks.record.record import Result
+    from sae_checks.record.results import Result
 
 NOT_SELECTED = "not selected (-k, -m, --lf, paths)"
 NOT_REACHED = "not reached"

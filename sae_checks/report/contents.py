@@ -11,7 +11,7 @@ from sae_checks.explanation import Explanation
 from sae_checks.judging.changed_answers import ChangedAnswer, ChangedChoice
 from sae_checks.judging.worst_sequences import WorstSequence
 from sae_checks.provenance import CorpusFacts, FileHash, ModelFacts, SaeFacts
-from sae_checks.record.record import Record, Result
+from sae_checks.record.results import Record, Result
 from sae_checks.report import figures, wording
 from sae_checks.report.plots import DotPlot, LinePlot, MatrixPlot
 

@@ -6,8 +6,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from sae_checks import checks
-from sae_checks.explanation import LEAST_NATS, CostlyToken, Explanation, Source
-from sae_checks.record.record import Result
+from sae_checks.explanation import LEAST_NATS, CostlyToken, Explanation, RestoredPosition
+from sae_checks.record.results import Result
 from sae_checks.report import terminal, wording
 
 RED = ("failed", "inconclusive", "error")
@@ -43,7 +43,8 @@ def _explain_loss(ce_loss: Result | None) -> Iterator[str]:
         return
     if ce_loss.worst_sequences:
         sequences = (
-            f"{wording.number(each.mean_increase)} over document {each.document}" for each in ce_loss.worst_sequences
+            f"{wording.number(each.mean_increase_nats_per_token)} over document {each.document_index}"
+            for each in ce_loss.worst_sequences
         )
         yield f"worst sequences, nats/token within the training context: {', '.join(sequences)}"
     if ce_loss.explanation.why_none is not None:
@@ -54,21 +55,21 @@ def _explain_loss(ce_loss: Result | None) -> Iterator[str]:
 
 
 def _title(token: CostlyToken) -> str:
-    before, itself = wording.token(token.before), wording.token(token.token)
-    return f"document {token.document}, token {token.position}: …{before}▸{itself}◂"
+    before, itself = wording.token(token.preceding_text), wording.token(token.token)
+    return f"document {token.document_index}, token {token.position}: …{before}▸{itself}◂"
 
 
 def _of_token(token: CostlyToken) -> Iterator[str]:
     clean, spliced = map(wording.number, (token.probability_clean, token.probability_spliced))
     instead = "still the most probable token"
-    if token.instead is not None and token.probability_instead is not None:
-        instead = (
-            f"instead it predicts {_quoted(token.instead)} with probability {wording.number(token.probability_instead)}"
-        )
+    if token.spliced_top_token is not None and token.spliced_top_probability is not None:
+        probability = wording.number(token.spliced_top_probability)
+        instead = f"instead it predicts {_quoted(token.spliced_top_token)} with probability {probability}"
     yield f"probability {clean} clean, {spliced} spliced ({wording.number(token.increase_nats)} nats more): {instead}"
-    if not token.sources:
-        yield f"none of {token.n_positions} positions recovers {LEAST_NATS:g} nats when it alone is clean again"
-    for source in token.sources:
+    if not token.restored_positions:
+        n = token.n_restored_positions
+        yield f"none of {n} positions recovers {LEAST_NATS:g} nats when it alone is clean again"
+    for source in token.restored_positions:
         distance = token.position - source.position
         where = "the one before" if distance == 1 else f"{distance} before"
         recovers = f"recovers {wording.number(source.recovered_nats)} nats{_reconstructed(source)}"
@@ -76,40 +77,42 @@ def _of_token(token: CostlyToken) -> Iterator[str]:
         yield from (f"  {line}" for line in _of_latents(source))
 
 
-def _reconstructed(source: Source) -> str:
-    if source.length_ratio is None:
+def _reconstructed(source: RestoredPosition) -> str:
+    if source.norm_ratio is None:
         return ""
     cosine = "" if source.cosine is None else f", cosine {wording.number(source.cosine)}"
-    return f" (reconstructed at {source.length_ratio:.0%} of its length{cosine})"
+    return f" (reconstructed at {source.norm_ratio:.0%} of its length{cosine})"
 
 
-def _of_latents(source: Source) -> Iterator[str]:
-    if source.why_none is not None:
-        yield f"latents cannot be taken out one by one: {wording.text(source.why_none)}"
-    if source.n_active is None:
+def _of_latents(source: RestoredPosition) -> Iterator[str]:
+    if source.why_no_latents is not None:
+        yield f"latents cannot be taken out one by one: {wording.text(source.why_no_latents)}"
+    if source.n_active_latents is None:
         return
-    helpful = [latent for latent in source.latents if latent.recovered_nats >= LEAST_NATS]
-    tried = "" if source.n_taken_out == source.n_active else f" (tried: the {source.n_taken_out} that write most)"
+    helpful = [latent for latent in source.ablated_latents if latent.recovered_nats >= LEAST_NATS]
+    n_active, n_tried = source.n_active_latents, source.n_ablated_latents
+    tried = "" if n_tried == n_active else f" (tried: the {n_tried} that write most)"
     if not helpful:
-        none = f"none of {source.n_active} active latents{tried} recovers {LEAST_NATS:g} nats when it is taken out"
+        none = f"none of {n_active} active latents{tried} recovers {LEAST_NATS:g} nats when it is taken out"
         yield f"{none}: {_all_taken_out(source)}"
         return
     best = helpful[0].recovered_nats
     how_much = "more than that" if best > source.recovered_nats else "of that"
     recovers = f"recovers {wording.number(best)} nats {how_much}"
-    yield f"of {source.n_active} active latents{tried} the best, taken out, {recovers}"
+    yield f"of {n_active} active latents{tried} the best, taken out, {recovers}"
     for latent in helpful[:N_LATENTS]:
         yield (
-            f"latent {latent.latent} taken out: recovers {wording.number(latent.recovered_nats)} nats; activation "
-            f"{wording.number(latent.activation)}, {latent.norm_share:.0%} of the decoded norm"
+            f"latent {latent.latent_index} taken out: recovers {wording.number(latent.recovered_nats)} nats; "
+            f"activation {wording.number(latent.activation)}, {latent.norm_share:.0%} of the decoded norm"
         )
 
 
-def _all_taken_out(source: Source) -> str:
+def _all_taken_out(source: RestoredPosition) -> str:
     """What follows when no single latent is to blame."""
-    if source.all_out_nats is None or source.all_out_nats < LEAST_NATS:
+    recovered = source.all_ablated_recovered_nats
+    if recovered is None or recovered < LEAST_NATS:
         return "the damage is what the SAE leaves out, not what it adds"
-    return f"no single one is to blame; all of them taken out recover {wording.number(source.all_out_nats)}"
+    return f"no single one is to blame; all of them taken out recover {wording.number(recovered)}"
 
 
 def _quoted(text: str) -> str:

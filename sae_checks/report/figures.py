@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from sae_checks import checks
 from sae_checks.judging.limits import Limit
 from sae_checks.judging.position_readings import Curve
-from sae_checks.record.record import Record, Result
+from sae_checks.record.results import Record, Result
 from sae_checks.report import wording
 from sae_checks.report.plots import Dot, DotPlot, LinePlot, MatrixPlot, ReferenceLine
 
@@ -60,7 +60,7 @@ def windows(curve: Curve, n_training: int | None) -> tuple[Window, ...]:
             value=math.fsum(curve.value[i] / len(here) for i in here),
             low=math.fsum(curve.low[i] / len(here) for i in here),
             high=math.fsum(curve.high[i] / len(here) for i in here),
-            n=min(curve.n[i] for i in here),
+            n=min(curve.n_sequences[i] for i in here),
         )
         for _, here in sorted(of_window.items())
     )

@@ -8,7 +8,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from sae_checks import errors
-from sae_checks.record.record import Record
+from sae_checks.record.results import Record
 from sae_checks.report import contents, html, png, summary
 from sae_checks.report.contents import Contents
 from sae_checks.report.plots import Plot

@@ -128,7 +128,7 @@ def costliest_tokens(sequence: WorstSequence) -> tuple[RankedToken, ...]:
         RankedToken(
             before="".join(map(wording.token, sequence.tokens[max(0, i - 4) : i])),
             token=wording.token(sequence.tokens[i]),
-            position=sequence.position + i,
+            position=sequence.first_position + i,
             increase_nats=x,
         )
         for x, i in ranked[:_N_COSTLIEST]

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from sae_checks import checks
 from sae_checks.judging.position_readings import Curve
-from sae_checks.record.record import Result
+from sae_checks.record.results import Result
 from sae_checks.report import explaining, figures, wording
 from sae_checks.report.contents import RED, Contents, Subject
 from sae_checks.report.plots import DotPlot, MatrixPlot
@@ -122,8 +122,8 @@ def _reason_details(subject: Subject) -> str:
             for token, increase in zip(each.tokens[:_N_TOKENS], each.increase_nats, strict=False)
         ]
         parts.append(
-            f"- costs most over document {each.document} ({wording.number(each.mean_increase)} nats/token; **bold**: a "
-            f"nat or more): {_joined(costly)}"
+            f"- costs most over document {each.document_index} ({wording.number(each.mean_increase_nats_per_token)} "
+            f"nats/token; **bold**: a nat or more): {_joined(costly)}"
         )
     explained = () if subject.explanation is None else explaining.explain_tokens(subject.explanation)
     for token in explained[:_N_EXPLAINED]:

@@ -9,7 +9,7 @@ from typing import Literal
 
 from sae_checks import checks
 from sae_checks.judging.position_readings import Curve
-from sae_checks.record.record import Result
+from sae_checks.record.results import Result
 from sae_checks.report import wording
 
 Tone = Literal["good", "bad", "warn", "plain"]

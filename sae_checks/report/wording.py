@@ -9,7 +9,7 @@ from markupsafe import Markup
 from sae_checks import checks, errors
 from sae_checks.judging.estimates import Estimate
 from sae_checks.judging.limits import Limit
-from sae_checks.record.record import Result
+from sae_checks.record.results import Result
 
 OUTCOMES = {
     "passed": ("✓", "passed"),

@@ -17,7 +17,7 @@ from sae_checks import checks as catalogue
 from sae_checks.plan import flags, options
 from sae_checks.plan.corpus_source import CorpusSource
 from sae_checks.record import record, run_verdict
-from sae_checks.record.record import Record, Result
+from sae_checks.record.results import Record, Result
 from sae_checks.release import release as releases
 from sae_checks.release.release import BrokenSae, Sae
 from sae_checks.run import in_memory, recording

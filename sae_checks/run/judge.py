@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from sae_checks import checks, errors
-from sae_checks.record.record import Result
+from sae_checks.record.results import Result
 from sae_checks.release import release
 from sae_checks.run.settle import Cell, Request
 from sae_checks.run.stopping import StoppingRule, judge_measured, judge_not_given
@@ -62,7 +62,7 @@ class Judge:
         measured = executor.measure(row.measured_by, subject, sae_ids, rule, studied)
         result = rule.result(cell, measured)
         if row.check is checks.CE_LOSS and release.matching([subject], request.plan.options.explain):
-            documents = [each.document for each in result.worst_sequences]
+            documents = [each.document_index for each in result.worst_sequences]
             return replace(result, explanation=executor.explain(subject, measured, documents))
         return result
 

@@ -13,7 +13,7 @@ from sae_checks.run.settle import Cell, Request
 
 if TYPE_CHECKING:  # the plugin reads this in every pytest run: no NumPy
     from sae_checks.judging.verdict import Outcome
-    from sae_checks.record.record import Record, Result
+    from sae_checks.record.results import Record, Result
 
 
 def all_results(request: Request, results: Mapping[Cell, Result], selected: Collection[Cell]) -> list[Result]:
@@ -37,7 +37,7 @@ def all_results(request: Request, results: Mapping[Cell, Result], selected: Coll
 
 def without_verdict(request: Request, cell: Cell, outcome: Outcome, reason: str) -> Result:
     """The result of a check that nothing was measured for, because of *reason*."""
-    from sae_checks.record.record import Result
+    from sae_checks.record.results import Result
 
     return Result(sae_id=cell[0], check=cell[1], outcome=outcome, reason=reason, limit=request.limits[cell])
 
@@ -66,7 +66,7 @@ def make_record(
         wall_s: seconds that the run took.
         exit_status: 0 for a pass.
     """
-    from sae_checks.record import record
+    from sae_checks.record.results import Record, ReleaseFacts, software
 
     plan = request.plan
     chosen = {"n_context_tokens": plan.n_context_tokens, "corpus_reason": plan.corpus_reason}
@@ -75,17 +75,17 @@ def make_record(
         from sae_checks.comparing.history import store
 
         options["history"] = store.without_secrets(plan.options.history)  # records are shown around
-    return record.Record(
+    return Record(
         started=started,
         wall_s=round(wall_s, 3),
-        release=record.ReleaseFacts(
+        release=ReleaseFacts(
             name=plan.release.name,
             source=plan.release.source,
             revision=plan.release.revision,
             sae_ids=plan.release.sae_ids,
         ),
         options=tuple((key, _plain(value)) for key, value in options.items()),
-        software=record.software(),
+        software=software(),
         platform=platform.platform(),
         results=tuple(results),
         exit_status=exit_status,

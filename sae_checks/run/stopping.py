@@ -11,7 +11,7 @@ from sae_checks.comparing import baseline
 from sae_checks.judging import paired_samples, verdict
 from sae_checks.judging.budget import Budget
 from sae_checks.judging.estimates import Reading, all_not_measured
-from sae_checks.record.record import Result
+from sae_checks.record.results import Result
 from sae_checks.run.settle import Cell, Request
 from sae_checks.run.table import ROW_OF, Evidence
 

@@ -22,7 +22,7 @@ from sae_checks.judging.limits import Limit
 from sae_checks.plan.golden_prompts import Golden
 from sae_checks.plan.options import Options
 from sae_checks.plan.plan import Plan
-from sae_checks.record.record import Result
+from sae_checks.record.results import Result
 from sae_checks.release.release import Sae
 
 if TYPE_CHECKING:

@@ -157,12 +157,12 @@ def test_a_broken_decoder_loses_the_choices(results, hook, variant):
     assert result.outcome == "failed", result.reason
     assert exact.changed_choices == ()
     # all 40 were measured, so that the drop is a count: what was lost less what was won, as far as ten each way tell
-    ways = [flip.way for flip in result.changed_choices]
+    ways = [flip.change for flip in result.changed_choices]
     n_lost, n_won, n_net = ways.count("lost"), ways.count("won"), value(result, "choice_accuracy_drop") * 40
     assert n_lost == 10 or n_lost - n_won == pytest.approx(n_net)
     for flip in result.changed_choices:
-        assert flip.instead != flip.answer
-        assert (flip.probability_spliced < flip.probability_clean) == (flip.way == "lost")
+        assert flip.chosen_instead != flip.answer
+        assert (flip.probability_spliced < flip.probability_clean) == (flip.change == "lost")
 
 
 @pytest.mark.parametrize("hook", HOOKS)
@@ -173,7 +173,7 @@ def test_a_zero_decoder_loses_the_answers(results, hook):
     for measure_name in ("probability", "reciprocal_rank"):
         assert value(result, f"{measure_name}_spliced") < value(result, f"{measure_name}_clean") - 0.2
         assert value(exact, f"{measure_name}_spliced") == pytest.approx(value(exact, f"{measure_name}_clean"), abs=1e-6)
-    assert [flip.way for flip in result.changed_answers].count("lost") == 10
+    assert [flip.change for flip in result.changed_answers].count("lost") == 10
     assert exact.changed_answers == ()
 
 

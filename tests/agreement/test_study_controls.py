@@ -17,6 +17,7 @@ from sae_checks.measuring.studies.propagation import Propagation
 from sae_checks.measuring.studies.study import new_passes, run
 from sae_checks.plan.options import Options
 from sae_checks.record import record
+from sae_checks.record.results import Record, ReleaseFacts
 from sae_checks.release import release
 from sae_checks.run.settle import settle
 from sae_checks.run.table import ROWS
@@ -87,10 +88,10 @@ def test_the_demo_shows_what_the_study_claims(sound, tmp_path):
     of_text = cells(HOOKS, checks.CE_LOSS, checks.LONG_CONTEXT)
     results = [judge(executor, asked, hook, checks.named(name), of_text) for hook, name in of_text]
     results += [sound[hook, "propagation"] for hook in HOOKS]
-    whole = record.Record(
+    whole = Record(
         started="2026-11-22T00:00:00+00:00",
         wall_s=0.0,
-        release=record.ReleaseFacts(name="demo", source="embedded", revision=None, sae_ids=tuple(HOOKS)),
+        release=ReleaseFacts(name="demo", source="embedded", revision=None, sae_ids=tuple(HOOKS)),
         options=(),
         software=(),
         platform="",

@@ -17,7 +17,7 @@ from sae_checks.judging.limits import Margin
 from sae_checks.judging.paired_samples import PairedAnswers, PairedRatio
 from sae_checks.judging.study_readings import StackStep
 from sae_checks.record import record
-from sae_checks.record.record import Record, ReleaseFacts, Result
+from sae_checks.record.results import Record, ReleaseFacts, Result
 
 SHA, OTHER_SHA = "0" * 64, "1" * 64
 CONDITIONS = Conditions(special_tokens="keep", sae_ids=("a", "b"))
@@ -288,7 +288,7 @@ def test_a_baseline_is_found_at_a_git_revision(run):
 
 def test_what_is_no_baseline_is_a_mistake_of_whoever_asked(run, tmp_path):
     """No file, a folder, garbage, another schema, `last` without a record: before anything is measured."""
-    (tmp_path / "old.json").write_text(run.read_text().replace('"schema": 3', '"schema": 2'))
+    (tmp_path / "old.json").write_text(run.read_text().replace('"schema": 4', '"schema": 2'))
     (tmp_path / "bad.json").write_text("{")
     asked = [("none.json", None), (".", None), ("bad.json", None), ("old.json", None), ("last", None)]
     for name, own in [*asked, ("last", tmp_path / "none.json"), ("nul\0", None)]:

@@ -18,7 +18,7 @@ from sae_checks.judging import thresholds, verdict
 from sae_checks.judging.budget import N_LEAST
 from sae_checks.judging.paired_samples import PairedRatio
 from sae_checks.provenance import Package
-from sae_checks.record.record import Record, ReleaseFacts, Result
+from sae_checks.record.results import Record, ReleaseFacts, Result
 
 DATE = "2026-05-01"
 NEAR = pytest.approx(0.085, rel=2e-3)

@@ -40,8 +40,8 @@ def test_a_red_sae_is_explained(saes, gate, capsys):
     assert len(explanation.tokens) == 6
     assert sum(line.startswith("document ") for line in found) == 6
     assert found[len(red)].startswith("worst sequences, nats/token within the training context: ")
-    worst = [each.document for each in run.results["zero", "ce_loss"].worst_sequences[:3]]
-    assert list(dict.fromkeys(token.document for token in explanation.tokens)) == worst
+    worst = [each.document_index for each in run.results["zero", "ce_loss"].worst_sequences[:3]]
+    assert list(dict.fromkeys(token.document_index for token in explanation.tokens)) == worst
     assert "the damage is what the SAE leaves out, not what it adds" in run.text
     assert all(r.explanation is None for cell, r in run.results.items() if cell != ("zero", "ce_loss"))
     assert dict(run.record.options)["explain"] == "z*"
@@ -123,10 +123,10 @@ def test_workers_explain_as_one_process_does(tmp_path, tiny, saes, gate):
     options = ("--sae-explain=zero", "-k", "ce_loss", "--sae-profile=full")
     two, one = run_apart(tmp_path, "-n2", *tiny.args(saes), *options), gate(*options, saes=saes)
     found, expected = (run.results["zero", "ce_loss"].explanation for run in (two, one))
-    assert [(t.document, t.position, t.token, t.instead) for t in found.tokens] == [
-        (t.document, t.position, t.token, t.instead) for t in expected.tokens
+    assert [(t.document_index, t.position, t.token, t.spliced_top_token) for t in found.tokens] == [
+        (t.document_index, t.position, t.token, t.spliced_top_token) for t in expected.tokens
     ]
     for a, b in zip(found.tokens, expected.tokens, strict=True):
         assert a.increase_nats == pytest.approx(b.increase_nats, rel=1e-3)
-        assert [s.position for s in a.sources] == [s.position for s in b.sources]
+        assert [s.position for s in a.restored_positions] == [s.position for s in b.restored_positions]
     assert len(section(two, "zero")) == len(section(one, "zero"))

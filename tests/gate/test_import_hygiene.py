@@ -11,7 +11,7 @@ OTHERS_THAT_IMPORT_NUMPY = ("-p", "no:jaxtyping")
 PROBE = """
 import sys
 
-HEAVY = {"torch", "sae_lens", "transformers", "transformer_lens", "numpy", "scipy", "jsonschema", "datasets", "yaml",
+HEAVY = {"torch", "sae_lens", "transformers", "transformer_lens", "numpy", "scipy", "msgspec", "datasets", "yaml",
          "huggingface_hub"}
 
 

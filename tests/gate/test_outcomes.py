@@ -56,7 +56,7 @@ def test_identity_draws_the_curves(gate):
     """What is scored has 30 positions of 32, since BOS predicts nothing; what is replaced has one more."""
     run = gate("-k", "long_context")
     curves = {curve.measure: curve for curve in run.results[SOUND, "long_context"].curves}
-    assert {name: (c.position[0], c.position[-1], len(c.n)) for name, c in curves.items()} == {
+    assert {name: (c.position[0], c.position[-1], len(c.n_sequences)) for name, c in curves.items()} == {
         "ce_increase": (1, 30, 30),
         "kl": (1, 30, 30),
         "l0": (1, 31, 31),
@@ -88,8 +88,8 @@ def test_answers_that_flipped_are_told(tmp_path, tiny, gate):
     flips = run.results["zero", "lambada"].changed_answers
     assert 0 < len(flips) <= 10
     for flip in flips:
-        assert flip.way == "lost"
-        assert f"{flip.passage_end} {flip.answer}" == passages[flip.item][-201 - len(flip.answer) :]
+        assert flip.change == "lost"
+        assert f"{flip.passage_end} {flip.answer}" == passages[flip.item_index][-201 - len(flip.answer) :]
         assert flip.probability_spliced < flip.probability_clean
     assert run.results[SOUND, "lambada"].changed_answers == ()
 
@@ -102,13 +102,15 @@ def test_choices_that_flipped_are_told(tmp_path, tiny, gate):
     queries = [json.loads(line) for line in tiny.cbt.read_text().splitlines()]
     result = run.results["zero", "cbt"]
     drop = next(e for e in result.estimates if e.measure == "choice_accuracy_drop")
-    assert [flip.way for flip in result.changed_choices] == ["lost"] * round(drop.value * drop.n)  # clean all are right
+    assert [flip.change for flip in result.changed_choices] == ["lost"] * round(
+        drop.value * drop.n
+    )  # clean all are right
     assert len(result.changed_choices) > 0
     for flip in result.changed_choices:
-        query = queries[flip.query]
+        query = queries[flip.query_index]
         assert (flip.question, flip.answer) == (query["question"], query["answer"])
         assert " ".join(query["sentences"]).endswith(flip.passage_end)
-        assert flip.instead in set(query["options"]) - {query["answer"]}
+        assert flip.chosen_instead in set(query["options"]) - {query["answer"]}
         assert flip.probability_spliced < flip.probability_clean
     assert run.results[SOUND, "cbt"].changed_choices == ()
 

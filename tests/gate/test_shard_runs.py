@@ -18,11 +18,17 @@ SMALL = ("--sae-sequences=24", "--sae-items=40", "--sae-queries=10", "--sae-stud
 def numbers(result):
     """Everything of *result* that was measured, flat."""
     found = [x for e in result.estimates for x in (e.value, e.low, e.high, e.n)]
-    found += [x for curve in result.curves for x in (*curve.position, *curve.value, *curve.low, *curve.high, *curve.n)]
+    found += [
+        x
+        for curve in result.curves
+        for x in (*curve.position, *curve.value, *curve.low, *curve.high, *curve.n_sequences)
+    ]
     found += [x for cell in result.downstream for x in asdict(cell).values() if not isinstance(x, str | None)]
     found += [x for step in result.stack_steps for e in step.estimates for x in (e.value, e.low, e.high, e.n)]
     found += [
-        x for flip in result.changed_answers for x in (flip.item, flip.probability_clean, flip.probability_spliced)
+        x
+        for flip in result.changed_answers
+        for x in (flip.item_index, flip.probability_clean, flip.probability_spliced)
     ]
     if result.paired_sample is not None:
         kept = result.paired_sample

@@ -133,7 +133,7 @@ def test_same_numbers(two_workers, one_process):
             assert (b.value, b.low, b.high) == pytest.approx((a.value, a.low, a.high), rel=1e-9, abs=1e-12)
             n_compared += a.value not in (0, 1)
         for a, b in zip(alone.curves, shared.curves, strict=True):
-            assert (b.measure, b.position, b.n) == (a.measure, a.position, a.n)
+            assert (b.measure, b.position, b.n_sequences) == (a.measure, a.position, a.n_sequences)
             assert b.value == pytest.approx(a.value, rel=1e-5, abs=1e-12)
     assert n_compared > 10, "numbers that say something"
 

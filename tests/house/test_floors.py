@@ -11,7 +11,7 @@ import sae_checks
 
 PACKAGE = Path(sae_checks.__file__).parent
 WINGS = {
-    "ground": ("errors", "checks", "losses", "provenance", "explanation", "release", "plan"),
+    "ground": ("errors", "checks", "fields", "losses", "provenance", "explanation", "release", "plan"),
     "measuring": ("corpora", "model", "saes", "measuring"),
     "judging": ("judging", "record", "comparing", "report"),
     "roof": ("run", "plugin", "gate", "demo", "commands", "__main__"),
@@ -80,7 +80,7 @@ def test_nothing_imports_the_scripts():
         ("errors/options.py", "from sae_checks.judging import verdict"),
         ("losses.py", "import sae_checks.measuring.corpus_pass"),
         ("judging/corpus_readings.py", "from sae_checks.measuring.corpus_pass import measure_text"),
-        ("judging/verdict.py", "from sae_checks.record.record import Record"),
+        ("judging/verdict.py", "from sae_checks.record.results import Record"),
         ("measuring/corpus_pass.py", "def f():\n    from sae_checks.judging import verdict"),
         ("release/release.py", "from sae_checks.plan import options"),
         ("report/terminal.py", "from sae_checks.plugin.state import REQUEST"),
@@ -123,7 +123,7 @@ def test_the_plugin_imports_nothing_heavy():
     """Every pytest run of the environment imports the plugin: no torch, no NumPy, nothing that takes seconds."""
     script = (
         "import sys, sae_checks, sae_checks.plugin\n"
-        "heavy = {'torch', 'numpy', 'scipy', 'sae_lens', 'transformers', 'transformer_lens', 'jsonschema'}\n"
+        "heavy = {'torch', 'numpy', 'scipy', 'sae_lens', 'transformers', 'transformer_lens', 'msgspec'}\n"
         "print(*heavy & {*sys.modules})"
     )
     ran = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, cwd=PACKAGE.parent)

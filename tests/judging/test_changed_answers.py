@@ -26,13 +26,13 @@ def test_flips_are_the_answers_that_changed(losses):
     found = changed_answers.changed_answers(losses, texts_of(losses))
     lost, won = losses.clean_correct & ~losses.spliced_correct, ~losses.clean_correct & losses.spliced_correct
     for way, rows in (("lost", lost), ("won", won)):
-        of_way = [flip for flip in found if flip.way == way]
+        of_way = [flip for flip in found if flip.change == way]
         assert len(of_way) == min(10, rows.sum())
-        assert {flip.item for flip in of_way} <= set(losses.items[rows].tolist())
+        assert {flip.item_index for flip in of_way} <= set(losses.items[rows].tolist())
         moved = [abs(flip.probability_clean - flip.probability_spliced) for flip in of_way]
         assert moved == sorted(moved, reverse=True)
-        assert all(flip.answer == f"word{flip.item}" for flip in of_way)
-    assert [flip.way for flip in found] == sorted(flip.way for flip in found)
+        assert all(flip.answer == f"word{flip.item_index}" for flip in of_way)
+    assert [flip.change for flip in found] == sorted(flip.change for flip in found)
 
 
 @pytest.mark.parametrize("hostile", HOSTILE)
@@ -48,7 +48,7 @@ def test_the_text_of_a_flip_is_fit_to_be_shown(hostile):
 def test_a_flip_of_no_probability_is_left_out():
     """A NaN fails the check by name and must not keep the record from being written."""
     losses = item_losses([True] * 2, [False] * 2, None, [math.nan, -1.0])
-    assert [flip.item for flip in changed_answers.changed_answers(losses, texts_of(losses))] == [101]
+    assert [flip.item_index for flip in changed_answers.changed_answers(losses, texts_of(losses))] == [101]
 
 
 def choice_texts_of(losses, text="so they went on"):
@@ -80,16 +80,16 @@ def test_flips_of_choices_are_the_choices_that_changed(losses):
             for query, c, s in zip(losses.queries, losses.clean_correct, losses.spliced_correct, strict=True)
             if (c and not s if way == "lost" else s and not c)
         ]
-        of_way = [flip for flip in found if flip.way == way]
+        of_way = [flip for flip in found if flip.change == way]
         assert len(of_way) == min(10, len(rows))
-        assert {flip.query for flip in of_way} <= set(rows)
+        assert {flip.query_index for flip in of_way} <= set(rows)
         moved = [abs(flip.probability_clean - flip.probability_spliced) for flip in of_way]
         assert moved == sorted(moved, reverse=True)
         for flip in of_way:
             wrong = losses.spliced_chosen if way == "lost" else losses.clean_chosen
-            assert flip.answer == f"0 of {flip.query}"
-            assert flip.instead == f"{wrong[place[flip.query]]} of {flip.query}" != flip.answer
-    assert [flip.way for flip in found] == sorted(flip.way for flip in found)
+            assert flip.answer == f"0 of {flip.query_index}"
+            assert flip.chosen_instead == f"{wrong[place[flip.query_index]]} of {flip.query_index}" != flip.answer
+    assert [flip.change for flip in found] == sorted(flip.change for flip in found)
 
 
 @pytest.mark.parametrize("hostile", HOSTILE)
@@ -98,7 +98,12 @@ def test_the_text_of_a_choice_is_fit_to_be_shown(hostile):
     losses = choice_losses([True], [False], n_options=[2])
     text = ChoiceText(query=100, passage_end=hostile, question=hostile, options=(hostile, hostile))
     (flip,) = changed_answers.changed_choices(losses, [text])
-    for shown, n_most in ((flip.passage_end, 2000), (flip.question, 2000), (flip.answer, 120), (flip.instead, 120)):
+    for shown, n_most in (
+        (flip.passage_end, 2000),
+        (flip.question, 2000),
+        (flip.answer, 120),
+        (flip.chosen_instead, 120),
+    ):
         assert shown.isprintable()
         assert len(shown) <= n_most
 
@@ -106,7 +111,7 @@ def test_the_text_of_a_choice_is_fit_to_be_shown(hostile):
 def test_a_choice_of_no_probability_or_no_text_is_left_out():
     """A NaN fails the check by name and must not keep the record from being written."""
     losses = choice_losses([True] * 3, [False] * 3, None, [math.nan, -1.0, -1.0])
-    assert [flip.query for flip in changed_answers.changed_choices(losses, choice_texts_of(losses)[:2])] == [101]
+    assert [flip.query_index for flip in changed_answers.changed_choices(losses, choice_texts_of(losses)[:2])] == [101]
 
 
 def test_texts_of_queries_are_written_out_with_the_options_as_measured():

@@ -1,43 +1,49 @@
 """What an explanation says in words, in the record, on the page and at the command line."""
 
-import json
 from dataclasses import replace
 
 import pytest
 import report_record
 from hypothesis import given
-from strategies import HOSTILE, explanations, results
+from strategies import HOSTILE, results
 
-from sae_checks import checks, explanation
+from sae_checks import checks
 from sae_checks.commands import main
-from sae_checks.explanation import CostlyToken, Explanation, Source, TakenOut
+from sae_checks.explanation import AblatedLatent, CostlyToken, Explanation, RestoredPosition
 from sae_checks.record import record
 from sae_checks.report import contents, explaining, html, summary, wording
 
-LATENT = TakenOut(latent=113, activation=3.21, norm_share=0.12, recovered_nats=0.4)
-SOURCE = Source(
+LATENT = AblatedLatent(latent_index=113, activation=3.21, norm_share=0.12, recovered_nats=0.4)
+SOURCE = RestoredPosition(
     position=34,
     token=" the",
     recovered_nats=3.2,
-    length_ratio=0.31,
+    norm_ratio=0.31,
     cosine=0.98,
-    n_active=24,
-    n_taken_out=24,
-    all_out_nats=-0.5,
-    latents=(LATENT, replace(LATENT, latent=7, recovered_nats=0.05), replace(LATENT, latent=8, recovered_nats=-2.0)),
+    n_active_latents=24,
+    n_ablated_latents=24,
+    all_ablated_recovered_nats=-0.5,
+    ablated_latents=(
+        LATENT,
+        replace(LATENT, latent_index=7, recovered_nats=0.05),
+        replace(LATENT, latent_index=8, recovered_nats=-2.0),
+    ),
 )
 TOKEN = CostlyToken(
-    document=12,
+    document_index=12,
     position=35,
-    before=" walked\n to the",
+    preceding_text=" walked\n to the",
     token=" door",
     probability_clean=0.91,
     probability_spliced=0.02,
     increase_nats=3.82,
-    instead=" dog",
-    probability_instead=0.33,
-    n_positions=34,
-    sources=(SOURCE, replace(SOURCE, position=3, recovered_nats=0.2, n_active=None, n_taken_out=0, latents=())),
+    spliced_top_token=" dog",
+    spliced_top_probability=0.33,
+    n_restored_positions=34,
+    restored_positions=(
+        SOURCE,
+        replace(SOURCE, position=3, recovered_nats=0.2, n_active_latents=None, n_ablated_latents=0, ablated_latents=()),
+    ),
 )
 
 
@@ -50,7 +56,7 @@ def lines_of(**changes):
 
 
 def of_source(**changes):
-    return lines_of(sources=(replace(SOURCE, **changes),))[2:]
+    return lines_of(restored_positions=(replace(SOURCE, **changes),))[2:]
 
 
 def test_a_prediction_in_words():
@@ -69,26 +75,30 @@ def test_a_prediction_in_words():
 def test_where_no_latent_is_to_blame():
     """What the SAE leaves out, what only all latents together do, and what could not be tried, are told apart."""
     useless = (replace(LATENT, recovered_nats=0.001),)
-    (_, line) = of_source(latents=useless)
+    (_, line) = of_source(ablated_latents=useless)
     assert line.strip() == (
         "none of 24 active latents recovers 0.01 nats when it is taken out: "
         "the damage is what the SAE leaves out, not what it adds"
     )
-    assert of_source(latents=(), all_out_nats=None)[1].endswith("not what it adds")
-    assert "no single one is to blame; all of them taken out recover 0.7" in of_source(latents=(), all_out_nats=0.7)[1]
-    untried = of_source(latents=(), n_active=None, why_none="it has none")
+    assert of_source(ablated_latents=(), all_ablated_recovered_nats=None)[1].endswith("not what it adds")
+    assert (
+        "no single one is to blame; all of them taken out recover 0.7"
+        in of_source(ablated_latents=(), all_ablated_recovered_nats=0.7)[1]
+    )
+    untried = of_source(ablated_latents=(), n_active_latents=None, why_no_latents="it has none")
     assert untried[1:] == ["  latents cannot be taken out one by one: it has none"]
     assert (
-        "of 900 active latents (tried: the 256 that write most) the best" in of_source(n_active=900, n_taken_out=256)[1]
+        "of 900 active latents (tried: the 256 that write most) the best"
+        in of_source(n_active_latents=900, n_ablated_latents=256)[1]
     )
     assert of_source(cosine=None)[0].endswith("recovers 3.2 nats (reconstructed at 31% of its length)")
-    assert of_source(cosine=None, length_ratio=None)[0].endswith("recovers 3.2 nats")
+    assert of_source(cosine=None, norm_ratio=None)[0].endswith("recovers 3.2 nats")
     assert of_source(recovered_nats=0.1)[1].endswith("recovers 0.4 nats more than that")
 
 
 def test_where_no_position_is_to_blame():
     """And where the token is still the most probable one."""
-    found = lines_of(sources=(), instead=None, probability_instead=None)
+    found = lines_of(restored_positions=(), spliced_top_token=None, spliced_top_probability=None)
     assert found[1].endswith("(3.82 nats more): still the most probable token")
     assert found[2:] == ["none of 34 positions recovers 0.01 nats when it alone is clean again"]
 
@@ -125,12 +135,6 @@ def test_without_an_explanation_the_reason_is_told():
     assert "it was not selected" in explaining.explain_sae([])[-1]
 
 
-@given(explanations)
-def test_an_explanation_survives_json(any_explanation):
-    """to_json and from_json are inverse, through text."""
-    assert explanation.from_json(json.loads(json.dumps(explanation.to_json(any_explanation)))) == any_explanation
-
-
 @given(results(check=checks.CE_LOSS))
 def test_any_explanation_is_lines_that_can_be_shown(result):
     """No control character, no line end, no half of a pair, whatever the tokens are."""
@@ -142,7 +146,7 @@ def test_any_explanation_is_lines_that_can_be_shown(result):
 @pytest.mark.parametrize("name", [*HOSTILE, "<script>x</script>", "</details>"])
 def test_the_report_shows_it(name):
     """The page and the summary, each with tokens as text."""
-    run = run_with(Explanation(tokens=(replace(TOKEN, token=name, instead=name),)))
+    run = run_with(Explanation(tokens=(replace(TOKEN, token=name, spliced_top_token=name),)))
     page, markdown = (of(contents.build(run)) for of in (html.page, summary.markdown))
     assert page.count("<h3>Where the loss comes from</h3>") == 1
     assert "latent 113 taken out: recovers 0.4 nats" in page

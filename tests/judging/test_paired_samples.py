@@ -1,7 +1,5 @@
 """The sample behind a limited measure, from the losses to a record and back."""
 
-import base64
-import json
 import math
 from dataclasses import replace
 
@@ -9,23 +7,14 @@ import builders
 import numpy as np
 import pytest
 from hypothesis import given
-from hypothesis import strategies as st
-from strategies import paired_samples as any_paired_sample
 from strategies import text_losses
 
-from sae_checks import errors
 from sae_checks.judging import answer_readings, corpus_readings, paired_samples
 from sae_checks.judging.estimates import Estimate
-from sae_checks.judging.paired_samples import PairedAnswers, PairedRatio
+from sae_checks.judging.paired_samples import PairedAnswers
 from sae_checks.judging.samples import LogRoot, Ratio
 
 SHA = "0" * 64
-
-
-@given(st.just("kl").flatmap(any_paired_sample))
-def test_a_kept_sample_survives_json(sample):
-    """to_json and from_json are inverse, to the last bit."""
-    assert paired_samples.from_json(json.loads(json.dumps(paired_samples.to_json(sample)))) == sample
 
 
 @given(text_losses(n_least=2, reaches_beyond=True))
@@ -79,35 +68,3 @@ def test_nothing_is_kept_of_what_has_no_sample():
     assert paired_samples.paired_sample([builders.estimate("ce_increase", 0.1)], limit, SHA) is None
     assert paired_samples.paired_sample([builders.sampled("ce_increase", [1e300, 1.0])], limit, SHA) is None
     assert paired_samples.paired_sample([builders.sampled("ce_increase", [0.1, 0.2])], limit, SHA) is not None
-
-
-def _ratio(**columns):
-    row = paired_samples.to_json(
-        PairedRatio(measure="kl", measures_version=1, fingerprint=SHA, numerators=(1.0, 2.0), denominators=(1.0, 1.0))
-    )
-    return {**row, **{name: base64.b64encode(np.array(of, dtype="<f4")).decode() for name, of in columns.items()}}
-
-
-@pytest.mark.parametrize(
-    "row",
-    [
-        {**_ratio(), "top": "no base64!"},
-        {**_ratio(), "top": "AAA="},
-        _ratio(top=[1.0]),
-        _ratio(top=[math.nan, 1.0]),
-        _ratio(bottom=[0.0, 0.0]),
-        {
-            "measure": "kl",
-            "version": 1,
-            "fingerprint": SHA,
-            "answers": base64.b64encode(b"\x02").decode(),
-            "n_listed": None,
-        },
-    ],
-    ids=["letters", "half a number", "lengths", "nan", "nothing below", "no answer"],
-)
-def test_a_spoilt_column_is_refused(row):
-    """A record that was edited is an error, not a number."""
-    with pytest.raises(errors.RecordError):
-        paired_samples.from_json(row)
-    assert paired_samples.from_json(_ratio()).numerators == (1.0, 2.0)

@@ -33,7 +33,7 @@ def test_a_curve_by_hand():
     """Mean and Student's t at every position that at least two sequences have."""
     increases = [[1.0, 2.0, 6.0], [0.5, 0.5], [4.0], []]
     curve = increase_curve(increases)
-    assert (curve.position, curve.n, curve.unit) == ((0, 1), (3, 2), "nats/token")
+    assert (curve.position, curve.n_sequences, curve.unit) == ((0, 1), (3, 2), "nats/token")
     margin = t.ppf(0.975, 2) * np.std(increases[0], ddof=1) / math.sqrt(3)
     assert curve.value == pytest.approx((3, 0.5))
     assert curve.low == pytest.approx((3 - margin, 0.5))
@@ -45,7 +45,7 @@ def test_a_curve_is_ordered(increases):
     """Positions rise, bounds hold the value, nobody counts alone."""
     curve = increase_curve(increases)
     assert curve.position == tuple(i for i, here in enumerate(increases) if len(here) >= 2)
-    assert curve.n == tuple(len(increases[i]) for i in curve.position)
+    assert curve.n_sequences == tuple(len(increases[i]) for i in curve.position)
     for low, value, high in zip(curve.low, curve.value, curve.high, strict=True):
         assert low <= value <= high
 

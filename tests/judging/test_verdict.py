@@ -16,6 +16,7 @@ from sae_checks.judging import verdict
 from sae_checks.judging.budget import N_LEAST, Budget
 from sae_checks.judging.estimates import Estimate, NotFinite, NotMeasured
 from sae_checks.record import record
+from sae_checks.record.results import Result
 
 INCREASE = checks.CE_LOSS.measures[3]
 DROP = limit("lambada", "accuracy_drop", value=0.1)
@@ -142,7 +143,7 @@ def test_a_failure_that_is_not_finite_can_be_recorded():
     """What a verdict keeps fits into strict JSON: a failed check must not lose the whole record."""
     readings = (estimate("kl", math.nan, math.nan, math.nan), estimate("ce_increase", 0.1))
     found = judge(readings, limit())
-    result = record.Result(
+    result = Result(
         sae_id="a",
         check="ce_loss",
         outcome=found.outcome,

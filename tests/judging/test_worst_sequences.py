@@ -20,8 +20,8 @@ def test_the_worst_come_first():
     """By mean increase over what was scored, not by its sum; equals in the plan's order, and no more than asked."""
     rows = np.array([[1, 1, 1], [3, NAN, NAN], [2, 2, NAN], [3, 3, NAN]], np.float32)
     found = worst_sequences(rows, [10, 11, 12, 13], tokens_of(4), n_most=3)
-    assert [each.document for each in found] == [11, 13, 12]
-    assert [each.mean_increase for each in found] == [3, 3, 2]
+    assert [each.document_index for each in found] == [11, 13, 12]
+    assert [each.mean_increase_nats_per_token for each in found] == [3, 3, 2]
 
 
 def test_an_increase_stands_at_the_token_that_was_predicted():
@@ -29,7 +29,7 @@ def test_an_increase_stands_at_the_token_that_was_predicted():
     (found,) = worst_sequences(np.array([[0.5, NAN, -0.25]], np.float32), [7], tokens_of(4))
     assert found.tokens == ("0:0", "0:1", "0:2", "0:3")
     assert found.increase_nats == (None, 0.5, None, -0.25)
-    assert found.position == 0
+    assert found.first_position == 0
 
 
 def test_of_a_long_sequence_the_costliest_run_is_kept():
@@ -38,17 +38,17 @@ def test_of_a_long_sequence_the_costliest_run_is_kept():
     row[0, 500:510] = 4
     (found,) = worst_sequences(row, np.array([3]), tokens_of(1000))
     assert len(found.tokens) == len(found.increase_nats) == N_TOKENS_MOST
-    assert found.tokens[0] == f"0:{found.position}"
+    assert found.tokens[0] == f"0:{found.first_position}"
     assert [t for t, x in zip(found.tokens, found.increase_nats, strict=True) if x] == [
         f"0:{t}" for t in range(501, 511)
     ]
-    assert found.mean_increase == float(f"{40 / 999:.4g}")
+    assert found.mean_increase_nats_per_token == float(f"{40 / 999:.4g}")
 
 
 def test_what_has_no_mean_is_left_out():
     """Nothing scored, or a number that is not finite."""
     rows = np.array([[NAN, NAN], [math.inf, 1], [0, 1], [-math.inf, math.inf]], np.float32)
-    assert [each.document for each in worst_sequences(rows, [0, 1, 2, 3], tokens_of(3))] == [2]
+    assert [each.document_index for each in worst_sequences(rows, [0, 1, 2, 3], tokens_of(3))] == [2]
     assert worst_sequences(np.zeros((0, 3), np.float32), [], tokens_of(3)) == ()
 
 
@@ -73,10 +73,10 @@ def test_numbers_agree_with_the_plain_definition(data):
     rows = np.array([data.draw(cells) for _ in range(n)], np.float32).reshape(n, width)
     found = worst_sequences(rows, np.arange(n), tokens_of(width + 1), n_most=3)
     means = {i: np.nanmean(rows[i].astype(float)) for i in range(n) if not np.isnan(rows[i]).all()}
-    assert [each.document for each in found] == sorted(means, key=lambda i: (-means[i], i))[:3]
+    assert [each.document_index for each in found] == sorted(means, key=lambda i: (-means[i], i))[:3]
     for each in found:
-        assert each.mean_increase == pytest.approx(means[each.document], rel=1e-3)
-        of_token = np.concatenate([[0], np.nan_to_num(rows[each.document])])
+        assert each.mean_increase_nats_per_token == pytest.approx(means[each.document_index], rel=1e-3)
+        of_token = np.concatenate([[0], np.nan_to_num(rows[each.document_index])])
         n_kept = min(N_TOKENS_MOST, width + 1)
         sums = [of_token[i : i + n_kept].sum() for i in range(len(of_token) - n_kept + 1)]
         assert sum(x or 0 for x in each.increase_nats) == pytest.approx(max(sums), rel=1e-3, abs=1e-2)

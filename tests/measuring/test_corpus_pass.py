@@ -148,7 +148,7 @@ def test_numbers_do_not_depend_on_batches_or_company(tiny_models, n_batch_tokens
             losses.reconstructions.error_squared, expected[i].reconstructions.error_squared, rtol=1e-4
         )
         for a, b in zip(position_readings.curves(losses), position_readings.curves(expected[i]), strict=True):
-            assert (a.measure, a.position, a.n) == (b.measure, b.position, b.n)
+            assert (a.measure, a.position, a.n_sequences) == (b.measure, b.position, b.n_sequences)
             for column in ("value", "low", "high"):
                 np.testing.assert_allclose(getattr(a, column), getattr(b, column), rtol=1e-3, atol=1e-4)
 

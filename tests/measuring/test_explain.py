@@ -221,16 +221,18 @@ def test_the_one_harmful_latent_is_named_first(tmp_path, latent):
         )
     )
     result = judge(LocalExecutor(asked.plan), asked, "bad", checks.CE_LOSS)
-    assert [token.document for token in result.explanation.tokens[::2]] == [
-        w.document for w in result.worst_sequences[:3]
+    assert [token.document_index for token in result.explanation.tokens[::2]] == [
+        w.document_index for w in result.worst_sequences[:3]
     ]
     for token in result.explanation.tokens:
         assert token.increase_nats > 3
-        first = token.sources[0]
-        assert first.latents[0].latent == latent
-        assert first.latents[0].recovered_nats > 0.7 * first.recovered_nats > 0.7
-        assert first.latents[0].norm_share > 0.5
-        assert all(other.recovered_nats < first.latents[0].recovered_nats for other in first.latents[1:])
+        first = token.restored_positions[0]
+        assert first.ablated_latents[0].latent_index == latent
+        assert first.ablated_latents[0].recovered_nats > 0.7 * first.recovered_nats > 0.7
+        assert first.ablated_latents[0].norm_share > 0.5
+        assert all(
+            other.recovered_nats < first.ablated_latents[0].recovered_nats for other in first.ablated_latents[1:]
+        )
 
 
 @pytest.mark.parametrize("position", [2, 6, 11])
@@ -240,12 +242,12 @@ def test_the_one_wrong_position_is_found(model, position):
     assert found.tokens
     for token in found.tokens:
         assert token.position > position
-        (source,) = token.sources
+        (source,) = token.restored_positions
         assert source.position == position
         assert source.recovered_nats == pytest.approx(token.increase_nats, rel=2e-3)
-        assert source.why_none == "it has no latents that can be decoded one without another"
-        assert (source.n_active, source.latents) == (None, ())
-        row = losses.documents.tolist().index(token.document)
+        assert source.why_no_latents == "it has no latents that can be decoded one without another"
+        assert (source.n_active_latents, source.ablated_latents) == (None, ())
+        row = losses.documents.tolist().index(token.document_index)
         assert token.increase_nats == pytest.approx(losses.increase_nats[row, token.position - 1], rel=1e-3)
 
 
@@ -255,10 +257,10 @@ def test_a_wrong_scale_shows_in_length_and_cosine(model, scale, ratio, cosine):
     sae = opened(identity_sae(HOOK, context=N_CONTEXT))
     sae.decoder = scale * sae.decoder
     found, _, _ = explained(model, sae)
-    sources = [source for token in found.tokens for source in token.sources]
+    sources = [source for token in found.tokens for source in token.restored_positions]
     assert sources
     for source in sources:
-        assert (source.length_ratio, source.cosine) == (ratio, cosine)
+        assert (source.norm_ratio, source.cosine) == (ratio, cosine)
 
 
 def test_of_an_exact_sae_there_is_nothing_to_tell(model):
@@ -274,24 +276,26 @@ def test_the_worst_predictions_within_the_training_context_are_told(model):
     sequences = tiny.sequences()
     found, losses, told = explained(model, sae, sequences=sequences)
     within = np.nan_to_num(losses.increase_nats[:, :8], nan=-np.inf)
-    documents = list(dict.fromkeys(token.document for token in found.tokens))
+    documents = list(dict.fromkeys(token.document_index for token in found.tokens))
     assert len(documents) == explaining.N_SEQUENCES
     for token in found.tokens:
-        best = (1 + np.argsort(-within[token.document])[: explaining.N_PREDICTIONS]).tolist()
+        best = (1 + np.argsort(-within[token.document_index])[: explaining.N_PREDICTIONS]).tolist()
         assert token.position in best
-        ids = sequences.tokens[token.document]
+        ids = sequences.tokens[token.document_index]
         assert token.token == f" {ids[token.position]}"
-        assert token.before == "".join(f" {i}" for i in ids[: token.position][-study.N_TOKENS_BEFORE :])
-        assert token.n_positions == token.position - 1  # all but BOS
+        assert token.preceding_text == "".join(f" {i}" for i in ids[: token.position][-study.N_TOKENS_BEFORE :])
+        assert token.n_restored_positions == token.position - 1  # all but BOS
         nats = np.log(token.probability_clean / token.probability_spliced)
         assert nats == pytest.approx(token.increase_nats, abs=2e-3)
-        if token.instead is not None:
-            assert token.instead != token.token
-            assert token.probability_instead > token.probability_spliced
-        ranked = [source.recovered_nats for source in token.sources]
+        if token.spliced_top_token is not None:
+            assert token.spliced_top_token != token.token
+            assert token.spliced_top_probability > token.probability_spliced
+        ranked = [source.recovered_nats for source in token.restored_positions]
         assert ranked == sorted(ranked, reverse=True)
         assert all(nats >= LEAST_NATS for nats in ranked)
-        assert [source.n_active is not None for source in token.sources] == [True, True, False][: len(ranked)]
+        assert [source.n_active_latents is not None for source in token.restored_positions] == [True, True, False][
+            : len(ranked)
+        ]
     assert told[0][0] == 0
     assert told[-1][0] == told[-1][1]
     assert [n for n, _ in told] == sorted(n for n, _ in told)
@@ -429,7 +433,7 @@ def test_dataclasses_are_rounded_like_other_examples(model):
     sae = opened(tiny.random_sae(HOOK, scale=0.6, context=8))
     found, _, _ = explained(model, sae)
     for token in found.tokens:
-        for source in token.sources:
-            for latent in source.latents:
+        for source in token.restored_positions:
+            for latent in source.ablated_latents:
                 again = replace(latent, recovered_nats=study.rounded(latent.recovered_nats))
                 assert again == latent

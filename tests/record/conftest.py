@@ -4,8 +4,7 @@ import pytest
 from builders import estimate, limit
 
 from sae_checks.provenance import CorpusFacts, FileHash, ModelFacts, Provenance, SaeFacts
-from sae_checks.record import record
-from sae_checks.record.record import Record, ReleaseFacts, Result
+from sae_checks.record.results import Record, ReleaseFacts, Result, software
 
 SHA = "0" * 64
 
@@ -46,7 +45,7 @@ def run():
             n_sequences=64,
             n_scored_tokens=1000,
             n_context_tokens=32,
-            n_cut=1,
+            n_truncated=1,
         ),
     )
     result = Result(
@@ -63,7 +62,7 @@ def run():
         wall_s=1.5,
         release=ReleaseFacts(name="r", source="r", revision=None, sae_ids=("a",)),
         options=(("release", "r"), ("seed", 0), ("model", None)),
-        software=record.software(),
+        software=software(),
         platform="Linux",
         results=(result,),
     )

@@ -14,7 +14,7 @@ from sae_checks.commands import main
 from sae_checks.plugin.fixtures import InconclusiveWarning, Judgement
 from sae_checks.provenance import Package
 from sae_checks.record import merging, record, run_verdict
-from sae_checks.record.record import Result
+from sae_checks.record.results import Record, ReleaseFacts, Result
 
 SAES = ("a", "b", "c")
 OUTCOMES = ("passed", "failed", "inconclusive", "not_measured", "reported", "error")
@@ -222,8 +222,8 @@ def test_no_subset_of_shards_passes_for_the_whole(given_cells, n):
         for sae_id in SAES
         for check in ("ce_loss", "sparsity")
     )
-    blank = record.ReleaseFacts(name="r", source="r", revision=None, sae_ids=SAES)
-    whole = record.Record(
+    blank = ReleaseFacts(name="r", source="r", revision=None, sae_ids=SAES)
+    whole = Record(
         started="now", wall_s=1.0, release=blank, options=(("shard", None),), software=(), platform="", results=rows
     )
     parts = [part for i, part in enumerate(dealt(whole, n)) if i in given_cells]

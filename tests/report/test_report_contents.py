@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from strategies import curves, finite, records
 
 from sae_checks import checks, errors
-from sae_checks.record.record import Result
+from sae_checks.record.results import Result
 from sae_checks.report import contents, figures, plots, wording
 from sae_checks.report.plots import Dot, LinePlot, MatrixPlot, ReferenceLine, Scale
 

@@ -174,7 +174,13 @@ def test_a_name_is_text_wherever_it_stands(name):
     """Of a release, an SAE, a file, a token, an answer."""
     run = report_record.run(2, red=(), release=name)
     first, *rest = run.results
-    each = WorstSequence(document=0, mean_increase=9.0, position=0, tokens=(name,) * 2, increase_nats=(None, 9.0))
+    each = WorstSequence(
+        document_index=0,
+        mean_increase_nats_per_token=9.0,
+        first_position=0,
+        tokens=(name,) * 2,
+        increase_nats=(None, 9.0),
+    )
     facts = replace(first.provenance.sae, sae_id=name, hook=name)
     first = replace(
         first,
@@ -192,7 +198,9 @@ def test_a_name_is_text_wherever_it_stands(name):
 def test_a_record_of_many_saes_is_shown_shorter(monkeypatch):
     """Examples first, then measures; never a verdict, never a table of what is drawn; and it says so."""
     words = tuple(f" word{i}" for i in range(200))
-    many = WorstSequence(document=1, mean_increase=2.0, position=0, tokens=words, increase_nats=(1.5,) * 200)
+    many = WorstSequence(
+        document_index=1, mean_increase_nats_per_token=2.0, first_position=0, tokens=words, increase_nats=(1.5,) * 200
+    )
     run = report_record.run(24)
     results = [replace(r, worst_sequences=(many,) * 5) if r.worst_sequences else r for r in run.results]
     run = replace(run, results=tuple(results))

@@ -12,7 +12,7 @@ from sae_checks import checks
 from sae_checks.judging import verdict
 from sae_checks.judging.position_readings import Curve
 from sae_checks.judging.sequential import Decision
-from sae_checks.record.record import Result
+from sae_checks.record.results import Result
 from sae_checks.report import terminal
 
 TONES = {
@@ -146,7 +146,7 @@ def drawn(sae_id, positions, values):
         value=tuple(values),
         low=tuple(values),
         high=tuple(values),
-        n=(9,) * len(positions),
+        n_sequences=(9,) * len(positions),
     )
     return Result(
         sae_id=sae_id, check="long_context", outcome="passed", reason="", limit=None, curves=(curve,), estimates=()

@@ -5,7 +5,7 @@ from builders import limit
 
 from sae_checks.plan.options import PROFILES
 from sae_checks.plugin.fixtures import InconclusiveWarning, Judgement
-from sae_checks.record.record import Result
+from sae_checks.record.results import Result
 
 
 def judgement(outcome, profile):

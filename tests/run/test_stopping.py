@@ -11,6 +11,7 @@ from sae_checks import checks
 from sae_checks.measuring.local import LocalExecutor
 from sae_checks.plan.options import Options
 from sae_checks.record import record
+from sae_checks.record.results import Record, ReleaseFacts
 from sae_checks.run import stopping
 from sae_checks.run.settle import settle
 
@@ -80,7 +81,7 @@ def test_the_worst_sequences_are_told_as_text(runs):
     documents = [json.loads(line)["text"] for line in run.plan.corpus.path.read_text().splitlines()]
     for hook in HOOKS:
         result = early[hook, "ce_loss"]
-        means = [each.mean_increase for each in result.worst_sequences]
+        means = [each.mean_increase_nats_per_token for each in result.worst_sequences]
         assert len(means) == 5
         assert means == sorted(means, reverse=True)
         assert means[0] == pytest.approx(result.decision.worst, rel=1e-3) or means[0] > result.decision.worst
@@ -88,9 +89,9 @@ def test_the_worst_sequences_are_told_as_text(runs):
         for each in result.worst_sequences:
             assert len(each.tokens) == len(each.increase_nats) == 65  # the last is predicted at position 63
             told = [nats for nats in each.increase_nats if nats is not None]
-            assert sum(told) / len(told) == pytest.approx(each.mean_increase, rel=1e-2, abs=1e-4)
+            assert sum(told) / len(told) == pytest.approx(each.mean_increase_nats_per_token, rel=1e-2, abs=1e-4)
             told_text = "".join("".join(each.tokens).removeprefix("<bos>").split())  # without spaces: each . is a word
-            assert "".join(documents[each.document].split()).startswith(told_text)
+            assert "".join(documents[each.document_index].split()).startswith(told_text)
             assert " " in "".join(each.tokens)
 
 
@@ -98,8 +99,8 @@ def test_an_sae_stays_while_its_comparison_is_open(tmp_path, monkeypatch):
     """As long as the baseline has more to be paired with; where that is decided, too, it leaves as it would without."""
     run = asked(profile="full")
     (whole,) = judged(run, HOOKS[:1], checks.CE_LOSS).values()
-    facts = record.ReleaseFacts(name="demo", source="embedded", revision=None, sae_ids=run.plan.release.sae_ids)
-    earlier = record.Record(
+    facts = ReleaseFacts(name="demo", source="embedded", revision=None, sae_ids=run.plan.release.sae_ids)
+    earlier = Record(
         started="2026-11-22T00:00:00+00:00",
         wall_s=0.0,
         release=facts,
@@ -159,7 +160,7 @@ def test_choices_that_flipped_are_of_what_was_measured(runs):
     (early, whole), _ = runs
     n_compared = 0
     for cell in [cell for cell in early if cell[1] == checks.CBT.name]:
-        told = [{(flip.query, flip.way) for flip in of[cell].changed_choices} for of in (early, whole)]
+        told = [{(flip.query_index, flip.change) for flip in of[cell].changed_choices} for of in (early, whole)]
         ways = [[way for _, way in of_run] for of_run in told]
         if any(of_run.count(way) == 10 for of_run in ways for way in ("lost", "won")):
             continue  # there may be more than are told

@@ -13,6 +13,7 @@ from xml.etree import ElementTree as ET
 import pytest
 
 from sae_checks.record import record
+from sae_checks.record.results import Record, Result
 
 Cell = tuple[str, str]
 
@@ -38,11 +39,11 @@ class GateRun:
         return pytest.RunResult.parse_summary_nouns(self.lines)
 
     @cached_property
-    def record(self) -> record.Record:
+    def record(self) -> Record:
         return record.read(self.record_path)
 
     @cached_property
-    def results(self) -> dict[Cell, record.Result]:
+    def results(self) -> dict[Cell, Result]:
         return {(result.sae_id, result.check): result for result in self.record.results}
 
     @property

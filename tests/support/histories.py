@@ -10,7 +10,7 @@ from sae_checks import checks
 from sae_checks.judging.estimates import Estimate
 from sae_checks.judging.paired_samples import PairedAnswers, PairedRatio
 from sae_checks.provenance import CorpusFacts, FileHash, ModelFacts, Package, Provenance, SaeFacts
-from sae_checks.record.record import Record, ReleaseFacts, Result
+from sae_checks.record.results import Record, ReleaseFacts, Result
 
 SHA, OTHER_SHA = "0" * 64, "1" * 64
 N = 64
@@ -51,7 +51,7 @@ def facts(sae_id="a", *, weights=SHA, corpus=None, model=None, sae=None):
         n_sequences=N,
         n_scored_tokens=1000,
         n_context_tokens=32,
-        n_cut=0,
+        n_truncated=0,
     )
     return Provenance(
         sae=replace(of_sae, **(sae or {})),

@@ -10,7 +10,7 @@ from sae_checks.judging.propagation_readings import Downstream
 from sae_checks.judging.study_readings import StackStep
 from sae_checks.judging.worst_sequences import WorstSequence
 from sae_checks.provenance import CorpusFacts, FileHash, ModelFacts, Package, Provenance, SaeFacts
-from sae_checks.record.record import Record, ReleaseFacts, Result
+from sae_checks.record.results import Record, ReleaseFacts, Result
 
 SHA = "ab" * 32
 N_POSITIONS, N_TRAINING = 256, 64
@@ -50,7 +50,7 @@ def provenance(sae_id):
             n_sequences=256,
             n_scored_tokens=65024,
             n_context_tokens=N_POSITIONS,
-            n_cut=0,
+            n_truncated=0,
         ),
     )
 
@@ -65,15 +65,15 @@ def curve(measure, unit, at):
         value=value,
         low=tuple(x - 0.01 for x in value),
         high=tuple(x + 0.01 for x in value),
-        n=(256,) * N_POSITIONS,
+        n_sequences=(256,) * N_POSITIONS,
     )
 
 
 def worst_sequence(document=3):
     return WorstSequence(
-        document=document,
-        mean_increase=1.5,
-        position=10,
+        document_index=document,
+        mean_increase_nats_per_token=1.5,
+        first_position=10,
         tokens=(" the", " fox", "\n", " <jumps>", "|"),
         increase_nats=(0.05, 4.5, None, 0.7, -0.2),
     )
@@ -81,12 +81,12 @@ def worst_sequence(document=3):
 
 def choice_flip(way="lost", instead="cow"):
     return ChangedChoice(
-        query=4,
-        way=way,
+        query_index=4,
+        change=way,
         passage_end="They all sat down.",
         question="The XXXXX slept.",
         answer="hen",
-        instead=instead,
+        chosen_instead=instead,
         probability_clean=0.7,
         probability_spliced=0.3,
     )
@@ -97,7 +97,12 @@ def of_sae(sae_id, *, later=(), outcome="passed", value=0.05):
     made_of = provenance(sae_id)
     bare = Result(sae_id=sae_id, check="ce_loss", outcome=outcome, reason="as told", limit=limit(), provenance=made_of)
     flip = ChangedAnswer(
-        item=1, way="lost", passage_end="he went to", answer="Rome", probability_clean=0.9, probability_spliced=0.1
+        item_index=1,
+        change="lost",
+        passage_end="he went to",
+        answer="Rome",
+        probability_clean=0.9,
+        probability_spliced=0.1,
     )
     cells = tuple(
         Downstream(
@@ -124,7 +129,7 @@ def of_sae(sae_id, *, later=(), outcome="passed", value=0.05):
             outcome="passed",
             limit=limit("lambada", "accuracy_drop", value=0.06),
             estimates=(estimate("accuracy_drop", 0.01),),
-            changed_answers=(flip, replace(flip, way="won", item=2)),
+            changed_answers=(flip, replace(flip, change="won", item_index=2)),
         ),
         replace(
             bare,

@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 
 from sae_checks import checks
-from sae_checks.explanation import CostlyToken, Explanation, Source, TakenOut
+from sae_checks.explanation import AblatedLatent, CostlyToken, Explanation, RestoredPosition
 from sae_checks.judging.changed_answers import ChangedAnswer, ChangedChoice
 from sae_checks.judging.estimates import Estimate
 from sae_checks.judging.limits import Limit
@@ -22,7 +22,7 @@ from sae_checks.judging.sequential import Decision
 from sae_checks.judging.study_readings import StackStep
 from sae_checks.judging.worst_sequences import WorstSequence
 from sae_checks.provenance import CorpusFacts, FileHash, ModelFacts, Package, Provenance, SaeFacts
-from sae_checks.record.record import Record, ReleaseFacts, Result
+from sae_checks.record.results import Record, ReleaseFacts, Result
 
 # No deadline: shared cores stall, and a slow example is no defect. The same examples every time, so that nobody's
 # unrelated change turns red by chance; HYPOTHESIS_PROFILE=search looks further.
@@ -183,7 +183,7 @@ def provenances(sae_id):
         n_sequences=small,
         n_scored_tokens=small,
         n_context_tokens=small,
-        n_cut=small,
+        n_truncated=small,
         n_listed=st.none() | small,
     )
     return st.builds(Provenance, sae=sae, model=model, corpus=corpus)
@@ -207,15 +207,15 @@ def curves(draw, check):
         value=column(six_digits),
         low=column(six_digits),
         high=column(six_digits),
-        n=column(small),
+        n_sequences=column(small),
     )
 
 
 fractions = st.floats(0, 1)
 flips = st.builds(
     ChangedAnswer,
-    item=small,
-    way=st.sampled_from(["lost", "won"]),
+    item_index=small,
+    change=st.sampled_from(["lost", "won"]),
     passage_end=texts,
     answer=texts,
     probability_clean=fractions,
@@ -225,46 +225,46 @@ flips = st.builds(
 
 choice_flips = st.builds(
     ChangedChoice,
-    query=small,
-    way=st.sampled_from(["lost", "won"]),
+    query_index=small,
+    change=st.sampled_from(["lost", "won"]),
     passage_end=hostile_names,
     question=texts,
     answer=hostile_names,
-    instead=hostile_names,
+    chosen_instead=hostile_names,
     probability_clean=fractions,
     probability_spliced=fractions,
 )
 
 
 latents_taken_out = st.builds(
-    TakenOut, latent=small, activation=finite, norm_share=st.floats(0, 10), recovered_nats=finite
+    AblatedLatent, latent_index=small, activation=finite, norm_share=st.floats(0, 10), recovered_nats=finite
 )
 sources = st.builds(
-    Source,
+    RestoredPosition,
     position=small,
     token=hostile_names,
     recovered_nats=finite,
-    length_ratio=st.none() | st.floats(0, 10),
+    norm_ratio=st.none() | st.floats(0, 10),
     cosine=st.none() | st.floats(-1, 1),
-    n_active=st.none() | small,
-    n_taken_out=small,
-    all_out_nats=st.none() | finite,
-    latents=st.lists(latents_taken_out, max_size=2).map(tuple),
-    why_none=st.none() | hostile_names,
+    n_active_latents=st.none() | small,
+    n_ablated_latents=small,
+    all_ablated_recovered_nats=st.none() | finite,
+    ablated_latents=st.lists(latents_taken_out, max_size=2).map(tuple),
+    why_no_latents=st.none() | hostile_names,
 )
 costly_tokens = st.builds(
     CostlyToken,
-    document=small,
+    document_index=small,
     position=small,
-    before=hostile_names,
+    preceding_text=hostile_names,
     token=hostile_names,
     probability_clean=fractions,
     probability_spliced=fractions,
     increase_nats=finite,
-    instead=st.none() | hostile_names,
-    probability_instead=st.none() | fractions,
-    n_positions=small,
-    sources=st.lists(sources, max_size=2).map(tuple),
+    spliced_top_token=st.none() | hostile_names,
+    spliced_top_probability=st.none() | fractions,
+    n_restored_positions=small,
+    restored_positions=st.lists(sources, max_size=2).map(tuple),
 )
 explanations = st.builds(
     Explanation, tokens=st.lists(costly_tokens, max_size=2).map(tuple), why_none=st.none() | hostile_names
@@ -277,7 +277,11 @@ def worst_sequences(draw):
     rows = draw(st.lists(st.tuples(hostile_names, st.none() | finite), min_size=1, max_size=4))
     tokens, increases = zip(*rows, strict=True)
     return WorstSequence(
-        document=draw(small), mean_increase=draw(finite), position=draw(small), tokens=tokens, increase_nats=increases
+        document_index=draw(small),
+        mean_increase_nats_per_token=draw(finite),
+        first_position=draw(small),
+        tokens=tokens,
+        increase_nats=increases,
     )
 
 
@@ -346,15 +350,16 @@ def results(draw, sae_id=None, check=None, provenance=None):
         made_of = replace(made_of, sae=None)
     outcome = draw(st.sampled_from(["passed", "failed", "inconclusive", "not_measured", "reported", "error"]))
     is_decided = outcome in ("passed", "failed", "inconclusive")
+    limit = draw(st.none() | limits(check))
     return Result(
         sae_id=sae_id,
         check=check.name,
         outcome=outcome,
         reason=draw(hostile_names),
-        limit=draw(st.none() | limits(check)),
+        limit=limit,
         estimates=tuple(draw(estimates(measure)) for measure in measures),
         paired_sample=draw(st.none() | paired_samples(check.measures[-1].name)),
-        decision=draw(st.none() | decisions(outcome)) if is_decided else None,
+        decision=draw(st.none() | decisions(outcome)) if is_decided and limit is not None else None,
         curves=tuple(draw(drawn)) if check is checks.LONG_CONTEXT else (),
         changed_answers=tuple(draw(st.lists(flips, max_size=2))) if check is checks.LAMBADA else (),
         changed_choices=tuple(draw(st.lists(choice_flips, max_size=2))) if check is checks.CBT else (),

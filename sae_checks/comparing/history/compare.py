@@ -22,7 +22,7 @@ from sae_checks.judging.budget import ALPHA, N_LEAST, Budget
 from sae_checks.judging.estimates import Estimate
 from sae_checks.judging.limits import Limit
 from sae_checks.judging.thresholds import Thresholds
-from sae_checks.record.record import Record, Result
+from sae_checks.record.results import Record, Result
 
 State = Literal["regressed", "undecided", "lost", "no worse", "not compared", "new"]
 

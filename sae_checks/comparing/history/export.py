@@ -8,7 +8,8 @@ from typing import Any, Literal, get_args
 
 from sae_checks import errors
 from sae_checks.judging.estimates import Estimate
-from sae_checks.record.record import Json, Record, Result
+from sae_checks.record.record import Json
+from sae_checks.record.results import Record, Result
 
 Better = Literal["smaller", "bigger"]
 

@@ -14,12 +14,13 @@ from sae_checks.comparing.history.store import Entry, History
 from sae_checks.judging.verdict import Outcome
 from sae_checks.provenance import Package
 from sae_checks.record import record
-from sae_checks.record.record import Json, Record
+from sae_checks.record.record import Json
+from sae_checks.record.results import Record
 
 OUTCOMES: tuple[Outcome, ...] = get_args(Outcome)
 _N_READERS = 8
-_UNUSED_COLUMNS = ("curves", "flips", "choice_flips", "explanations", "propagation")
-"""of a record's JSON. WHY they are dropped: they are most of a record, and no comparison over time needs them."""
+_UNUSED_FIELDS = ("curves", "changed_answers", "changed_choices", "explanation", "downstream")
+"""of a result's JSON. WHY they are dropped: they are most of a record, and no comparison over time needs them."""
 
 T = TypeVar("T")
 
@@ -120,8 +121,17 @@ def _read_all(entries: Sequence[Entry], read: Callable[[Entry], T]) -> tuple[tup
 
 
 def _document(entry: Entry, history: History) -> Json:
+    """
+    The JSON of *entry*, without the fields that no comparison over time needs.
+
+    Raises:
+        RecordError: it is not strict JSON of a schema that can be read, or has no list of results.
+    """
     document = record.parsed(store.read_text(entry, history), entry.name)
-    return {**document, **{column: {} for column in _UNUSED_COLUMNS}} if isinstance(document, dict) else document
+    rows = document.get("results")
+    if not isinstance(rows, list) or not all(isinstance(row, dict) and row.get("outcome") in OUTCOMES for row in rows):
+        raise errors.bad_record(entry.name, "its results are not a list of objects with an outcome")
+    return {**document, "results": [{k: v for k, v in row.items() if k not in _UNUSED_FIELDS} for row in rows]}
 
 
 def _run(entry: Entry, history: History) -> Run:
@@ -133,12 +143,8 @@ def _run(entry: Entry, history: History) -> Run:
 def _summary(entry: Entry, history: History) -> RunSummary:
     """The summary of *entry*. WHY the schema is checked without results: that takes long, and outcomes suffice."""
     document = _document(entry, history)
-    rows = document.get("results") if isinstance(document, dict) else None
-    without = {**document, "results": [], "samples": {}, "stacks": {}} if isinstance(document, dict) else document
-    found = _in_own_folder(record.from_json(without, path=entry.name), entry)
-    if not isinstance(rows, list) or not all(isinstance(row, dict) and row.get("outcome") in OUTCOMES for row in rows):
-        raise errors.bad_record(entry.name, "its results are not a list of objects with an outcome")
-    outcomes = [row["outcome"] for row in rows]
+    found = _in_own_folder(record.from_json({**document, "results": []}, path=entry.name), entry)
+    outcomes = [row["outcome"] for row in document["results"]]
     return RunSummary(
         run_id=entry.run_id,
         started=found.started,

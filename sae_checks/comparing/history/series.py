@@ -20,7 +20,7 @@ from sae_checks.comparing.history.runs import Run
 from sae_checks.judging.estimates import Estimate
 from sae_checks.judging.limits import Limit
 from sae_checks.judging.verdict import Outcome
-from sae_checks.record.record import Record, Result
+from sae_checks.record.results import Record, Result
 
 _OF_OTHER_SAES = {c.name for c in (checks.PROPAGATION, checks.NEXT_SAE, checks.LAST_SAE, checks.DISTINCT)}
 _N_DIGITS = 12

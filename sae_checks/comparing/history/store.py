@@ -24,7 +24,7 @@ import fsspec
 
 from sae_checks import errors
 from sae_checks.record import record
-from sae_checks.record.record import Record
+from sae_checks.record.results import Record
 
 LAYOUT = "v1"
 _RUN = re.compile(r"[0-9]{8}T[0-9]{6}Z_[0-9a-f]{16}")

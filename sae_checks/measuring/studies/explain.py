@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from sae_checks.explanation import LEAST_NATS, CostlyToken, Source, TakenOut
+from sae_checks.explanation import LEAST_NATS, AblatedLatent, CostlyToken, RestoredPosition
 from sae_checks.measuring.studies.single_latents import SingleLatents, single_latents
 from sae_checks.model.interface import CleanPass, LanguageModel, replace_with
 from sae_checks.saes.sae import Reconstructs
@@ -68,7 +68,7 @@ def explain(
         for i, position in enumerate(sequence.predicted):
             if not torch.isfinite(torch.stack([probe.clean_nats[i], probe.spliced_nats[i]])).all():
                 continue
-            sources = probe.sources(i, positions, recovered[:, i])
+            sources = probe.restored_positions(i, positions, recovered[:, i])
             tokens.append(_token(probe, i, position, sources, reads))
         return tuple(tokens)
 
@@ -112,7 +112,9 @@ class _Probe:
 
         return positions, self._recovered(len(positions), variants)
 
-    def sources(self, i: int, positions: Sequence[int], recovered: torch.Tensor) -> tuple[Source, ...]:
+    def restored_positions(
+        self, i: int, positions: Sequence[int], recovered: torch.Tensor
+    ) -> tuple[RestoredPosition, ...]:
         """
         The positions that cost the *i*-th prediction most, the first of them with their latents.
 
@@ -124,35 +126,35 @@ class _Probe:
         with_latents = [self._with_latents(source, i) for source in sources[:N_SOURCES_WITH_LATENTS]]
         return (*with_latents, *sources[N_SOURCES_WITH_LATENTS:])
 
-    def _source(self, position: int, recovered_nats: float) -> Source:
+    def _source(self, position: int, recovered_nats: float) -> RestoredPosition:
         made, target = (t[0, position].cpu().double() for t in (self.output, self.target))  # MPS has no float64
         lengths, product = (float(made.norm()), float(target.norm())), float(made @ target)
-        return Source(
+        return RestoredPosition(
             position=position,
             token=self.sequence.texts[position],
             recovered_nats=rounded(recovered_nats),
-            length_ratio=rounded(lengths[0] / lengths[1]) if lengths[1] > 0 else None,
+            norm_ratio=rounded(lengths[0] / lengths[1]) if lengths[1] > 0 else None,
             cosine=rounded(product / (lengths[0] * lengths[1])) if min(lengths) > 0 else None,
         )
 
-    def _with_latents(self, source: Source, i: int) -> Source:
+    def _with_latents(self, source: RestoredPosition, i: int) -> RestoredPosition:
         if source.position not in self._latents:
             self._latents[source.position] = self._leave_out_each(source.position)
         left_out = self._latents[source.position]
         if isinstance(left_out, str):
-            return replace(source, why_none=left_out)
+            return replace(source, why_no_latents=left_out)
         single, recovered = left_out[0], left_out[1][:, i]  # (1 + n,) without all latents, then without each
         ranked = torch.argsort(recovered[1:], descending=True, stable=True).tolist()
         usable = [k for k in ranked if bool(torch.isfinite(recovered[1 + k]))][:N_LATENTS]
         all_out = float(recovered[0])
         return replace(
             source,
-            n_active=single.n_active,
-            n_taken_out=len(single.latents),
-            all_out_nats=rounded(all_out) if bool(torch.isfinite(recovered[0])) else None,
-            latents=tuple(
-                TakenOut(
-                    latent=int(single.latents[k]),
+            n_active_latents=single.n_active,
+            n_ablated_latents=len(single.latents),
+            all_ablated_recovered_nats=rounded(all_out) if bool(torch.isfinite(recovered[0])) else None,
+            ablated_latents=tuple(
+                AblatedLatent(
+                    latent_index=int(single.latents[k]),
                     activation=rounded(float(single.activations[k])),
                     norm_share=rounded(float(single.norm_shares[k])),
                     recovered_nats=rounded(float(recovered[1 + k])),
@@ -211,7 +213,7 @@ class _Probe:
 
 
 def _token(
-    probe: _Probe, i: int, position: int, sources: tuple[Source, ...], reads: Callable[[int, int], str]
+    probe: _Probe, i: int, position: int, sources: tuple[RestoredPosition, ...], reads: Callable[[int, int], str]
 ) -> CostlyToken:
     sequence, log_p = probe.sequence, probe.log_p_spliced[i]
     best = int(log_p.argmax())
@@ -219,17 +221,17 @@ def _token(
     last = int(sequence.tokens[0, position - 1])
     clean_nats, spliced_nats = float(probe.clean_nats[i]), float(probe.spliced_nats[i])
     return CostlyToken(
-        document=sequence.document,
+        document_index=sequence.document,
         position=position,
-        before="".join(sequence.texts[max(0, position - N_TOKENS_BEFORE) : position]),
+        preceding_text="".join(sequence.texts[max(0, position - N_TOKENS_BEFORE) : position]),
         token=sequence.texts[position],
         probability_clean=_probability(-clean_nats),
         probability_spliced=_probability(-spliced_nats),
         increase_nats=rounded(spliced_nats - clean_nats),
-        instead=reads(last, best) if is_other else None,
-        probability_instead=_probability(float(log_p[best])) if is_other else None,
-        n_positions=int(probe.replaced[0, :position].sum()),
-        sources=sources,
+        spliced_top_token=reads(last, best) if is_other else None,
+        spliced_top_probability=_probability(float(log_p[best])) if is_other else None,
+        n_restored_positions=int(probe.replaced[0, :position].sum()),
+        restored_positions=sources,
     )
 
 

@@ -1,0 +1,126 @@
+"""What one run found: its results, and what they were measured with."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib import metadata
+from typing import Any
+
+from sae_checks.explanation import Explanation
+from sae_checks.judging.changed_answers import ChangedAnswer, ChangedChoice
+from sae_checks.judging.estimates import Estimate
+from sae_checks.judging.limits import Limit
+from sae_checks.judging.paired_samples import PairedSample
+from sae_checks.judging.position_readings import Curve
+from sae_checks.judging.propagation_readings import Downstream
+from sae_checks.judging.sequential import Decision
+from sae_checks.judging.study_readings import StackStep
+from sae_checks.judging.verdict import Outcome
+from sae_checks.judging.worst_sequences import WorstSequence
+from sae_checks.provenance import Package, Provenance
+
+_PACKAGES = (
+    "sae-checks",
+    "torch",
+    "transformers",
+    "transformer-lens",
+    "sae-lens",
+    "datasets",
+    "numpy",
+    "scipy",
+    "pytest",
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Result:
+    """One check of one SAE or stack, or one comparison with the baseline."""
+
+    sae_id: str
+    """id of the SAE; of a stack `all of PLACE`; of a comparison `SAE-CHECK`."""
+    check: str
+    outcome: Outcome
+    reason: str
+    """the verdict in words."""
+    limit: Limit | None
+    """None: none is written for this check."""
+    estimates: tuple[Estimate, ...] = ()
+    """everything that was measured."""
+    decision: Decision | None = None
+    """what the verdict rests on; None: the limited measure is counted or exact, or there is no verdict."""
+    paired_sample: PairedSample | None = None
+    """the limited measure sequence by sequence, for a later run to be compared with; None: it has no sample."""
+    curves: tuple[Curve, ...] = ()
+    """measures by position; long_context only. A record keeps six significant digits."""
+    changed_answers: tuple[ChangedAnswer, ...] = ()
+    """examples of answers lost and won; lambada only."""
+    changed_choices: tuple[ChangedChoice, ...] = ()
+    """examples of choices lost and won; cbt only."""
+    worst_sequences: tuple[WorstSequence, ...] = ()
+    """the sequences that the splice cost most, worst first; ce_loss only."""
+    explanation: Explanation | None = None
+    """where the loss comes from; ce_loss with --sae-explain only."""
+    downstream: tuple[Downstream, ...] = ()
+    """what the splice does at every later SAE, by depth; propagation only."""
+    stack_steps: tuple[StackStep, ...] = ()
+    """the first SAE of a stack, the first two, ...; checks of stacks only."""
+    provenance: Provenance | None = None
+    """what it was measured on; None: nothing was measured."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReleaseFacts:
+    """The release as it was asked for and pinned."""
+
+    name: str
+    source: str
+    """folder, Hub repository, or `embedded`."""
+    revision: str | None
+    """commit that was fetched; None for files on disk."""
+    sae_ids: tuple[str, ...]
+    """every SAE that was asked for."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Record:
+    """One run."""
+
+    started: str
+    """UTC, ISO 8601."""
+    wall_s: float
+    release: ReleaseFacts
+    options: tuple[tuple[str, str | int | None], ...]
+    """(name, value) of every option as it was in force."""
+    software: tuple[Package, ...]
+    platform: str
+    results: tuple[Result, ...]
+    exit_status: int | None = None
+    """what the run exits with; None: unknown."""
+
+    @property
+    def passed(self) -> bool:
+        """Whether the run is a pass: no check is red, and every SAE that was to be judged got a verdict."""
+        return self.exit_status == 0
+
+    def to_frame(self) -> Any:  # Any: pandas is imported when it is asked for
+        """
+        The checks that were selected as a table of pandas, one row each.
+
+        Returns:
+            Columns `sae`, `check`, `outcome`, `measure`, `value`, `low` and `high` (a nominal 95 % interval), `unit`,
+            `n` (sequences or items), `limit` and `reason`; the measure is the one that is limited.
+        """
+        from sae_checks.record import frame
+
+        return frame.of_results(self.results)
+
+
+def software() -> tuple[Package, ...]:
+    """The installed versions of every package that can move a number."""
+    found = []
+    for name in _PACKAGES:
+        try:
+            found.append(Package(name=name, version=metadata.version(name)))
+        except metadata.PackageNotFoundError:  # a bare checkout has no sae-checks distribution
+            continue
+    return tuple(found)
