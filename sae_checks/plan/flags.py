@@ -113,25 +113,14 @@ SPECS: tuple[OptionSpec, ...] = (
         flag="--sae-sequences",
         example="256",
         metavar="N",
-        help="sequences of text to measure at most, fewer where they decide; default: 256, smoke 64",
+        help="sequences of text to measure at most, fewer if they decide; default: 256, smoke 64. Lambada passages and "
+        "queries of the Children's Book Test follow, at most 1000 and 200 for 256 sequences, 250 and 50 for 64",
     ),
     OptionSpec(
         flag="--sae-context",
         example="128",
         metavar="N",
         help="tokens per sequence; default: the model's context, at most 1024 or twice the longest training context",
-    ),
-    OptionSpec(
-        flag="--sae-items",
-        example="1000",
-        metavar="N",
-        help="Lambada passages to measure at most; default: 1000, smoke 250",
-    ),
-    OptionSpec(
-        flag="--sae-queries",
-        example="200",
-        metavar="N",
-        help="Children's Book Test queries to measure at most, each once per option, ten times; default: 200, smoke 50",
     ),
     OptionSpec(
         flag="--sae-study-sequences",

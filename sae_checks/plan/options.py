@@ -37,8 +37,6 @@ class Options:
     n_sequences: int = 256
     n_context_tokens: int | None = None
     """None: chosen from the model and the SAEs, see `plan.make`."""
-    n_items: int = 1000
-    n_queries: int = 200
     n_study_sequences: int = 32
     ablation: bool = False
     seed: int = 0
@@ -63,6 +61,16 @@ class Options:
     """fnmatch patterns of the SAEs that are explained."""
 
     @property
+    def n_items(self) -> int:
+        """Lambada passages, at most: 1000 for 256 sequences."""
+        return max(1, round(self.n_sequences * 1000 / 256))
+
+    @property
+    def n_queries(self) -> int:
+        """Queries of the Children's Book Test, at most: 200 for 256 sequences."""
+        return max(1, round(self.n_sequences * 200 / 256))
+
+    @property
     def n_study_items(self) -> int:
         """Lambada passages for a stack: four for each sequence of a study, since only last words are scored."""
         return 4 * self.n_study_sequences
@@ -84,8 +92,6 @@ def parse(raw: Mapping[str, str | list[str] | None]) -> Options:
         expected = "a new file in a folder that exists: no file is overwritten"
         raise flags.bad_value("sae_calibrate", str(calibrate), expected)
     profile: Profile = next(p for p in PROFILES if p == asked.choice("sae_profile"))
-    n_sequences, n_items, n_queries = (64, 250, 50) if profile == "smoke" else (256, 1000, 200)
-    n_sequences = asked.count_or("sae_sequences", n_sequences)
     return Options(
         release=asked.text("sae_release") or "",
         allow_pickle=asked.text("sae_allow_pickle") is not None,
@@ -97,10 +103,8 @@ def parse(raw: Mapping[str, str | list[str] | None]) -> Options:
         lambada=asked.path_or_name("sae_lambada"),
         cbt=asked.path_or_name("sae_cbt"),
         profile=profile,
-        n_sequences=n_sequences,
+        n_sequences=asked.count_or("sae_sequences", 64 if profile == "smoke" else 256),
         n_context_tokens=asked.count_or("sae_context", None, least=2),
-        n_items=asked.count_or("sae_items", n_items),
-        n_queries=asked.count_or("sae_queries", n_queries),
         n_study_sequences=asked.count("sae_study_sequences", least=0),
         ablation=asked.text("sae_ablation") is not None,
         seed=asked.count("sae_seed", least=0),

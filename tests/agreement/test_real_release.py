@@ -34,7 +34,6 @@ def options(**kwargs):
             "corpus": str(DATA / "stories/eval.jsonl"),
             "lambada": str(DATA / "stories/cloze.jsonl"),
             "n_sequences": 32,
-            "n_items": 120,
             "device": "cpu",
             **kwargs,
         }
@@ -137,7 +136,7 @@ def test_the_same_release_on_a_hub_gives_the_same_numbers(tmp_path):
         }
         asked = [f"--sae-{option}={repo.repo_id}" for option, repo in repos.items()]
         asked[2] += "::test"  # text is the split train of a dataset, unless it is told
-        asked += [f"--sae-id={sae_id}" for sae_id in asked_ids] + [f"--sae-sequences={n}", f"--sae-items={n}"]
+        asked += [f"--sae-id={sae_id}" for sae_id in asked_ids] + [f"--sae-sequences={n}"]
         asked += ["--sae-study-sequences=0"]
         wanted = tmp_path / "record.json"
         done = subprocess.run(
@@ -154,7 +153,6 @@ def test_the_same_release_on_a_hub_gives_the_same_numbers(tmp_path):
         corpus=str(tmp_path / "eval.jsonl"),
         lambada=str(tmp_path / "cloze.jsonl"),
         n_sequences=n,
-        n_items=n,
         sae_ids=asked_ids,
     )
     of_folder = judged(folder, [name for name in CHECKS if name != "cbt"])

@@ -14,8 +14,6 @@ from sae_checks.plan import flags, options
 COUNTS = {
     "sae_sequences": ("n_sequences", 1),
     "sae_context": ("n_context_tokens", 2),
-    "sae_items": ("n_items", 1),
-    "sae_queries": ("n_queries", 1),
     "sae_study_sequences": ("n_study_sequences", 0),
     "sae_seed": ("seed", 0),
     "sae_batch_tokens": ("n_batch_tokens", 1),
@@ -59,8 +57,6 @@ def test_every_option_is_parsed():
         "sae_profile": "smoke",
         "sae_sequences": "3",
         "sae_context": "5",
-        "sae_items": "7",
-        "sae_queries": "8",
         "sae_study_sequences": "9",
         "sae_ablation": "yes",
         "sae_memory": "2.5",
@@ -92,8 +88,6 @@ def test_every_option_is_parsed():
         profile="smoke",
         n_sequences=3,
         n_context_tokens=5,
-        n_items=7,
-        n_queries=8,
         n_study_sequences=9,
         ablation=True,
         memory_gib=2.5,
@@ -289,11 +283,12 @@ def test_the_home_folder_of_nobody_is_refused(key):
     [
         ({}, (256, 1000, 200)),
         ({"sae_profile": "smoke"}, (64, 250, 50)),
-        ({"sae_profile": "smoke", "sae_sequences": "16", "sae_items": "9", "sae_queries": "8"}, (16, 9, 8)),
+        ({"sae_profile": "smoke", "sae_sequences": "16"}, (16, 62, 12)),
+        ({"sae_sequences": "1"}, (1, 4, 1)),
     ],
 )
 def test_a_profile_sets_what_was_not_asked_for(asked, sizes):
-    """Smoke takes a quarter of everything; a size that was asked for stands."""
+    """Smoke takes a quarter of everything; passages and queries follow the sequences."""
     found = parsed(**asked)
     assert (found.n_sequences, found.n_items, found.n_queries) == sizes
     assert found.profile == asked.get("sae_profile", "release")

@@ -21,7 +21,7 @@ HOOKS = ["blocks.0.hook_resid_pre", "blocks.2.hook_resid_pre", "blocks.3.hook_re
 
 
 def asked(release="demo", **more):
-    return settle(Options(release=release, device="cpu", n_queries=24, n_items=200, n_sequences=96, **more))
+    return settle(Options(release=release, device="cpu", n_sequences=96, **more))
 
 
 def judged(of_run, sae_ids, *of_checks, executor=None):

@@ -199,7 +199,6 @@ def judged():
                 sae_ids=SUBJECTS,
                 device="cpu",
                 n_sequences=32,
-                n_items=64,
                 n_study_sequences=8,
                 memory_gib=memory_gib,
             )
