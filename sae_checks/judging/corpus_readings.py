@@ -173,7 +173,7 @@ def _dead(ever_active: Flags | None, n: int) -> Reading:
 
 
 def _no_ablation(measure: str) -> NotMeasured:
-    return NotMeasured(measure=measure, reason="ablation was not measured; --sae-ablation measures it")
+    return NotMeasured(measure=measure, reason="ablation was not measured; --sae-profile=full measures it")
 
 
 def _recovered(regained: Floats, lost: Floats, n_tokens: Counts) -> Reading:

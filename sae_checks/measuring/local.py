@@ -241,7 +241,7 @@ class LocalExecutor:
                 progress=progress,
                 ends=ends,
                 watch=watch,
-                ablates=self._plan.options.ablation,
+                ablates=self._plan.measures_ablation,
             )
         sums_of: Callable[[Sequences], AnswerSums[Any]] = ChoiceSums if kind == "cbt" else ItemSums
         return corpus_pass.item_rounds(

@@ -107,7 +107,7 @@ SPECS: tuple[OptionSpec, ...] = (
         metavar="P",
         default="release",
         help="smoke: a quarter of the text, passages and queries, and INCONCLUSIVE warns; release: INCONCLUSIVE fails; "
-        "full: release, and measured to the end, also what is decided before, for curves and for baselines",
+        "full: release, but measured to the end, with zero ablation: for curves, baselines and limits",
     ),
     OptionSpec(
         flag="--sae-sequences",
@@ -129,13 +129,6 @@ SPECS: tuple[OptionSpec, ...] = (
         default="32",
         help="sequences for what takes several splices: propagation, own layer, random errors, stacks (and four times "
         "as many Lambada passages for stacks); 0 leaves all that out, and the comparison of weights",
-    ),
-    OptionSpec(
-        flag="--sae-ablation",
-        metavar="",
-        help="measure also what zeros in place of the activation cost (ce_ablated, ce_recovered), which takes as long "
-        "again; done without it where a limit is on one of them",
-        is_switch=True,
     ),
     OptionSpec(
         flag="--sae-seed", example="0", metavar="N", default="0", help="seed of the order of documents and passages"

@@ -38,7 +38,6 @@ class Options:
     n_context_tokens: int | None = None
     """None: chosen from the model and the SAEs, see `plan.make`."""
     n_study_sequences: int = 32
-    ablation: bool = False
     seed: int = 0
     device: str = "auto"
     dtype: str = "float32"
@@ -106,7 +105,6 @@ def parse(raw: Mapping[str, str | list[str] | None]) -> Options:
         n_sequences=asked.count_or("sae_sequences", 64 if profile == "smoke" else 256),
         n_context_tokens=asked.count_or("sae_context", None, least=2),
         n_study_sequences=asked.count("sae_study_sequences", least=0),
-        ablation=asked.text("sae_ablation") is not None,
         seed=asked.count("sae_seed", least=0),
         device=asked.choice("sae_device"),
         dtype=asked.choice("sae_dtype"),

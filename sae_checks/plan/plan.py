@@ -34,6 +34,8 @@ class Plan:
     """length that text sequences are cut to, in every model."""
     n_model_context_tokens: int | None
     """smallest context length of the models; None: no config.json gives one."""
+    measures_ablation: bool
+    """whether zero ablation is measured beside the splice; takes as long again."""
 
     def model_of(self, sae: Sae) -> ModelSource:
         """The model in which *sae*, one of the release, is measured."""
@@ -102,6 +104,7 @@ def make(options: Options, release: Release, model: ModelSource | None = None) -
         cbt=_find_corpus(options.cbt, release.cbt, corpus_source.CBT, release),
         n_context_tokens=options.n_context_tokens or min(n_default, n_available or n_default),
         n_model_context_tokens=n_available,
+        measures_ablation=options.profile == "full",
     )
 
 

@@ -69,7 +69,13 @@ def make_record(
     from sae_checks.record.results import Record, ReleaseFacts, software
 
     plan = request.plan
-    chosen = {"n_context_tokens": plan.n_context_tokens, "corpus_reason": plan.corpus_reason}
+    chosen = {
+        "n_items": plan.options.n_items,
+        "n_queries": plan.options.n_queries,
+        "ablation": plan.measures_ablation,
+        "n_context_tokens": plan.n_context_tokens,
+        "corpus_reason": plan.corpus_reason,
+    }
     options = {**asdict(plan.options), **chosen}
     if plan.options.history is not None:
         from sae_checks.comparing.history import store

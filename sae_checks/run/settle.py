@@ -73,7 +73,7 @@ def settle(asked: options.Options, found: release.Release | None = None, model: 
     by_cell = _limits(settled, limits)
     by_cell |= {(sae_id, checks.GOLDEN.name): golden_limit(known) for sae_id, known in golden.items()}
     if any(limit is not None and limit.measure in checks.CE_LOSS.ablated for limit in by_cell.values()):
-        settled = replace(settled, options=replace(settled.options, ablation=True))
+        settled = replace(settled, measures_ablation=True)
     if settled.corpus.path is not None:
         files.read_documents(settled.corpus.path)
     if settled.lambada is not None and settled.lambada.path is not None:

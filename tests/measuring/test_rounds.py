@@ -31,9 +31,9 @@ def passed(model, saes, sequences, **how):
     return corpus_pass.measure_text(model, saes, sequences, n_batch_tokens=60, progress=quiet, **how)
 
 
-def leaving(model, saes, sequences, *stays, ends=ENDS, watch=None):
+def leaving(model, saes, sequences, *stays, ends=ENDS, **how):
     """Losses of a pass in which the i-th SAE stays for stays[i] sequences."""
-    rounds = corpus_pass.text_rounds(model, saes, sequences, n_batch_tokens=60, progress=quiet, ends=ends, watch=watch)
+    rounds = corpus_pass.text_rounds(model, saes, sequences, n_batch_tokens=60, progress=quiet, ends=ends, **how)
     for sums in rounds:
         for one, n_stays in zip(sums, stays, strict=True):
             if one.is_active:
@@ -74,6 +74,15 @@ def test_who_leaves_is_measured_so_far_and_changes_nobody(tiny_models, family):
     for name in ("ce_increase", "running_increase", "unexplained"):
         of_both = (getattr(each.by_position, name) for each in (alone, some[2]))
         assert np.array_equal(*(sums.numerator for sums in of_both))
+
+
+def test_zero_ablation_changes_no_other_number(tiny_models):
+    """What else is measured of an SAE is the same without it, to the bit."""
+    model, sequences = tiny_models["gpt2"], tiny.sequences(lengths=LENGTHS)
+    saes = [tiny.random_sae(HOOKS[0], seed=0)]
+    (without,), (with_it,) = (leaving(model, saes, sequences, 12, ablates=ablates) for ablates in (False, True))
+    assert without.ce_ablated_nats is None
+    same(without, with_it, 12, rtol=0)
 
 
 def test_rounds_change_no_number(tiny_models):

@@ -23,7 +23,7 @@ IS_HERE = {"cuda": torch.cuda.is_available, "mps": torch.backends.mps.is_availab
 
 
 def executor(device):
-    small = {"n_sequences": 32, "n_study_sequences": 8, "ablation": True}
+    small = {"n_sequences": 32, "n_study_sequences": 8, "profile": "full"}
     asked = settle(Options(release="demo", sae_ids=tuple(HOOKS), device=device, **small))
     return LocalExecutor(asked.plan), asked
 
