@@ -148,7 +148,7 @@ def stack_of_several(stack_id: str) -> SaeError:
             f"{shown(stack_id)}: its SAEs differ in language model, backend or rule for BOS",
             expected="one language model, one backend and one rule for BOS",
             got="several",
-            attempt="--sae-id=GLOB that selects SAEs of one kind, or --sae-bos=on for all",
+            attempt="--sae-id=GLOB that selects SAEs of one kind, or --sae-special-tokens=bos for all",
         )
     )
 
@@ -170,7 +170,7 @@ def bos_unknown(sae_id: str) -> SaeError:
             f"{shown(sae_id)}: it is not known whether it was trained with a BOS token before every sequence",
             expected="prepend_bos in its cfg.json",
             got="no such key",
-            attempt="--sae-bos=on, or --sae-bos=off",
+            attempt="--sae-special-tokens=bos, or --sae-special-tokens=no-bos",
         )
     )
 
@@ -181,6 +181,6 @@ def no_bos(model: str) -> MeasuringError:
             "the SAEs were trained with a BOS token, and the tokenizer has none",
             expected="a tokenizer with bos_token (or eos_token, as GPT-2 uses it)",
             got=f"neither, in {shown(model)}",
-            attempt="--sae-bos=off, if the SAEs were trained without BOS",
+            attempt="--sae-special-tokens=no-bos, if the SAEs were trained without BOS",
         )
     )

@@ -98,7 +98,7 @@ class SaesInModels:
     def _prepends_bos(self, described: Sae) -> bool:
         asked = self._plan.options.bos
         if asked != "auto":
-            return asked == "on"
+            return asked == "bos"
         if described.prepend_bos is None:
             raise errors.bos_unknown(described.sae_id)
         return described.prepend_bos

@@ -160,19 +160,12 @@ SPECS: tuple[OptionSpec, ...] = (
     ),
     OptionSpec(
         flag="--sae-special-tokens",
-        example="keep",
-        choices=("keep", "replace"),
+        example="keep,auto",
         metavar="RULE",
-        default="keep",
-        help="keep: BOS and other special tokens are neither replaced nor scored; replace: they are both",
-    ),
-    OptionSpec(
-        flag="--sae-bos",
-        example="auto",
-        choices=("auto", "on", "off"),
-        metavar="RULE",
-        default="auto",
-        help="one BOS before every sequence: auto (as each SAE was trained), on, off",
+        default="keep,auto",
+        help="keep: special tokens, BOS among them, are neither replaced nor scored; replace: they are both. With a "
+        "comma, BOS: auto (before every sequence if the SAE was trained so), bos (always), no-bos (never); for "
+        "example replace,no-bos",
     ),
     OptionSpec(
         flag="--sae-thresholds",

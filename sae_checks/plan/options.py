@@ -11,7 +11,7 @@ from typing import Literal, TypeVar
 from sae_checks.plan import flags, shards
 
 SpecialTokens = Literal["keep", "replace"]
-Bos = Literal["auto", "on", "off"]
+Bos = Literal["auto", "bos", "no-bos"]
 Otherwise = TypeVar("Otherwise", int, None)
 Profile = Literal["smoke", "release", "full"]
 
@@ -47,6 +47,7 @@ class Options:
     """for the weights of SAEs; None: a share of what is free."""
     special_tokens: SpecialTokens = "keep"
     bos: Bos = "auto"
+    """Whether one BOS stands before every sequence; auto: as each SAE was trained."""
     thresholds: Path | None = None
     record: Path | None = None
     history: str | None = None
@@ -91,6 +92,7 @@ def parse(raw: Mapping[str, str | list[str] | None]) -> Options:
         expected = "a new file in a folder that exists: no file is overwritten"
         raise flags.bad_value("sae_calibrate", str(calibrate), expected)
     profile: Profile = next(p for p in PROFILES if p == asked.choice("sae_profile"))
+    special_tokens, bos = _special_tokens(asked.text("sae_special_tokens") or "")
     return Options(
         release=asked.text("sae_release") or "",
         allow_pickle=asked.text("sae_allow_pickle") is not None,
@@ -110,8 +112,8 @@ def parse(raw: Mapping[str, str | list[str] | None]) -> Options:
         dtype=asked.choice("sae_dtype"),
         n_batch_tokens=asked.count("sae_batch_tokens"),
         memory_gib=_gib("sae_memory", asked.text("sae_memory")),
-        special_tokens="replace" if asked.choice("sae_special_tokens") == "replace" else "keep",
-        bos=_bos(asked.choice("sae_bos")),
+        special_tokens=special_tokens,
+        bos=bos,
         thresholds=asked.path("sae_thresholds"),
         record=record,
         history=asked.path_or_name("sae_history"),
@@ -173,8 +175,16 @@ def _folder(key: str, path: Path | None) -> Path | None:
     return path
 
 
-def _bos(value: str) -> Bos:
-    return "on" if value == "on" else "off" if value == "off" else "auto"
+def _special_tokens(rule: str) -> tuple[SpecialTokens, Bos]:
+    """The two parts of *rule*, each of which may be left out."""
+    keep: dict[str, SpecialTokens] = {"keep": "keep", "replace": "replace"}
+    bos: dict[str, Bos] = {"auto": "auto", "bos": "bos", "no-bos": "no-bos"}
+    parts = [part.strip() for part in rule.split(",")]
+    of_keep, of_bos = ([part for part in parts if part in known] for known in (keep, bos))
+    if len(of_keep) > 1 or len(of_bos) > 1 or len(of_keep) + len(of_bos) < len(parts):
+        expected = "keep or replace, and with a comma auto, bos or no-bos"
+        raise flags.bad_value("sae_special_tokens", rule, expected)
+    return keep[of_keep[0]] if of_keep else "keep", bos[of_bos[0]] if of_bos else "auto"
 
 
 def _whole_number(key: str, value: str, *, least: int) -> int:

@@ -64,8 +64,7 @@ def test_every_option_is_parsed():
         "sae_dtype": "bfloat16",
         "sae_backend": "transformer_lens",
         "sae_batch_tokens": "13",
-        "sae_special_tokens": "replace",
-        "sae_bos": "off",
+        "sae_special_tokens": "replace,no-bos",
         "sae_thresholds": "t.toml",
         "sae_record": "record.json",
         "sae_history": "memory://runs",
@@ -95,7 +94,7 @@ def test_every_option_is_parsed():
         backend="transformer_lens",
         n_batch_tokens=13,
         special_tokens="replace",
-        bos="off",
+        bos="no-bos",
         thresholds=Path("t.toml"),
         record=Path("record.json"),
         history="memory://runs",
@@ -202,9 +201,6 @@ def test_numbers_in_other_forms_are_refused(text):
         ("sae_dtype", "float64"),
         ("sae_dtype", "int8"),
         ("sae_backend", "nnsight"),
-        ("sae_special_tokens", "drop"),
-        ("sae_bos", "yes"),
-        ("sae_bos", "True"),
     ],
 )
 def test_a_value_outside_its_choices_is_refused(key, value):
@@ -223,12 +219,28 @@ def test_every_choice_is_taken(device, dtype, backend):
     assert (asked.device, asked.dtype, asked.backend) == (device, dtype, backend)
 
 
-@pytest.mark.parametrize("bos", ["auto", "on", "off"])
-@pytest.mark.parametrize("special_tokens", ["keep", "replace"])
-def test_every_rule_is_taken(bos, special_tokens):
-    """Every BOS rule goes with every rule for special tokens."""
-    asked = parsed(sae_bos=bos, sae_special_tokens=special_tokens)
-    assert (asked.bos, asked.special_tokens) == (bos, special_tokens)
+@pytest.mark.parametrize(
+    ("rule", "expected"),
+    [
+        ("keep", ("keep", "auto")),
+        ("replace", ("replace", "auto")),
+        ("no-bos", ("keep", "no-bos")),
+        ("bos,keep", ("keep", "bos")),
+        ("replace, no-bos", ("replace", "no-bos")),
+    ],
+)
+def test_a_rule_for_special_tokens(rule, expected):
+    """Two parts in any order, each of which may be left out."""
+    asked = parsed(sae_special_tokens=rule)
+    assert (asked.special_tokens, asked.bos) == expected
+
+
+@pytest.mark.parametrize("rule", ["drop", "on", "True", ",", "keep,", "keep,replace", "bos,no-bos", "keep,auto,bos"])
+def test_another_rule_for_special_tokens_is_refused(rule):
+    """The message names the flag, and lists what there is."""
+    with pytest.raises(errors.UsageError, match="--sae-special-tokens ") as caught:
+        parsed(sae_special_tokens=rule)
+    assert "auto, bos or no-bos" in str(caught.value)
 
 
 def test_a_record_that_could_not_be_written_is_refused_before_measuring(tmp_path):
