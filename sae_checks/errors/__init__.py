@@ -70,7 +70,6 @@ from sae_checks.errors.models import (
     no_bos,
     no_model,
     no_such_head,
-    only_in_transformer_lens,
     stack_of_several,
     trained_without_special_tokens,
     wrong_shape,
@@ -174,7 +173,6 @@ __all__ = [  # noqa: RUF022 -- by subject
     # models
     "no_model",
     "model_pickle_refused",
-    "only_in_transformer_lens",
     "model_not_loaded",
     "model_not_understood",
     "hook_beyond_model",

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from sae_checks.errors.exceptions import HookNotHereError, MeasuringError, ModelNotUnderstoodError, SaeError, UsageError
-from sae_checks.errors.wording import listed, message, shown
+from sae_checks.errors.wording import message, shown
 
 _OTHER_MODEL = "--sae-model=NAME with the model that this SAE was trained on"
 
@@ -28,17 +26,6 @@ def model_pickle_refused(model: str, file: str) -> UsageError:
             expected="safetensors, or --sae-allow-pickle",
             got=f"{shown(file)}, without --sae-allow-pickle",
             attempt="--sae-allow-pickle (torch reads tensors from the file and runs no code of its)",
-        )
-    )
-
-
-def only_in_transformer_lens(model: str) -> UsageError:
-    return UsageError(
-        message(
-            f"--sae-backend transformers cannot run {shown(model)}, which is in TransformerLens's own format",
-            expected="--sae-backend transformer_lens, or auto",
-            got="transformers",
-            attempt="--sae-backend=auto",
         )
     )
 
@@ -91,9 +78,9 @@ def needs_transformer_lens(sae_id: str, processing: Sequence[str]) -> SaeError:
     return SaeError(
         message(
             f"{shown(sae_id)}: only TransformerLens computes what it was trained on ({listed(processing)})",
-            expected="a backend that processes the model's weights",
-            got="--sae-backend transformers",
-            attempt="--sae-backend=auto",
+            expected="the name of a model, which TransformerLens loads",
+            got="a model in memory",
+            attempt='sae_checks.judge(saes, model="NAME")',
         )
     )
 

@@ -46,18 +46,15 @@ class Models:
         """
         The model that *described* was trained on, in a backend in which it can be spliced.
 
-        Without --sae-backend that is transformers, unless TransformerLens's weight processing changes the SAE's
-        activations or only TransformerLens has the hooks or the model.
+        That is transformers, unless TransformerLens's weight processing changes the SAE's activations or only
+        TransformerLens has the hooks or the model.
 
         Raises:
             SaeError: no backend has the SAE's hooks.
             MeasuringError: the model cannot be loaded.
         """
-        asked = self._plan.options.backend
         if self._plan.model_of(described).in_memory is not None:
             return self._load_for(described, "transformers")
-        if asked != "auto":
-            return self._load_for(described, asked)
         if _needs_transformer_lens(described) or self._plan.model_of(described).transformer_lens is not None:
             return self._load_for(described, "transformer_lens")
         try:

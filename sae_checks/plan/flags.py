@@ -9,7 +9,6 @@ from sae_checks import errors
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
 DTYPES = ("float32", "bfloat16", "float16")
-BACKENDS = ("auto", "transformers", "transformer_lens")
 PROFILES = ("smoke", "release", "full")
 
 
@@ -68,15 +67,6 @@ SPECS: tuple[OptionSpec, ...] = (
         metavar="NAME",
         help="the language model: a folder in Hugging Face format, or a Hub repository org/name[@revision]; default: "
         "the one that the release names",
-    ),
-    OptionSpec(
-        flag="--sae-backend",
-        example="auto",
-        choices=BACKENDS,
-        metavar="B",
-        default="auto",
-        help="what runs the model: transformers, transformer_lens, or auto (transformers wherever it has the SAE's "
-        "hooks)",
     ),
     OptionSpec(
         flag="--sae-corpus",

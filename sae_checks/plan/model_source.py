@@ -201,8 +201,6 @@ def _find_transformer_lens(repo: hub.HubRepo, options: Options) -> TransformerLe
     weights = next((file.path for file in repo.files if file.path.endswith("final.pth")), None)
     if weights is None or not registry.has_transformer_lens_files(repo.repo_id):
         return None
-    if options.backend == "transformers":
-        raise errors.only_in_transformer_lens(repo.source)
     if not options.allow_pickle:
         raise errors.model_pickle_refused(repo.source, weights)
     alias = ModelSource(folder=None, repo=repo).read_config().get("tokenizer_name")

@@ -29,7 +29,6 @@ class Options:
     shard: str | None = None
     """I/N; None: the whole release."""
     model: str | None = None
-    backend: str = "auto"
     corpus: str | None = None
     lambada: str | None = None
     cbt: str | None = None
@@ -99,7 +98,6 @@ def parse(raw: Mapping[str, str | list[str] | None]) -> Options:
         shard=_shard(asked.text("sae_shard")),
         sae_ids=asked.patterns("sae_id"),
         model=asked.path_or_name("sae_model"),
-        backend=asked.choice("sae_backend"),
         corpus=asked.path_or_name("sae_corpus"),
         lambada=asked.path_or_name("sae_lambada"),
         cbt=asked.path_or_name("sae_cbt"),

@@ -199,11 +199,9 @@ def test_the_tokenizer_is_the_one_that_was_written(hub, asked, made_models):
 
 
 def test_the_pickle_must_be_asked_for(hub, asked):
-    """Refused by name with its option, before the pickle is fetched; so is the backend that cannot run it."""
+    """Refused by name with its option, before the pickle is fetched."""
     with pytest.raises(errors.UsageError, match="--sae-allow-pickle"):
         asked("gelu-1l", allow_pickle=False)
-    with pytest.raises(errors.UsageError, match="--sae-backend transformers cannot"):
-        asked("gelu-1l", backend="transformers")
     assert not [path for _, path in hub.requests if path.endswith(".pth")]
 
 

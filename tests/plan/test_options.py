@@ -62,7 +62,6 @@ def test_every_option_is_parsed():
         "sae_seed": "11",
         "sae_device": "cpu",
         "sae_dtype": "bfloat16",
-        "sae_backend": "transformer_lens",
         "sae_batch_tokens": "13",
         "sae_special_tokens": "replace,no-bos",
         "sae_thresholds": "t.toml",
@@ -91,7 +90,6 @@ def test_every_option_is_parsed():
         seed=11,
         device="cpu",
         dtype="bfloat16",
-        backend="transformer_lens",
         n_batch_tokens=13,
         special_tokens="replace",
         bos="no-bos",
@@ -200,7 +198,6 @@ def test_numbers_in_other_forms_are_refused(text):
         ("sae_device", ""),
         ("sae_dtype", "float64"),
         ("sae_dtype", "int8"),
-        ("sae_backend", "nnsight"),
     ],
 )
 def test_a_value_outside_its_choices_is_refused(key, value):
@@ -212,11 +209,10 @@ def test_a_value_outside_its_choices_is_refused(key, value):
 
 @pytest.mark.parametrize("device", flags.DEVICES)
 @pytest.mark.parametrize("dtype", flags.DTYPES)
-@pytest.mark.parametrize("backend", flags.BACKENDS)
-def test_every_choice_is_taken(device, dtype, backend):
-    """Every device goes with every dtype and backend as far as options are concerned."""
-    asked = parsed(sae_device=device, sae_dtype=dtype, sae_backend=backend)
-    assert (asked.device, asked.dtype, asked.backend) == (device, dtype, backend)
+def test_every_choice_is_taken(device, dtype):
+    """Every device goes with every dtype as far as options are concerned."""
+    asked = parsed(sae_device=device, sae_dtype=dtype)
+    assert (asked.device, asked.dtype) == (device, dtype)
 
 
 @pytest.mark.parametrize(
