@@ -192,12 +192,12 @@ def _no_bos_rule(sae):
         (_no_weights, "no sae_weights.safetensors"),
         (_truncated_weights, "truncated"),
         (_empty_weights, "too few for a safetensors header"),
-        (_wrong_width, "the SAE has 8 dimensions at blocks.0.hook_resid_pre, the model carries 16 there"),
+        (_wrong_width, "at blocks.0.hook_resid_pre the SAE has 8 dimensions and the model 16"),
         (_width_that_weights_deny, "cfg.json (d_in, d_out, d_sae) asks for"),
         (_nan_weights, "1 of 32 numbers in b_enc are not finite"),
         (_unknown_hook, "is not known"),
         (_hook_beyond, "lies beyond the model's last layer"),
-        (_no_bos_rule, "nothing says whether it was trained with a BOS token"),
+        (_no_bos_rule, "it is not known whether it was trained with a BOS token"),
     ],
 )
 def test_one_broken_sae_is_an_error_and_the_others_are_judged(tmp_path, tiny, gate, damage, said):
@@ -233,7 +233,7 @@ def test_pickle_is_never_opened(tmp_path, tiny, gate, name):
     (saes / BROKEN / name).write_bytes(pickle.dumps(_Payload(tmp_path / "ran")))
     run = gate(saes=saes)
     assert (run.exit_code, run.counts) == (1, {"passed": N_CELLS - N_CHECKS, "errors": N_CHECKS}), run.text
-    assert "only a pickle is present" in run.results[BROKEN, "ce_loss"].reason
+    assert "its weights are a pickle" in run.results[BROKEN, "ce_loss"].reason
     assert not (tmp_path / "ran").exists()
     pickle.loads((saes / BROKEN / name).read_bytes()).close()
     assert (tmp_path / "ran").exists(), "the payload is one that would have run"
