@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from sae_checks.errors.exceptions import HookNotHereError, MeasuringError, ModelNotUnderstoodError, SaeError, UsageError
-from sae_checks.errors.wording import message, shown
+from sae_checks.errors.wording import listed, message, shown
 
 _OTHER_MODEL = "--sae-model=NAME with the model that this SAE was trained on"
 
