@@ -74,6 +74,11 @@ def judge(
         SaeError: the configuration of an SAE in memory cannot be used.
     """
     started, started_s = datetime.now(UTC), time.monotonic()
+    if not isinstance(release, str | Path | Mapping):
+        raise TypeError(f"release= is {type(release).__name__}, not a name, a folder or SAEs by id")
+    if not isinstance(progress, bool):
+        raise TypeError(f"progress= is {type(progress).__name__}, not True or False")
+    _check_names(checks)
     with ExitStack() as stack:
         folder = Path(stack.enter_context(TemporaryDirectory()))
         source, module = None, None
@@ -84,10 +89,10 @@ def judge(
             raise TypeError("tokenizer= is for a model in memory")
         texts: dict[str, str | Path | Iterable[Any] | None] = {"corpus": corpus, "lambada": lambada, "cbt": cbt}
         given = {kind for kind, value in texts.items() if not isinstance(value, str | Path | None)}
-        paths = {k: in_memory.write_texts(folder, k, v) if k in given else v for k, v in texts.items()}  # type: ignore[arg-type]  # *given* are those that are no paths
+        paths = {k: in_memory.write_texts(folder, k, v) if k in given else v for k, v in texts.items()}
         found = None
         if isinstance(release, Mapping):
-            _refuse(more, ("id", "revision"), "leave SAEs out of the mapping instead")
+            _refuse(more, ("id",), "leave SAEs out of the mapping instead")
             found = in_memory.release_of(release, name or "in memory")
         elif name is not None:
             raise TypeError("name= is for SAEs in memory")
@@ -137,6 +142,22 @@ def read_record(path: str | Path) -> Record:
     return record.read(Path(path))
 
 
+def _check_names(wanted: object) -> None:
+    """Refuse what is no sequence of names of checks, before anything is settled."""
+    if wanted is None:
+        return
+    if isinstance(wanted, str):
+        raise TypeError(f"checks= is a text; try checks=[{wanted!r}]")
+    if not isinstance(wanted, Sequence):
+        raise TypeError(f"checks= is {type(wanted).__name__}, not a list of names")
+    names = [check.name for check in (*catalogue.CHECKS, catalogue.NO_REGRESSION)]
+    for each in wanted:
+        if each not in names:
+            near = difflib.get_close_matches(str(each), names, n=1)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            raise ValueError(f"checks= names {each!r}, which is none of {', '.join(names)}{hint}")
+
+
 def _refuse(more: Mapping[str, Any], names: Sequence[str], reason: str) -> None:
     for name in names:
         if name in more:
@@ -158,7 +179,9 @@ def _options(
         spec = known[name]
         if spec.is_switch and not isinstance(value, bool):
             raise TypeError(f"{name}= is {type(value).__name__}, not True or False")
-        if spec.repeatable and not isinstance(value, str):
+        if spec.repeatable and value is not None and not isinstance(value, str):
+            if not isinstance(value, list | tuple):
+                raise TypeError(f"{name}= is {type(value).__name__}, not a text or a list of texts")
             raw[spec.key] = [str(each) for each in value]
         elif value is not None and value is not False:
             raw[spec.key] = "yes" if spec.is_switch else str(value)
@@ -192,14 +215,6 @@ def _judge(request: Request, wanted: Sequence[str] | None, *, progress: bool) ->
     from sae_checks.run.judge import Judge
     from sae_checks.run.stopping import compare
 
-    if isinstance(wanted, str):
-        raise TypeError(f"checks= is a text; try checks=[{wanted!r}]")
-    names = [check.name for check in (*catalogue.CHECKS, catalogue.NO_REGRESSION)]
-    for each in wanted or ():
-        if each not in names:
-            near = difflib.get_close_matches(str(each), names, n=1)
-            hint = f"; did you mean {near[0]!r}?" if near else ""
-            raise ValueError(f"checks= names {each!r}, which is none of {', '.join(names)}{hint}")
     cells = [cell for cell in request.limits if cell in request.own and (wanted is None or cell[1] in wanted)]
     together = list(dict.fromkeys(map(compared, cells)))
     one = Judge(request, LocalExecutor(request.plan, _bars() if progress else silent))

@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from sae_checks.corpora.rows import RowError, parse_document, parse_passage, parse_query
 from sae_checks.plan.model_source import ModelInMemory, ModelSource
 from sae_checks.release import configuration, hooks
 from sae_checks.release.release import Release
+
+_PARSE: Mapping[str, Callable[[object], object]] = {
+    "corpus": parse_document,
+    "lambada": parse_passage,
+    "cbt": parse_query,
+}
 
 
 def release_of(saes: Mapping[str, Any], name: str) -> Release:
@@ -20,8 +27,11 @@ def release_of(saes: Mapping[str, Any], name: str) -> Release:
 
     Raises:
         TypeError: a value is no SAE of SAE Lens.
+        ValueError: there is none.
         SaeError: a configuration cannot be used.
     """
+    if not saes:
+        raise ValueError("release= holds no SAE")
     described = []
     for sae_id, module in saes.items():
         if not hasattr(module, "cfg") or not hasattr(module, "encode") or not hasattr(module.cfg, "to_dict"):
@@ -80,18 +90,30 @@ def left_as_it_was(model: Any) -> Iterator[None]:
             parameter.requires_grad_(requires_grad)
 
 
-def write_texts(folder: Path, kind: str, given: Iterable[Any]) -> str:
+def write_texts(folder: Path, kind: str, given: Any) -> str:
     """
-    Write *given*, texts or rows, as the .jsonl file of one corpus; return its path.
+    Write *given*, an iterable of texts or rows, as the .jsonl file of one corpus; return its path.
 
     Raises:
-        TypeError: an entry is neither a text nor a mapping.
+        TypeError: it is no such iterable, or an entry is neither a text nor a mapping of JSON values.
+        ValueError: it is empty, or an entry has another form.
     """
-    path = folder / f"{kind}.jsonl"
+    if isinstance(given, Mapping) or not isinstance(given, Iterable):
+        raise TypeError(f"{kind}= is {type(given).__name__}, not a path, a name on the Hub, texts or rows")
     lines = []
-    for row in given:
+    for i, row in enumerate(given):
         if not isinstance(row, str | Mapping):
             raise TypeError(f"{kind}= holds {type(row).__name__}, not texts or rows")
-        lines.append(json.dumps({"text": row} if isinstance(row, str) else dict(row)))
+        named = {"text": row} if isinstance(row, str) else dict(row)
+        try:
+            lines.append(json.dumps(named))
+            _PARSE[kind](named)
+        except TypeError as problem:
+            raise TypeError(f"entry {i} of {kind}= has a value that is no JSON: {problem}") from None
+        except RowError as problem:
+            raise ValueError(f"entry {i} of {kind}= {problem}") from None
+    if not lines:
+        raise ValueError(f"{kind}= is empty")
+    path = folder / f"{kind}.jsonl"
     path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
     return str(path)

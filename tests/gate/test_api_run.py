@@ -30,7 +30,9 @@ def held(tiny):
 
 def judged(tiny, release=None, **more):
     given = {"model": tiny.model, "corpus": tiny.corpus, "lambada": tiny.lambada, "cbt": tiny.cbt}
-    return sae_checks.judge(release or tiny.saes, **{**given, "study_sequences": 0, "progress": False, **more})
+    return sae_checks.judge(
+        tiny.saes if release is None else release, **{**given, "study_sequences": 0, "progress": False, **more}
+    )
 
 
 def test_the_verdicts_are_those_of_pytest(gate, tiny, tmp_path):
@@ -128,7 +130,17 @@ def test_a_training_sae_is_judged_as_its_inference_sae(tiny, held):
         ({"tokenizer": object()}, TypeError, "tokenizer="),
         ({"model": object()}, TypeError, "model= is object"),
         ({"name": "x"}, TypeError, "name="),
+        ({"checks": 5}, TypeError, "checks= is int"),
         ({"corpus": [1]}, TypeError, "corpus= holds int"),
+        ({"corpus": 5}, TypeError, "corpus= is int"),
+        ({"corpus": []}, ValueError, "corpus= is empty"),
+        ({"corpus": [{"text": object()}]}, TypeError, "entry 0 of corpus="),
+        ({"lambada": ["two words", {"x": 1}]}, ValueError, "entry 1 of lambada="),
+        ({"cbt": ["no query"]}, ValueError, "entry 0 of cbt="),
+        ({"id": 5}, TypeError, "id= is int"),
+        ({"progress": "no"}, TypeError, "progress= is str"),
+        ({"release": {}}, ValueError, "release= holds no SAE"),
+        ({"release": 5}, TypeError, "release= is int"),
         ({"allow_pickle": "yes"}, TypeError, "allow_pickle="),
         ({"sequences": "many"}, ValueError, "--sae-sequences"),
     ],
