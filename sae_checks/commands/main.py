@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from sae_checks import errors
-from sae_checks.commands import explain, merge, plan
+from sae_checks.commands import calibrate, explain, merge, plan
 from sae_checks.commands import history as of_history
 from sae_checks.release import completion, registry, release
 
@@ -40,6 +40,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     explain.add(explains)
     explains.set_defaults(run=explain.run)
+    calibrates = commands.add_parser("calibrate", help="propose limits from a run record, for a person to review")
+    calibrate.add(calibrates)
+    calibrates.set_defaults(run=calibrate.run)
     of_history.add(commands)
     completion.offer_releases(lists, "release")
     completion.complete(parser)

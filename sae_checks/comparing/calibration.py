@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
 from pathlib import Path
@@ -136,22 +136,59 @@ def _moves(proposal: Proposal) -> bool:
 
 def to_toml(run: Record) -> str:
     """A file of limits: how they were measured, as comments, then a table per SAE and check."""
+    return _toml(run, propose_all(run))
+
+
+def _toml(run: Record, proposals: Sequence[Proposal]) -> str:
     lines = [*_commented(_head(run)), "", "schema = 1"]
-    for proposal in propose_all(run):
+    for proposal in proposals:
         lines += ["", *_table(run.release.name, proposal)]
     return "\n".join(lines) + "\n"
 
 
-def write(run: Record, path: Path) -> None:
+def write(run: Record, path: Path, *, name: str) -> tuple[Proposal, ...]:
     """
-    Write the limits of *run* to *path*, which must not exist.
+    Write the limits of *run* to the new file *path*. Returns what is proposed.
+
+    Args:
+        run: a whole release, measured to the end.
+        path: where nothing is yet.
+        name: of the record, for messages.
 
     Raises:
-        OSError: the file exists or cannot be written.
+        RecordError: the run was not measured to the end, or is a shard, or no limit follows from it.
+        UsageError: the file exists or cannot be written.
     """
-    text = to_toml(run)
-    with path.open("x", encoding="utf-8") as file:  # WHY "x": a file created since the run began must survive
-        file.write(text)
+    if path.exists() or path.is_symlink():
+        raise _exists(path)
+    _check_whole(run, name)
+    proposals = propose_all(run)
+    if not any(proposal.limit for proposal in proposals):
+        attempt = f"sae-checks report {errors.shown(name)}, which shows what was not measured and why"
+        raise errors.not_calibrated(name, "it has no measured value of a limited measure", attempt)
+    try:
+        with path.open("x", encoding="utf-8") as file:  # WHY "x": a file created since then must survive
+            file.write(_toml(run, proposals))
+    except FileExistsError:
+        raise _exists(path) from None
+    except OSError as problem:
+        raise errors.not_written(str(path), str(problem)) from None
+    return proposals
+
+
+def _exists(path: Path) -> errors.UsageError:
+    return errors.bad_option("--out", str(path), "a new file: none is overwritten", f"{path.stem}-new.toml")
+
+
+def _check_whole(run: Record, name: str) -> None:
+    options = dict(run.options)
+    if options.get("shard") is not None:
+        attempt = "sae-checks merge RECORD... --out=record.json"
+        raise errors.not_calibrated(name, f"it is the record of shard {options['shard']}", attempt)
+    if options.get("profile") != "full":
+        release = errors.typed("--sae-release", str(options.get("release")))
+        attempt = f"pytest {release} --sae-profile=full --sae-record=record.json, with the other options as they were"
+        raise errors.not_calibrated(name, f"it is of a run with --sae-profile={options.get('profile')}", attempt)
 
 
 def pattern_of(name: str) -> str:

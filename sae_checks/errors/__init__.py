@@ -119,6 +119,7 @@ from sae_checks.errors.verdicts import (
 from sae_checks.errors.wording import (
     message,
     shown,
+    typed,
 )
 
 __all__ = [  # noqa: RUF022 -- by subject
@@ -137,6 +138,7 @@ __all__ = [  # noqa: RUF022 -- by subject
     # wording
     "message",
     "shown",
+    "typed",
     # options
     "bad_option",
     "release_not_given",

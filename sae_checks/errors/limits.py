@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from sae_checks.errors.exceptions import UsageError
+from sae_checks.errors.exceptions import RecordError, UsageError
 from sae_checks.errors.wording import listed, message, shown
 
 
@@ -25,15 +25,17 @@ def no_limit(check: str, sae_id: str, files: Sequence[str]) -> UsageError:
             f"no limit for check {check!r} of {shown(sae_id)}",
             expected=f"a table [default.{check}]   ({listed(files)})",
             got="no table that applies",
-            attempt=f"add [default.{check}] with measure, max or min, unit and source",
+            attempt=f"sae-checks calibrate RECORD, or add [default.{check}] with measure, max or min, unit and source",
         )
     )
 
 
-def not_calibrated(path: str, problem: str) -> str:
-    return message(
-        f"no limits were written to {shown(path)}",
-        expected="at least one measured value, and a new file that can be written",
-        got=shown(problem, n_most=300),
-        attempt="--sae-calibrate=FILE with another file, or --sae-record: a record keeps everything that was measured",
+def not_calibrated(record: str, problem: str, attempt: str) -> RecordError:
+    return RecordError(
+        message(
+            f"no limits follow from {shown(record)}: {shown(problem, n_most=300)}",
+            expected="the record of a whole release, measured to the end by --sae-profile=full",
+            got=shown(problem, n_most=300),
+            attempt=attempt,
+        )
     )

@@ -191,12 +191,6 @@ SPECS: tuple[OptionSpec, ...] = (
         "that this comes from (repeatable)",
         repeatable=True,
     ),
-    OptionSpec(
-        flag="--sae-calibrate",
-        example="limits.toml",
-        metavar="FILE",
-        help="write limits made from what is measured there, for a person to review; never over a file that exists",
-    ),
 )
 
 

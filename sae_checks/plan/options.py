@@ -55,7 +55,6 @@ class Options:
     """the folder of the report."""
     baseline: str | None = None
     """a path, `last`, or a git revision, see `baseline.load`."""
-    calibrate: Path | None = None
     explain: tuple[str, ...] = ()
     """fnmatch patterns of the SAEs that are explained."""
 
@@ -86,10 +85,6 @@ def parse(raw: Mapping[str, str | list[str] | None]) -> Options:
     record = asked.path("sae_record")
     if record is not None and (record.is_dir() or not record.absolute().parent.is_dir()):
         raise flags.bad_value("sae_record", str(record), "a file in a folder that exists")
-    calibrate = asked.path("sae_calibrate")
-    if calibrate is not None and (calibrate == record or not _is_new(calibrate)):
-        expected = "a new file in a folder that exists: no file is overwritten"
-        raise flags.bad_value("sae_calibrate", str(calibrate), expected)
     profile: Profile = next(p for p in PROFILES if p == asked.choice("sae_profile"))
     special_tokens, bos = _special_tokens(asked.text("sae_special_tokens") or "")
     return Options(
@@ -117,7 +112,6 @@ def parse(raw: Mapping[str, str | list[str] | None]) -> Options:
         history=asked.path_or_name("sae_history"),
         report=_folder("sae_report", asked.path("sae_report")),
         baseline=asked.path_or_name("sae_baseline"),
-        calibrate=calibrate,
         explain=asked.patterns("sae_explain"),
     )
 

@@ -113,9 +113,6 @@ def _check_shard(options: Options, release: Release) -> None:
         return
     if shards.parse(options.shard).n_shards > len(release.saes):
         raise errors.too_many_shards(options.shard, len(release.saes))
-    if options.calibrate is not None:
-        expected = "no --sae-shard: limits are made from the whole of a run"
-        raise errors.bad_option("--sae-calibrate", str(options.calibrate), expected, "limits.toml")
 
 
 def _has_default_corpora(release: Release) -> bool:

@@ -86,9 +86,6 @@ class Reporter:
         report = self._asked.plan.options.report
         if report is not None and self._ledger.results and not self._reported(report):
             session.exitstatus = session.exitstatus or pytest.ExitCode.TESTS_FAILED
-        limits = self._asked.plan.options.calibrate
-        if limits is not None and not self._calibrated(limits):
-            session.exitstatus = session.exitstatus or pytest.ExitCode.TESTS_FAILED
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         if not self._ledger.results and not self._complaints:
@@ -157,30 +154,6 @@ class Reporter:
         except errors.SaeChecksError as problem:
             self._complaints.append(str(problem))
             return False
-        return True
-
-    def _calibrated(self, path: Path) -> bool:
-        """Write the limits that were asked for; the run is judged by those in force all the same."""
-        from sae_checks.comparing import calibration
-
-        run = self._record()
-        proposals = calibration.propose_all(run)
-        n_limits = sum(proposal.is_written for proposal in proposals)
-        n_failed = sum(proposal.limit is not None for proposal in proposals) - n_limits
-        try:
-            if n_limits + n_failed == 0:
-                raise OSError("nothing was measured from which a limit follows")  # noqa: TRY301 -- one way to say why
-            calibration.write(run, path)
-        except OSError as problem:
-            self._complaints.append(errors.not_calibrated(str(path), str(problem)))
-            return False
-        n_none = len(proposals) - n_limits - n_failed
-        told = f"limits to review: {path}: {n_limits} limits"
-        told += f", {n_failed} as comments because they failed" if n_failed else ""
-        told += f", none for {n_none} (see there)" if n_none else ""
-        n_off = sum(p.is_written and p.rates is not None and not p.rates.is_as_promised for p in proposals)
-        told += f", {n_off} at which verdicts on such values err more often than promised" if n_off else ""
-        self._written.append(told)
         return True
 
     def _verdict_on_the_run(self, ended: pytest.ExitCode) -> pytest.ExitCode:

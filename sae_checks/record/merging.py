@@ -17,7 +17,7 @@ from sae_checks.provenance import CorpusFacts
 from sae_checks.record import run_verdict
 from sae_checks.record.results import Record, Result
 
-_OF_ONE_PROCESS = ("record", "calibrate", "report", "history", "memory_gib")
+_OF_ONE_PROCESS = ("record", "report", "history", "memory_gib")
 """Options that say where a process writes and what memory it has: they may differ, and the union has none of them."""
 
 Cell = tuple[str, str]

@@ -106,8 +106,7 @@ class StoppingRule:
         self._open: dict[str, list[str]] = {}
         self._judged: dict[Cell, Judged] = {}
         # WHY: `full` measures the whole plan, whatever is decided before
-        options = request.plan.options
-        self._is_whole_plan = options.profile == "full" or options.calibrate is not None
+        self._is_whole_plan = request.plan.options.profile == "full"
 
     def add(self, cells: Collection[Cell]) -> None:
         """Open the checks of *cells* that the rule does not know yet."""

@@ -256,15 +256,43 @@ def test_the_head_says_what_was_measured(folder):
     assert "model = None" not in text
 
 
+FULL = {"release": "my release", "profile": "full", "shard": None}
+
+
+def full(*of_run, **options):
+    return replace(run(*of_run), options=tuple((FULL | options).items()))
+
+
 def test_a_file_that_exists_is_kept(tmp_path):
-    """Even one that came to be while the run was measuring."""
-    path = tmp_path / "limits.toml"
-    path.write_text("mine")
-    with pytest.raises(FileExistsError):
-        calibration.write(run(result()), path)
-    assert path.read_text() == "mine"
-    calibration.write(run(result()), tmp_path / "new.toml")
-    assert (tmp_path / "new.toml").read_text() == calibration.to_toml(run(result()))
+    """Whatever it is, and a link to nowhere."""
+    mine, link = tmp_path / "limits.toml", tmp_path / "link.toml"
+    mine.write_text("mine")
+    link.symlink_to(tmp_path / "nowhere")
+    for path in (mine, link, tmp_path):
+        with pytest.raises(errors.UsageError, match="a new file"):
+            calibration.write(full(result()), path, name="r.json")
+    assert mine.read_text() == "mine"
+    with pytest.raises(errors.UsageError, match="cannot be written"):
+        calibration.write(full(result()), tmp_path / "none" / "new.toml", name="r.json")
+    written = calibration.write(full(result()), tmp_path / "new.toml", name="r.json")
+    assert written == calibration.propose_all(full(result()))
+    assert (tmp_path / "new.toml").read_text() == calibration.to_toml(full(result()))
+
+
+@pytest.mark.parametrize(
+    ("of_run", "attempt"),
+    [
+        (full(result(), profile="release"), "pytest --sae-release='my release' --sae-profile=full --sae-record="),
+        (full(result(), shard="1/2"), "sae-checks merge"),
+        (full(result(outcome="error")), "sae-checks report r.json"),
+    ],
+)
+def test_no_limits_follow_from_a_part(tmp_path, of_run, attempt):
+    """Of the plan, of the release, or from nothing: refused with what to type, and nothing is written."""
+    with pytest.raises(errors.RecordError, match=r"no limits follow from r\.json") as caught:
+        calibration.write(of_run, tmp_path / "new.toml", name="r.json")
+    assert f"try:      {attempt}" in str(caught.value)
+    assert not (tmp_path / "new.toml").exists()
 
 
 def test_each_limit_says_how_often_verdicts_at_it_would_be_wrong(folder):

@@ -50,7 +50,6 @@ def assert_refused(run, *said):
         ("--sae-thresholds=no/such.toml", "cannot be read"),
         ("--sae-record=no/such/folder/run.json", "a file in a folder that exists"),
         ("--sae-record=.", "a file in a folder that exists"),
-        ("--sae-calibrate=no/such/folder/limits.toml", "a new file in a folder that exists"),
     ],
 )
 def test_value_that_cannot_be(gate, option, said):

@@ -26,7 +26,6 @@ PATHS = {
     "sae_record": "record",
     "sae_report": "report",
     "sae_baseline": "baseline",
-    "sae_calibrate": "calibrate",
 }
 
 
@@ -69,7 +68,6 @@ def test_every_option_is_parsed():
         "sae_history": "memory://runs",
         "sae_report": "report",
         "sae_baseline": "last",
-        "sae_calibrate": "limits.toml",
         "sae_explain": ["a*", "c"],
     }
     assert set(asked) == {spec.key for spec in flags.SPECS}
@@ -98,7 +96,6 @@ def test_every_option_is_parsed():
         history="memory://runs",
         report=Path("report"),
         baseline="last",
-        calibrate=Path("limits.toml"),
         explain=("a*", "c"),
     )
 
@@ -255,19 +252,6 @@ def test_a_report_that_could_not_be_written_is_refused_before_measuring(tmp_path
     for path in (tmp_path / "file", tmp_path / "none" / "report"):
         with pytest.raises(errors.UsageError, match="--sae-report "):
             parsed(sae_report=str(path))
-
-
-def test_a_calibration_never_overwrites(tmp_path):
-    """Limits go to a new file in a folder that exists, and not to the record's; anything else is refused at once."""
-    new, old, link = tmp_path / "new.toml", tmp_path / "old.toml", tmp_path / "link.toml"
-    old.touch()
-    link.symlink_to(tmp_path / "nowhere")
-    assert parsed(sae_calibrate=str(new), sae_record=str(old)).calibrate == new
-    for path in (old, link, tmp_path, tmp_path / "none" / "new.toml"):
-        with pytest.raises(errors.UsageError, match="--sae-calibrate "):
-            parsed(sae_calibrate=str(path))
-    with pytest.raises(errors.UsageError, match="--sae-calibrate "):
-        parsed(sae_calibrate=str(new), sae_record=str(new))
 
 
 @pytest.mark.parametrize(("key", "field"), PATHS.items())

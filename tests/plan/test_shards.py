@@ -1,7 +1,5 @@
 """Shares of a release: every SAE and stack in exactly one, by the release's own order."""
 
-from pathlib import Path
-
 import builders
 import pytest
 from hypothesis import given
@@ -98,9 +96,3 @@ def test_more_shards_than_saes_are_refused():
     asked = options.parse({**flags.defaults(), "sae_release": "demo", "sae_shard": "1/6"})
     with pytest.raises(errors.UsageError, match="at most 5 shards"):
         plan.make(asked, release.resolve("demo"))
-
-
-def test_a_shard_is_not_calibrated():
-    """Limits come from a whole run."""
-    with pytest.raises(errors.UsageError, match="--sae-calibrate "):
-        plan.make(options.Options(release="demo", shard="1/2", calibrate=Path("limits.toml")), release.resolve("demo"))

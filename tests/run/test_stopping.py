@@ -119,13 +119,6 @@ def test_an_sae_stays_while_its_comparison_is_open(tmp_path, monkeypatch):
     assert [r.estimates[0].n for r in (left, stayed, whole)] == [left.decision.n_used, 96, 96]
 
 
-def test_calibrating_measures_the_plan(tmp_path):
-    """Limits are made from all of it, whatever verdicts would need."""
-    run = asked(calibrate=tmp_path / "limits.toml")
-    (result,) = judged(run, HOOKS[:1], checks.CE_LOSS).values()
-    assert result.decision.n_used < result.estimates[0].n == 96
-
-
 def test_studies_of_a_run_take_the_clean_pass_of_its_text(monkeypatch):
     """Every sequence passes through the untouched model once, though studies and the text's checks both ask."""
     run = asked(profile="full", n_study_sequences=20)  # 20: no multiple of a round
