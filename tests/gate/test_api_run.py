@@ -46,6 +46,17 @@ def test_the_verdicts_are_those_of_pytest(gate, tiny, tmp_path):
         assert (record.passed, run.exit_code == 0) == (is_pass, is_pass)
 
 
+def test_the_verdicts_on_the_demo_are_those_of_pytest(gate, tmp_path):
+    """Every check, studies and stacks too, on a short plan."""
+    short = ("--sae-release=demo", "--sae-sequences=8", "--sae-study-sequences=4")
+    run = gate(options=short)
+    record = sae_checks.judge("demo", sequences=8, study_sequences=4, progress=False, record=tmp_path / "record.json")
+    written = sae_checks.read_record(tmp_path / "record.json").results
+    assert {(r.sae_id, r.check): r for r in written} == run.results
+    assert record.passed == (run.exit_code == 0)
+    assert {"stacked", "propagation", "random_error", "own_layer"} <= {r.check for r in written}
+
+
 def test_what_is_in_memory_is_judged_as_what_is_on_disk(tiny, held):
     """The same numbers; and only the checks that were asked for."""
     saes, model, tokenizer, texts = held
