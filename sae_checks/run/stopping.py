@@ -13,7 +13,7 @@ from sae_checks.judging.budget import Budget
 from sae_checks.judging.estimates import Reading, all_not_measured
 from sae_checks.record.results import Result
 from sae_checks.run.settle import Cell, Request
-from sae_checks.run.table import ROW_OF, Evidence
+from sae_checks.run.table import ROW_OF, Evidence, what_settles
 
 if TYPE_CHECKING:
     from sae_checks.measuring.measured import Measured
@@ -58,9 +58,9 @@ def _judge(
     request: Request, cell: Cell, readings: tuple[Reading, ...], measured: Measured[Any] | None
 ) -> tuple[Result, bool]:
     """The result of *cell* from its readings, and whether more of the corpus could not change it."""
-    limit = request.limits[cell]
+    row, limit = ROW_OF[cell[1]], request.limits[cell]
     budget = Budget(
-        n_planned=ROW_OF[cell[1]].n_planned(request.plan.options),
+        n_planned=row.n_planned(request.plan.options),
         n_most=0 if measured is None else measured.n_planned,
         n_checks=request.plan.n_checks,
     )
@@ -70,7 +70,7 @@ def _judge(
         sae_id=cell[0],
         check=cell[1],
         outcome=decided.outcome,
-        reason=decided.reason,
+        reason=decided.reason + what_settles(row, decided.decision, request.plan.options),
         limit=limit,
         estimates=decided.estimates,
         decision=decided.decision,

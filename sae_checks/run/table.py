@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -17,8 +18,10 @@ from sae_checks.judging import (
     study_readings,
     worst_sequences,
 )
+from sae_checks.judging.budget import N_LEAST_TO_PASS
 from sae_checks.judging.estimates import Reading
 from sae_checks.judging.limits import Limit
+from sae_checks.judging.sequential import Decision
 from sae_checks.plan.golden_prompts import Golden
 from sae_checks.plan.options import Options
 from sae_checks.plan.plan import Plan
@@ -65,6 +68,10 @@ class Row:
     read: Callable[[Evidence], tuple[Reading, ...]]
     n_planned: Callable[[Options], int] = lambda options: options.n_sequences
     """sequences, passages or queries that the verdict may use."""
+    option: Callable[[int], str] = lambda n: f"--sae-sequences={n}"
+    """the option with which at least so many are planned: the inverse of `n_planned`."""
+    source_option: str = "--sae-corpus"
+    """the option that names what they are taken from."""
     not_given: Callable[[Plan], str | None] = lambda _: None
     """why there is nothing to measure the check on; None: there is."""
     complete: Callable[[Result, Evidence], Result] = lambda result, _: result
@@ -86,6 +93,20 @@ def _no_cbt(plan: Plan) -> str | None:
 
 def _n_study(options: Options) -> int:
     return options.n_study_sequences
+
+
+def _study_option(n: int) -> str:
+    return f"--sae-study-sequences={n}"
+
+
+def what_settles(row: Row, decision: Decision | None, options: Options) -> str:
+    """The line that says what would settle an inconclusive check; empty if that is not known."""
+    if decision is None or decision.n_needed is None:
+        return ""
+    n = max(decision.n_needed, decision.n_most + 1, N_LEAST_TO_PASS)
+    if decision.n_most < row.n_planned(options):  # everything there is was measured
+        return f"\n  try:      {row.source_option}=FILE with at least {n} rows, and {row.option(n)}"
+    return f"\n  try:      {row.option(n)}"
 
 
 def _lambada(evidence: Evidence) -> tuple[Reading, ...]:
@@ -155,6 +176,8 @@ ROWS: tuple[Row, ...] = (
         measured_by="lambada",
         read=_lambada,
         n_planned=lambda options: options.n_items,
+        option=lambda n: f"--sae-sequences={math.ceil(n * 256 / 1000)}",
+        source_option="--sae-lambada",
         not_given=_no_lambada,
         complete=lambda result, evidence: replace(
             result, changed_answers=changed_answers.changed_answers(evidence.losses, evidence.measured.texts)
@@ -165,6 +188,8 @@ ROWS: tuple[Row, ...] = (
         measured_by="cbt",
         read=lambda evidence: answer_readings.cbt(evidence.losses, n_listed=evidence.n_listed),
         n_planned=lambda options: options.n_queries,
+        option=lambda n: f"--sae-sequences={math.ceil(n * 256 / 200)}",
+        source_option="--sae-cbt",
         not_given=_no_cbt,
         complete=lambda result, evidence: replace(
             result, changed_choices=changed_answers.changed_choices(evidence.losses, evidence.measured.choices)
@@ -183,6 +208,7 @@ ROWS: tuple[Row, ...] = (
         measured_by="propagation",
         read=lambda evidence: propagation_readings.propagation(evidence.losses),
         n_planned=_n_study,
+        option=_study_option,
         complete=lambda result, evidence: replace(result, downstream=propagation_readings.matrix(evidence.losses)),
     ),
     Row(
@@ -190,18 +216,21 @@ ROWS: tuple[Row, ...] = (
         measured_by="propagation",
         read=lambda evidence: propagation_readings.next_sae(evidence.losses),
         n_planned=_n_study,
+        option=_study_option,
     ),
     Row(
         check=checks.LAST_SAE,
         measured_by="propagation",
         read=lambda evidence: propagation_readings.last_sae(evidence.losses),
         n_planned=_n_study,
+        option=_study_option,
     ),
     Row(
         check=checks.OWN_LAYER,
         measured_by="own_layer",
         read=lambda evidence: study_readings.own_layer(evidence.losses),
         n_planned=_n_study,
+        option=_study_option,
     ),
     Row(
         check=checks.DISTINCT,
@@ -214,6 +243,7 @@ ROWS: tuple[Row, ...] = (
         measured_by="random_error",
         read=lambda evidence: study_readings.random_error(evidence.losses),
         n_planned=_n_study,
+        option=_study_option,
     ),
     Row(check=checks.GOLDEN, measured_by="golden", read=_golden, complete=_with_wrong_answers),
     Row(
@@ -221,6 +251,7 @@ ROWS: tuple[Row, ...] = (
         measured_by="stacked",
         read=lambda evidence: study_readings.stacked(evidence.losses),
         n_planned=_n_study,
+        option=_study_option,
         complete=_with_steps,
     ),
     Row(
@@ -228,6 +259,8 @@ ROWS: tuple[Row, ...] = (
         measured_by="stacked_lambada",
         read=lambda evidence: study_readings.stacked_lambada(evidence.losses),
         n_planned=lambda options: options.n_study_items,
+        option=lambda n: f"--sae-study-sequences={math.ceil(n / 4)}",
+        source_option="--sae-lambada",
         not_given=_no_lambada,
         complete=_with_steps,
     ),

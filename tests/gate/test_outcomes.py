@@ -310,6 +310,7 @@ def test_too_little_text_is_inconclusive(gate):
     run = gate("--sae-sequences=7", "-k", "ce_loss")
     assert (run.exit_code, run.outcomes[SOUND, "ce_loss"]) == (1, "inconclusive"), run.text
     assert "fewer than 8" in run.junit[SOUND, "ce_loss"].find("failure").get("message")
+    assert "  try:      --sae-sequences=32" in run.lines
 
 
 def test_a_smoke_run_that_decides_nothing_is_not_a_pass(gate):
