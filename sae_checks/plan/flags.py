@@ -38,57 +38,58 @@ SPECS: tuple[OptionSpec, ...] = (
         flag="--sae-release",
         example="demo",
         metavar="NAME",
-        help="the release to judge: a name of SAE Lens's registry or a Hub repository org/name, each with @REVISION "
-        "(branch, tag or commit) if not main, a folder of SAEs, demo or demo-broken; HF_HUB_OFFLINE=1 uses the commits "
-        "in the Hub's cache",
+        help="the release: a name of SAE Lens's registry or a Hub repository org/name, either with @REVISION for "
+        "another branch, tag or commit than main; a folder of SAEs; demo or demo-broken. HF_HUB_OFFLINE=1 "
+        "uses the commits in the Hub's cache",
     ),
     OptionSpec(
         flag="--sae-id",
         example="blocks.0.*",
         metavar="GLOB",
-        help="only SAEs whose id matches (repeatable)",
+        help="judge only the SAEs whose id matches (repeatable)",
         repeatable=True,
     ),
     OptionSpec(
         flag="--sae-shard",
         example="1/4",
         metavar="I/N",
-        help="judge only the I-th of N shares of the release's SAEs; sae-checks merge makes one record of all N",
+        help="judge only part I of N of the SAEs; sae-checks merge joins the records of all parts",
     ),
     OptionSpec(
         flag="--sae-allow-pickle",
         metavar="",
-        help="load SAEs whose weights are pickles or .npz (tensors alone: no code of theirs runs)",
+        help="accept weights in pickles and .npz files; only tensors are read, no code is run",
         is_switch=True,
     ),
     OptionSpec(
         flag="--sae-model",
         example="gpt2",
         metavar="NAME",
-        help="the language model: a folder in Hugging Face format, or a Hub repository org/name[@revision]; default: "
-        "the one that the release names",
+        help="the language model: a folder in Hugging Face format, or a Hub repository org/name[@REVISION]; "
+        "default: the model that the release names",
     ),
     OptionSpec(
         flag="--sae-corpus",
         example="text.jsonl",
         metavar="TEXT",
-        help="held-out text: .jsonl or .parquet (text, or token ids as input_ids), .txt, or a Hub dataset "
-        "org/name[@revision][:config][:split]; default for releases of the Hub: the text that the SAEs were trained on "
-        "if it can be read, else Open WebText",
+        help="held-out text: a .jsonl or .parquet file (text, or token ids as input_ids), a .txt file, or a Hub "
+        "dataset org/name[@REVISION][:CONFIG][:SPLIT]; default for releases on the Hub: the SAEs' training "
+        "text if it can be read, else Open WebText",
     ),
     OptionSpec(
         flag="--sae-lambada",
         example="EleutherAI/lambada_openai",
         metavar="TEXT",
-        help="Lambada passages, the last word is the answer: .jsonl or .parquet (text) or a Hub dataset; default for "
-        "releases of the Hub: EleutherAI/lambada_openai",
+        help="Lambada passages, whose last word is the answer: a .jsonl or .parquet file (text), or a Hub "
+        "dataset; default for releases on the Hub: EleutherAI/lambada_openai",
     ),
     OptionSpec(
         flag="--sae-cbt",
         example=":NE",
         metavar="TEXT",
-        help="Children's Book Test: .jsonl or .parquet (sentences, question, answer, options) or a Hub dataset, or :NE "
-        "for the named entities of the default; default for releases of the Hub: cam-cst/cbt:CN, common nouns",
+        help="Children's Book Test: a .jsonl or .parquet file (sentences, question, answer, options), a Hub "
+        "dataset, or :NE for the named entities of the default; default for releases on the Hub: the common "
+        "nouns, cam-cst/cbt:CN",
     ),
     OptionSpec(
         flag="--sae-profile",
@@ -96,32 +97,39 @@ SPECS: tuple[OptionSpec, ...] = (
         choices=PROFILES,
         metavar="P",
         default="release",
-        help="smoke: a quarter of the text, passages and queries, and INCONCLUSIVE warns; release: INCONCLUSIVE fails; "
-        "full: release, but measured to the end, with zero ablation: for curves, baselines and limits",
+        help="release: INCONCLUSIVE fails; smoke: a quarter of the text, and INCONCLUSIVE warns; full: as "
+        "release, but all of the text is measured, and zero ablation, too, for calibration, baselines and "
+        "curves",
     ),
     OptionSpec(
         flag="--sae-sequences",
         example="256",
         metavar="N",
-        help="sequences of text to measure at most, fewer if they decide; default: 256, smoke 64. Lambada passages and "
-        "queries of the Children's Book Test follow, at most 1000 and 200 for 256 sequences, 250 and 50 for 64",
+        help="measure at most N sequences of text, fewer if they decide; default: 256, smoke 64. Lambada "
+        "passages and queries of the Children's Book Test follow: 1000 and 200 for 256 sequences",
     ),
     OptionSpec(
         flag="--sae-context",
         example="128",
         metavar="N",
-        help="tokens per sequence; default: the model's context, at most 1024 or twice the longest training context",
+        help="tokens per sequence; default: the model's context, but at most 1024 or twice the longest training "
+        "context",
     ),
     OptionSpec(
         flag="--sae-study-sequences",
         example="32",
         metavar="N",
         default="32",
-        help="sequences for what takes several splices: propagation, own layer, random errors, stacks (and four times "
-        "as many Lambada passages for stacks); 0 leaves all that out, and the comparison of weights",
+        help="sequences for checks that splice several times: propagation, next_sae, last_sae, own_layer, "
+        "random_error, stacked; four times as many Lambada passages for stacked_lambada; 0 leaves these "
+        "checks out, and distinct",
     ),
     OptionSpec(
-        flag="--sae-seed", example="0", metavar="N", default="0", help="seed of the order of documents and passages"
+        flag="--sae-seed",
+        example="0",
+        metavar="N",
+        default="0",
+        help="seed of the order of documents, passages and queries",
     ),
     OptionSpec(
         flag="--sae-device",
@@ -129,7 +137,7 @@ SPECS: tuple[OptionSpec, ...] = (
         choices=DEVICES,
         metavar="D",
         default="auto",
-        help=f"one of {', '.join(DEVICES)}",
+        help=f"where to compute: one of {', '.join(DEVICES)}",
     ),
     OptionSpec(
         flag="--sae-dtype",
@@ -137,58 +145,68 @@ SPECS: tuple[OptionSpec, ...] = (
         choices=DTYPES,
         metavar="T",
         default="float32",
-        help=f"the model's dtype, one of {', '.join(DTYPES)}; SAEs and losses are always float32",
+        help=f"dtype of the language model: one of {', '.join(DTYPES)}; SAEs and losses are always float32",
     ),
     OptionSpec(
-        flag="--sae-batch-tokens", example="4096", metavar="N", default="4096", help="tokens per forward pass, at most"
+        flag="--sae-batch-tokens",
+        example="4096",
+        metavar="N",
+        default="4096",
+        help="at most N tokens per forward pass",
     ),
     OptionSpec(
         flag="--sae-memory",
         example="8",
         metavar="GIB",
-        help="memory for weights of SAEs; what does not fit is measured group by group; default: half of what is free",
+        help="memory for the weights of SAEs, in GiB; more than fits is measured in groups; default: half of the "
+        "free memory",
     ),
     OptionSpec(
         flag="--sae-special-tokens",
         example="keep,auto",
         metavar="RULE",
         default="keep,auto",
-        help="keep: special tokens, BOS among them, are neither replaced nor scored; replace: they are both. With a "
-        "comma, BOS: auto (before every sequence if the SAE was trained so), bos (always), no-bos (never); for "
-        "example replace,no-bos",
+        help="keep: the SAE leaves BOS and other special tokens as they are, and they are not scored; replace: "
+        "it replaces them, and they are scored. After a comma: auto (BOS before every sequence if the SAE "
+        "was trained so), bos (always) or no-bos (never); for example replace,no-bos",
     ),
     OptionSpec(
         flag="--sae-thresholds",
         example="limits.toml",
         metavar="FILE",
-        help="limits that lie over the shipped thresholds.toml",
+        help="limits that take precedence over the shipped thresholds.toml",
     ),
-    OptionSpec(flag="--sae-record", example="record.json", metavar="FILE", help="write the run record (JSON) there"),
+    OptionSpec(
+        flag="--sae-record",
+        example="record.json",
+        metavar="FILE",
+        help="write the run record (JSON) to FILE",
+    ),
     OptionSpec(
         flag="--sae-history",
         example="history",
         metavar="URL",
-        help="keep the run record there, too, beside those of earlier runs: a folder, or any URL that fsspec opens",
+        help="add the run record to a history of runs: a folder, or any URL that fsspec opens",
     ),
     OptionSpec(
         flag="--sae-report",
         example="report",
         metavar="DIR",
-        help="write the report there: index.html, summary.md, and the plots as PNG (with the extra sae-checks[report])",
+        help="write the report to DIR: index.html, summary.md and, if matplotlib is installed, PNG plots",
     ),
     OptionSpec(
         flag="--sae-baseline",
         example="last",
         metavar="RUN",
-        help="compare with an earlier run on the same tokens: its record, last (what --sae-record names, before this "
-        "run), or what --sae-record names at a git revision (REVISION or REVISION:PATH)",
+        help="compare with an earlier run on the same tokens: its record; last, what --sae-record names before "
+        "this run; or a git revision of that file (REVISION or REVISION:PATH)",
     ),
     OptionSpec(
         flag="--sae-explain",
         example="blocks.0.*",
         metavar="GLOB",
-        help="say why the SAEs whose id matches are red: the predictions that cost most, and the positions and latents "
-        "that this comes from (repeatable)",
+        help="say why the SAEs whose id matches are red: the predictions that cost most, and the positions and "
+        "latents that the cost comes from (repeatable)",
         repeatable=True,
     ),
 )
