@@ -1,1 +1,1 @@
-"""One run as strict JSON, both ways, and the merging of shards."""
+"""The record of one run, its file, and the merging of shards."""

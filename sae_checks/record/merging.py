@@ -1,8 +1,7 @@
 """
-Records of the shards of one run -> the record that the whole run would have written.
+Merge the records of the shards of one run into the record that the whole run would have written.
 
-Whatever could make the union say something that no run has seen is refused: other files, other options, other versions,
-a check that two shards tell differently, one that none of them tells.
+Refuses records that are of other files, options or versions, that disagree about a check, or that together lack one.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ from sae_checks.record import run_verdict
 from sae_checks.record.results import Record, Result
 
 _OF_ONE_PROCESS = ("record", "report", "history", "memory_gib")
-"""Options that say where a process writes and what memory it has: they may differ, and the union has none of them."""
+"""Options about where a process writes and its memory: they may differ, and the merged record has none of them."""
 
 Cell = tuple[str, str]
 """(id of an SAE, a stack or a comparison, name of the check)."""
@@ -26,14 +25,14 @@ Cell = tuple[str, str]
 
 def merge(records: Sequence[tuple[str, Record]], *, to: str | None = None) -> Record:
     """
-    One record of several, with the exit status that their verdicts come to.
+    Merge *records* into one, with the exit status that follows from its results.
 
     Args:
-        records: (where it comes from, the record) of every shard, in any order; one at least.
-        to: what the option `record` of the union says.
+        records: (name of its source, record) of every shard, in any order; at least one.
+        to: value of the option `record` in the merged record.
 
     Raises:
-        RecordError: they are not of one run, disagree, or are not all of it.
+        RecordError: the records are not of one run, disagree, or do not cover the whole run.
     """
     (_, first), *others = records
     for source, other in others:
@@ -42,7 +41,7 @@ def merge(records: Sequence[tuple[str, Record]], *, to: str | None = None) -> Re
                 raise errors.not_mergeable(source, what, str(expected), str(got))
     found: dict[Cell, Result] = {}
     for source, one in records:
-        for cell, result in _told(one):
+        for cell, result in _own_results(one):
             if cell in found and (differ := _disagreement(found[cell], result)) is not None:
                 raise errors.not_mergeable(source, f"{cell[1]} of {cell[0]}", *differ)
             found.setdefault(cell, result)
@@ -65,7 +64,7 @@ def merge(records: Sequence[tuple[str, Record]], *, to: str | None = None) -> Re
 
 
 def verdict_on(merged: Record, sources: Sequence[str]) -> str | None:
-    """Why *merged*, of the records in *sources*, is no pass; None: it is one."""
+    """Why *merged*, of the records in *sources*, is not a pass; None: it is a pass."""
     options = dict(merged.options)
     red = [r for r in merged.results if run_verdict.is_red(r.outcome, profile=str(options.get("profile")))]
     cut_short = [r for r in merged.results if r.reason == run_verdict.NOT_REACHED]
@@ -86,7 +85,7 @@ def verdict_on(merged: Record, sources: Sequence[str]) -> str | None:
 
 
 def _facts(first: Record, other: Record) -> Iterator[tuple[str, object, object]]:
-    """What has to be the same: (in words, in the first, in the other)."""
+    """What must be equal: (in words, in *first*, in *other*)."""
     for what in ("name", "source", "revision", "sae_ids"):
         yield f"the release's {what}", getattr(first.release, what), getattr(other.release, what)
     mine, yours = dict(first.options), dict(other.options)
@@ -109,8 +108,8 @@ def _n_shards(options: dict[str, str | int | None]) -> int:
     return 1 if shard is None else shards.parse(str(shard)).n_shards
 
 
-def _told(record: Record) -> Iterator[tuple[Cell, Result]]:
-    """What *record* says itself, and does not leave to another shard."""
+def _own_results(record: Record) -> Iterator[tuple[Cell, Result]]:
+    """The results that *record* does not leave to another shard."""
     shard = dict(record.options).get("shard")
     for result in record.results:
         if shard is None or result.reason != run_verdict.of_other_shard(str(shard)):
@@ -118,7 +117,7 @@ def _told(record: Record) -> Iterator[tuple[Cell, Result]]:
 
 
 def _disagreement(one: Result, two: Result) -> tuple[str, str] | None:
-    """Two results of one check, in words, if they do not say the same."""
+    """Both results of one check in words, if they differ; None: they agree."""
     if one.outcome != two.outcome:
         return one.outcome, two.outcome
     if [e.measure for e in one.estimates] != [e.measure for e in two.estimates]:
@@ -138,10 +137,10 @@ def _measures(result: Result) -> str:
 
 def _check_made_of(records: Sequence[tuple[str, Record]]) -> None:
     """
-    Models, SAEs and corpora of one name are the same everywhere.
+    Check that models, SAEs and corpora of one name are equal in all records.
 
     Raises:
-        RecordError: they are not.
+        RecordError: two of them differ.
     """
     seen: dict[Hashable, tuple[str, object]] = {}
     for source, record in records:
@@ -160,7 +159,7 @@ def _check_made_of(records: Sequence[tuple[str, Record]]) -> None:
 
 
 def _of_corpus(corpus: CorpusFacts, scored: Hashable) -> Iterator[tuple[str, Hashable, object]]:
-    """What must be one for all that was read from *corpus*; golden prompts are each SAE's own."""
+    """What must be equal for everything that was read from *corpus*; golden prompts are each SAE's own."""
     if corpus.kind == "golden":
         return
     what = f"the corpus {corpus.source} ({corpus.kind})"

@@ -1,8 +1,7 @@
 """
-Results of a run -> whether the run is a pass.
+Whether a run is a pass: no check is red, and every selected SAE has a verdict.
 
-pytest says so of its session and `sae-checks merge` of several, by this one rule. A run is a pass only if no check is
-red and every SAE that was selected got a verdict, whatever was counted as passed.
+pytest applies this rule to its session, and `sae-checks merge` to several.
 """
 
 from __future__ import annotations
@@ -21,22 +20,22 @@ NOT_REACHED = "not reached"
 
 
 def of_other_shard(shard: str) -> str:
-    """Why a run of *shard* says nothing of a check."""
+    """Reason of a result that a run of *shard* leaves to another shard."""
     return f"not of this shard ({shard}): another run judges it"
 
 
 def is_verdict(result: Result) -> bool:
     """
-    Whether *result* decides something of its SAE; that its weights are not another's is no measurement.
+    Whether *result* decides something about its SAE.
 
-    Nor does an inconclusive one, which the smoke profile lets pass: with nothing but those, nothing was judged.
+    An inconclusive result does not, although the smoke profile lets it pass. `distinct` does not: it measures nothing.
     """
     undecided = ("not_measured", "reported", "inconclusive")
     return result.outcome not in undecided and result.check != checks.DISTINCT.name
 
 
 def is_red(outcome: Outcome, *, profile: str) -> bool:
-    """Whether a check of that *outcome* fails."""
+    """Whether a check with *outcome* fails the run."""
     return outcome in ("failed", "error") or (outcome == "inconclusive" and profile != "smoke")
 
 
@@ -49,14 +48,14 @@ def shortcoming(
     baseline: str | None,
 ) -> str | None:
     """
-    Why a run is no pass although none of its checks is red; None: it is one.
+    Why a run is not a pass although none of its checks is red; None: it is a pass.
 
     Args:
-        results: what there is.
-        selected: (subject, check) of what was to run; at least one.
+        results: all results of the run.
+        selected: (subject, check) of every selected check; at least one.
         sae_ids: of the whole release.
-        comparisons: (subject, check) of every comparison with the baseline that there could be.
-        baseline: as it was asked for.
+        comparisons: (subject, check) of every possible comparison with the baseline.
+        baseline: value of --sae-baseline.
     """
     judged = {(result.sae_id, result.check) for result in results if is_verdict(result)}
     is_left_out = comparisons and not set(comparisons) & set(selected)  # by -k and the like: as asked
