@@ -7,7 +7,11 @@ from pathlib import Path
 
 import pytest
 import stand_in
-from hub_server import LoopbackHub, Status, environment
+from hub_server import LoopbackHub, Status, environment, here
+
+from sae_checks import errors
+from sae_checks.plan import corpus_source
+from sae_checks.release import retries
 
 ROOT = Path(__file__).parents[2]
 CARD = b"---\nconfigs:\n- config_name: default\n  data_files: data/train-*\n---\n"
@@ -36,48 +40,20 @@ def hub():
         yield served
 
 
-@pytest.fixture
-def ran(hub, tmp_path):
-    """Runs Python with the Hub's clients on the loopback; gives what it printed, as JSON."""
-
-    def run(script):
-        done = subprocess.run(
-            [sys.executable, "-c", script],
-            cwd=ROOT,
-            env=environment(hub, tmp_path / "home"),
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        assert done.returncode == 0, done.stderr
-        return json.loads(done.stdout)
-
-    yield run
-    hub.faults.clear()
-
-
-def test_the_training_text_is_used_where_it_can_be_read(hub, ran):
+def test_the_training_text_is_used_where_it_can_be_read(hub, tmp_path, monkeypatch):
     """The Hub's conversion first, then files as they are; what cannot be read says why, and a busy Hub is an error."""
+    monkeypatch.setattr(retries, "PAUSES_S", (0, 0))
     hub.faults["*/org/busy*"] = Status(503)
-    names = ["script", "two", "three", "files", "unread", "none", "busy"]
-    found = ran(f"""
-import json
-from unittest import mock
-from sae_checks import errors
-from sae_checks.plan import corpus_source
-answers = []
-with mock.patch("time.sleep"):
-    for name in [*(f"org/{{name}}" for name in {names}), "monology"]:
-        try:
-            found = corpus_source.training_text(name)
-        except errors.HubBusyError as problem:
-            answers.append("busy")
-            continue
-        is_source = isinstance(found, corpus_source.CorpusSource)
-        answers.append([found.name, *found.parquet_files()] if is_source else found.reason)
-print(json.dumps(answers))
-""")
-    script, two, three, files, unread, none, busy, no_id = found
+    names = ["script", "two", "three", "files", "unread", "none"]
+    with here(hub, tmp_path / "cache"):
+        found = [corpus_source.training_text(name) for name in [*(f"org/{name}" for name in names), "monology"]]
+        with pytest.raises(errors.HubBusyError):
+            corpus_source.training_text("org/busy")
+    hub.faults.clear()
+    script, two, three, files, unread, none, no_id = (
+        [each.name, *each.parquet_files()] if isinstance(each, corpus_source.CorpusSource) else each.reason
+        for each in found
+    )
     converted = {name: hub.repos["dataset", f"org/{name}"].branches["refs/convert/parquet"] for name in names[:3]}
     assert script == [f"org/script@{converted['script']}:a:train", "a/train/0.parquet"]
     assert two.startswith("org/two has 2 configurations with a split train, none the default; org/two has no parquet")
@@ -89,13 +65,12 @@ print(json.dumps(answers))
     assert files == [f"org/files@{hub.repos['dataset', 'org/files'].sha}:default:train"]
     assert unread.endswith("can be read without its script")
     assert "has no repository org/none" in none
-    assert busy == "busy"
     assert no_id == "'monology' is no dataset of the Hub"
 
 
-def test_rows_of_a_dataset_keep_their_order_where_they_are_packed(ran):
+def test_rows_of_a_dataset_keep_their_order_where_they_are_packed(hub, tmp_path):
     """Ids come in the file's order, more of them than of text, and what the dataset says of its tokenizer is read."""
-    ids, made_with, texts = ran("""
+    script = """
 import json
 from sae_checks.plan import corpus_source
 from sae_checks.corpora import datasets, pretokenised, rows
@@ -105,7 +80,13 @@ def read(name, n):
 place, found = read("org/ids", 2)
 _, texts = read("org/three@refs/convert/parquet:default", 4)
 print(json.dumps([[r.ids for r in found], pretokenised.stated_tokenisation(place).tokenizer_name, texts]))
-""")
+"""
+    env = environment(hub, tmp_path / "home")  # `datasets` reads it when it is imported
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=ROOT, env=env, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    ids, made_with, texts = json.loads(done.stdout)
     assert ids == [[0, 3 * i, 0, 3 * i + 1] for i in range(1, 33)]
     assert made_with == "gpt2"
     assert len(texts) == 4

@@ -1,7 +1,6 @@
 """`--sae-explain`: a section for each SAE that was asked for, beside verdicts that it does not change."""
 
 import pytest
-from gate_run import run_apart
 from tiny_release import HOOKS, copy_saes, write_zero_sae
 
 from sae_checks.commands import main
@@ -116,17 +115,3 @@ def test_nothing_is_explained_where_nothing_ran(saes, gate):
     run = gate("--sae-explain=zero", "--collect-only", saes=saes)
     assert run.exit_code == 0
     assert section(run, "zero") is None
-
-
-def test_workers_explain_as_one_process_does(tmp_path, tiny, saes, gate):
-    """-n 2: the same section, to the rounding of other batches, and the explanation in the record."""
-    options = ("--sae-explain=zero", "-k", "ce_loss", "--sae-profile=full")
-    two, one = run_apart(tmp_path, "-n2", *tiny.args(saes), *options), gate(*options, saes=saes)
-    found, expected = (run.results["zero", "ce_loss"].explanation for run in (two, one))
-    assert [(t.document_index, t.position, t.token, t.spliced_top_token) for t in found.tokens] == [
-        (t.document_index, t.position, t.token, t.spliced_top_token) for t in expected.tokens
-    ]
-    for a, b in zip(found.tokens, expected.tokens, strict=True):
-        assert a.increase_nats == pytest.approx(b.increase_nats, rel=1e-3)
-        assert [s.position for s in a.restored_positions] == [s.position for s in b.restored_positions]
-    assert len(section(two, "zero")) == len(section(one, "zero"))

@@ -2,13 +2,11 @@
 
 import json
 import re
-from pathlib import Path
 
 import fsspec
 import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 from test_baseline_run import spoil
-from test_xdist import STAND_IN, WHO
 from tiny_release import HOOKS, copy_saes
 
 from sae_checks.comparing.history import runs, store
@@ -113,13 +111,3 @@ def test_a_history_in_the_ini_file(gate, pytester, tmp_path):
     pytester.makeini(f"[pytest]\nsae_history = {tmp_path / 'ini'}\n")
     gate(*FEW)
     assert len(kept(tmp_path / "ini")) == 1
-
-
-def test_one_record_of_all_workers(gate, pytester, tmp_path):
-    """pytest -n: the controller keeps the run, once."""
-    pytester.makeconftest("import sys\nsys.path.insert(0, 'stand_in')\n" + WHO)
-    pytester.mkdir("stand_in").joinpath("sae_lens.py").write_text(STAND_IN)
-    run = gate("-n2", *FEW, f"--sae-history={tmp_path / 'history'}")
-    (only,) = kept(tmp_path / "history")
-    assert (run.exit_code, only) == (0, run.record), run.text
-    assert Path(tmp_path / "history" / "v1").is_dir()

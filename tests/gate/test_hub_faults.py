@@ -5,6 +5,8 @@ from pathlib import Path
 from xml.etree import ElementTree as ET
 
 import pytest
+import stand_in
+import stand_in_converted
 from hub_server import Gated, LoopbackHub, Missing, Refused, Slow, Status, Truncated, WrongContent
 from tiny_release import HOOKS, N_CHECKS, cfg_of, identity_weights
 
@@ -138,6 +140,33 @@ def test_each_fault_is_an_error_and_the_others_are_judged(judge, hub, tmp_path):
     assert not_whole(tmp_path / "home") == []
 
 
+def test_what_is_not_there_is_a_usage_error(judge, hub):
+    """An unknown repository and an unknown revision: exit code 4 and no record."""
+    hub.model(SAES, saes("a"))
+    for name, message in (("nobody/saes", "has no repository"), (f"{SAES}@v9", "has no revision 'v9'")):
+        run = judge(release=name)
+        assert run.exit_code == pytest.ExitCode.USAGE_ERROR
+        assert message in run.text
+        assert not run.record_path.exists()
+
+
+def test_a_release_that_sae_lens_converts(judge, hub, tmp_path):
+    """All heads of one layer, from a pickle that was asked for: judged, with commit and hashes in the record."""
+    family = next(f for f in stand_in_converted.FAMILIES if f.conversion == "connor_rob_hook_z")
+    hub.model("org/gpt2", stand_in.model_files(tmp_path / "gpt2"))  # as wide as the family's SAEs
+    repo = hub.model(family.repo_id, dict(family.files()))
+    asked = (f"--sae-id={family.sae_id}", "-k", "ce_loss or sparsity", "--sae-allow-pickle")
+    run = judge(*asked, release=family.release, model="org/gpt2")
+    assert run.exit_code == pytest.ExitCode.TESTS_FAILED, run.text
+    assert run.outcomes[family.sae_id, "sparsity"] == "failed", run.text  # its numbers are random
+    assert run.record.release.revision == repo.sha
+    (facts,) = {r.provenance.sae for r in run.record.results if r.provenance}
+    at_commit = repo.commits[repo.sha]
+    assert {file.name: file.sha256 for file in facts.weights} == {
+        path: at_commit[path].sha256 for path in family.files()
+    }
+
+
 def test_main_that_moves_is_not_followed(judge, hub):
     """The commit that main was at first is the one that is fetched, judged and recorded."""
     old = hub.model(SAES, saes("a", "b"))
@@ -192,19 +221,20 @@ def test_what_spoils_in_the_cache_is_seen_offline(judge, hub, tmp_path, monkeypa
 
 
 @pytest.mark.parametrize(
-    ("fault", "said"),
+    ("repo", "fault", "said"),
     [
-        (Refused(), "the Hub does not answer"),
-        (Slow(60), "the Hub does not answer"),
-        (Slow(4, trickle=True), "the Hub does not answer"),
-        (Status(429, {"Retry-After": "60"}), "HTTP 429 Too Many Requests, wait 60 s"),
-        (Status(500), "HTTP 500"),
-        (Gated(), "is gated"),
+        (SAES, Refused(), "the Hub does not answer"),
+        (SAES, Slow(60), "the Hub does not answer"),
+        (SAES, Slow(4, trickle=True), "the Hub does not answer"),
+        (SAES, Status(429, {"Retry-After": "60"}), "HTTP 429 Too Many Requests, wait 60 s"),
+        (SAES, Status(500), "HTTP 500"),
+        (SAES, Gated(), "is gated"),
+        (MODEL, Refused(), "the Hub does not answer"),
+        (MODEL, Gated(), "is gated"),
     ],
-    ids=["refused", "slow", "trickle", "429", "500", "gated"],
+    ids=["refused", "slow", "trickle", "429", "500", "gated", "model refused", "model gated"],
 )
-@pytest.mark.parametrize("repo", [SAES, MODEL])
-def test_a_hub_that_does_not_tell_is_one_error(judge, hub, fault, said, repo):
+def test_a_hub_that_does_not_tell_is_one_error(judge, hub, repo, fault, said):
     """Nothing can be collected: one <error> with the sentence, whatever is selected, and no record."""
     hub.model(SAES, saes("a"))
     hub.faults[f"/api/models/{repo}*"] = fault

@@ -116,13 +116,10 @@ def test_what_another_shard_judges_is_said_to_be_so(shards):
     assert rows & {*part.record.release.sae_ids} == {*own}
 
 
-def test_a_shard_of_sound_saes_is_green(gate, tiny):
-    """Also under xdist, where its SAEs are shared among the workers."""
+def test_a_shard_of_sound_saes_is_green(gate):
+    """Exit code 0, whatever the other shards find."""
     run = gate("--sae-shard=1/2")
     assert (run.exit_code, run.counts) == (0, {"passed": 2 * N_CHECKS}), run.text
-    spread = gate("--sae-shard=1/2", "-n2")
-    assert (spread.exit_code, spread.counts["passed"]) == (0, 2 * N_CHECKS), spread.text
-    assert spread.outcomes == run.outcomes
 
 
 def test_a_shard_that_cannot_be_is_a_usage_error(gate):

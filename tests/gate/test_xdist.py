@@ -10,6 +10,8 @@ from gate_run import GateRun, run_apart
 from tiny_release import D_MODEL, HOOKS, copy_saes, identity_weights, write_sae, write_zero_sae
 
 from sae_checks.comparing import calibration
+from sae_checks.comparing.history import store
+from sae_checks.record import record
 
 pytest_plugins = ["pytester"]
 
@@ -92,21 +94,31 @@ def saes(tmp_path_factory, tiny):
 INI = "[pytest]\nfilterwarnings = error\naddopts = --strict-markers --strict-config\nxfail_strict = true\n"
 # A part of the release, so that deselecting is seen across processes too.
 SOME = ("-k", "not (zero and lambada)", "--sae-profile=full")
+EXPLAINED = "--sae-explain=zero"
 
 
 @pytest.fixture(scope="module")
 def two_workers(tmp_path_factory, tiny, saes):
-    """`pytest -n 2`, in processes of its own and with everything real."""
+    """`pytest -n 2`, in processes of its own and with everything real: an explanation and a history, too."""
     folder = tmp_path_factory.mktemp("two")
     (folder / "conftest.py").write_text(WHO)
     (folder / "pytest.ini").write_text(INI)
-    return Spread(run=run_apart(folder, "-n2", *tiny.args(saes), *SOME), folder=folder)
+    history = f"--sae-history={folder / 'history'}"
+    return Spread(run=run_apart(folder, "-n2", *tiny.args(saes), *SOME, EXPLAINED, history), folder=folder)
+
+
+@pytest.fixture(scope="module")
+def once():
+    """What one process found, for all tests."""
+    return []
 
 
 @pytest.fixture
-def one_process(gate, saes):
+def one_process(gate, saes, once):
     """The same without -n."""
-    return gate(*SOME, saes=saes)
+    if not once:
+        once.append(gate(*SOME, EXPLAINED, saes=saes))
+    return once[0]
 
 
 def test_same_outcomes(two_workers, one_process):
@@ -176,15 +188,37 @@ def test_the_limits_that_follow_are_the_same(two_workers, one_process):
     assert alone.count("[release.") > 10
 
 
-def test_dist_of_the_user(pytester, gate, saes, one_process):
-    """--dist loadfile is the user's own choice: an SAE's checks on several workers, the same outcomes."""
+def test_workers_explain_as_one_process_does(two_workers, one_process):
+    """The same explanation in the record, to the rounding of other batches, and a section in the terminal."""
+    found, expected = (run.results["zero", "ce_loss"].explanation for run in (two_workers.run, one_process))
+    assert [(t.document_index, t.position, t.token, t.spliced_top_token) for t in found.tokens] == [
+        (t.document_index, t.position, t.token, t.spliced_top_token) for t in expected.tokens
+    ]
+    for a, b in zip(found.tokens, expected.tokens, strict=True):
+        assert a.increase_nats == pytest.approx(b.increase_nats, rel=1e-3)
+        assert [s.position for s in a.restored_positions] == [s.position for s in b.restored_positions]
+    assert "why zero" in two_workers.run.text
+
+
+def test_one_record_of_all_workers_is_kept(two_workers):
+    """The controller writes to the history, once."""
+    history = store.open_history(str(two_workers.folder / "history"))
+    (kept,) = [record.loads(store.read_text(entry, history), entry.name) for entry in store.entries(history)]
+    assert kept == two_workers.run.record
+
+
+def test_dist_of_the_user(pytester, gate, saes):
+    """--dist loadfile is the user's own choice: an SAE's checks on several workers, the outcomes of its shard."""
     pytester.makeconftest("import sys\nsys.path.insert(0, 'stand_in')\n" + WHO)
     pytester.mkdir("stand_in").joinpath("sae_lens.py").write_text(STAND_IN)
-    found = Spread(run=gate("-n2", "--dist", "loadfile", *SOME, saes=saes), folder=pytester.path)
-    assert found.run.outcomes == one_process.outcomes, found.run.text
-    assert found.run.exit_code == 1
+    asked = ("--sae-shard=1/2", *SOME)
+    found = Spread(run=gate("-n2", "--dist", "loadfile", *asked, saes=saes), folder=pytester.path)
     assert (pytester.path / "stand-in-was-used").exists()
     assert any(len(workers) == 2 for workers in found.workers.values())
+    outcomes = found.run.outcomes
+    alone = gate(*asked, saes=saes)
+    assert outcomes == alone.outcomes, found.run.text
+    assert found.run.exit_code == alone.exit_code
 
 
 def test_nothing_measurable_under_xdist(gate):
