@@ -1,8 +1,8 @@
 """
-The only room that knows pytest. Quiet when no release is asked for.
+The pytest plugin: its hooks and fixtures. It prints and collects nothing when no release is given.
 
-pytest imports this in every run of the environment, so nothing here imports more than the standard library and pytest
-until a check asks for a measurement.
+pytest imports this package in every run of the environment. Until a check needs a measurement, it imports only the
+standard library, pytest, and modules of this project that do the same.
 """
 
 from sae_checks.plugin.collection import (

@@ -1,4 +1,8 @@
-"""Fixtures of the gate. Measuring happens here, so that what cannot be measured is an error and not a failure."""
+"""
+The fixtures of the gate, which measure and judge.
+
+A problem in a fixture is an <error> in JUnit; in a test it would be a <failure>, which is a verdict on the SAE.
+"""
 
 from __future__ import annotations
 
@@ -14,8 +18,8 @@ from sae_checks import errors
 from sae_checks.plan.options import Profile
 from sae_checks.plugin import xdist
 from sae_checks.plugin.progress import ProgressLine
-from sae_checks.plugin.state import LEDGER, REQUEST, RESULT
-from sae_checks.run.settle import Cell, compared
+from sae_checks.plugin.state import REQUEST, RESULT, RUN_STATE
+from sae_checks.run.settle import measured_cell
 
 if TYPE_CHECKING:
     from sae_checks.record.results import Result
@@ -23,27 +27,31 @@ if TYPE_CHECKING:
 
 
 class InconclusiveWarning(pytest.PytestWarning):
-    """A check of the smoke profile could not tell the value from the limit."""
+    """A check is inconclusive in the smoke profile: the value is too close to the limit for the sequences measured."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Judgement:
-    """The result of one check, for its test to enforce."""
+    """The result of one check, which its test enforces."""
 
     result: Result
     profile: Profile
 
     def enforce(self) -> None:
-        """Fail unless passed; skip what was not measured; what is inconclusive is a warning in the smoke profile."""
+        """
+        End the test by the outcome: pass, fail, or skip.
+
+        A check that was not measured or is only reported skips. In the smoke profile an inconclusive check warns.
+        """
         from sae_checks.report.terminal import message_lines
 
         if self.result.outcome in ("not_measured", "reported"):
             pytest.skip(self.result.reason)
-        told = "\n".join(message_lines(self.result))
+        message = "\n".join(message_lines(self.result))
         if self.result.outcome == "inconclusive" and self.profile == "smoke":
-            warnings.warn(InconclusiveWarning(told), stacklevel=2)
+            warnings.warn(InconclusiveWarning(message), stacklevel=2)
         elif self.result.outcome != "passed":
-            pytest.fail(told, pytrace=False)
+            pytest.fail(message, pytrace=False)
 
 
 @pytest.fixture
@@ -53,28 +61,25 @@ def sae_judgement(request: pytest.FixtureRequest, sae_id: str) -> Judgement:
     from sae_checks.run.stopping import compare
 
     marker = request.node.get_closest_marker("sae_check")
-    asked, ledger = request.config.stash[REQUEST], request.config.stash[LEDGER]
+    settled, state = request.config.stash[REQUEST], request.config.stash[RUN_STATE]
     cell = (sae_id, marker.args[0])
-    measured = compared(cell)
-    result = ledger.results.get(measured) if measured != cell else None
+    measured = measured_cell(cell)
+    is_comparison = measured != cell
+    result = state.results.get(measured) if is_comparison else None
     if result is None:
-        result = _judged(request.config, measured)
-    if measured != cell:
-        result = compare(asked, result)
+        result = _judge(request.config).result(measured, xdist.selected_in_share(request.config, measured[0]))
+    if is_comparison:
+        result = compare(settled, result)
     request.node.stash[RESULT] = result
     request.node.user_properties.extend(junit.properties(result))
     if result.outcome == "error":
-        pytest.fail(result.reason, pytrace=False)  # in a fixture: JUnit says <error>, not <failure>
-    return Judgement(result=result, profile=asked.plan.options.profile)
-
-
-def _judged(config: pytest.Config, cell: Cell) -> Result:
-    return _judge(config).result(cell, xdist.together(config, cell[0]))
+        pytest.fail(result.reason, pytrace=False)
+    return Judgement(result=result, profile=settled.plan.options.profile)
 
 
 @pytest.fixture
 def sae_speed(request: pytest.FixtureRequest, sae_id: str) -> Callable[[], None]:
-    """A spliced forward pass of *sae_id*, ready to be timed; what was measured of it travels along in `extra_info`."""
+    """A function that times a spliced forward pass of *sae_id*; the values measured of it are in `extra_info`."""
     if not request.config.pluginmanager.hasplugin("benchmark"):
         pytest.skip("pytest-benchmark is not installed")
     problem = ""
@@ -82,25 +87,27 @@ def sae_speed(request: pytest.FixtureRequest, sae_id: str) -> Callable[[], None]
         forward = _judge(request.config).executor.spliced_forward(sae_id)
     except errors.SaeChecksError as raised:
         problem = str(raised)
-    if problem:  # outside of the handler, or pytest shows it twice; before `benchmark`, which warns when it is not used
+    if problem:  # WHY here: in the handler pytest shows it twice, and `benchmark` warns when it is made and not used
         pytest.fail(problem, pytrace=False)
     benchmark = request.getfixturevalue("benchmark")
-    for (measured_id, _), result in request.config.stash[LEDGER].results.items():
+    for (measured_id, _), result in request.config.stash[RUN_STATE].results.items():
         if measured_id == sae_id:
             benchmark.extra_info.update({e.measure: e.value for e in result.estimates})
-    # few rounds: one is seconds long on a large model
+    # WHY few rounds: one takes seconds on a large model
     return lambda: benchmark.pedantic(forward, rounds=3, warmup_rounds=1)
 
 
 def _judge(config: pytest.Config) -> Judge:
-    ledger = config.stash[LEDGER]
-    if ledger.judge is None:
-        # OpenMP's threads spin while they wait: with another busy process on two cores the demo's text pass took 50 s
-        # instead of 6 (and 3 on a quiet machine either way). Read when torch is loaded; a user's own setting stands.
+    """The judge of this process; made when the first check is measured."""
+    state = config.stash[RUN_STATE]
+    if state.judge is None:
+        # WHY: OpenMP's threads spin while they wait. With another busy process on two cores the demo's text pass took
+        # 50 s instead of 6 (3 on a quiet machine either way). Torch reads this when it is imported; a user's own
+        # setting stays.
         os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-        from sae_checks.measuring.local import LocalExecutor  # torch, transformers and SAE Lens from here on
+        from sae_checks.measuring.local import LocalExecutor  # WHY here: imports torch, transformers and SAE Lens
         from sae_checks.run.judge import Judge
 
         request = config.stash[REQUEST]
-        ledger.judge = Judge(request, LocalExecutor(request.plan, ProgressLine.of(config).of_kind))
-    return ledger.judge
+        state.judge = Judge(request, LocalExecutor(request.plan, ProgressLine.of(config).of_kind))
+    return state.judge

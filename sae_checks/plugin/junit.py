@@ -1,4 +1,4 @@
-"""A result as JUnit's properties of its test case."""
+"""Turns a result into JUnit properties."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from sae_checks.record.results import Result
 
 
 def properties(result: Result) -> list[tuple[str, object]]:
-    """The result as JUnit properties of its test case: outcome, limit, and every measure with its interval."""
+    """The JUnit properties of a test case: outcome, reason, limit, and every measure with its interval."""
     found: list[tuple[str, object]] = [
         ("sae_id", result.sae_id),
         ("check", result.check),

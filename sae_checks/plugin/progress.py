@@ -1,4 +1,4 @@
-"""How far measuring is: one line that moves on a terminal, a plain line now and then elsewhere."""
+"""Shows how far measuring is: a line that is rewritten on a terminal, and a new line every 10 s elsewhere."""
 
 from __future__ import annotations
 
@@ -9,25 +9,26 @@ from functools import partial
 import pytest
 
 _PLAIN_EVERY_S = 10.0
-_N_BAR = 20  # characters
+_N_BAR_CHARACTERS = 20
 
 
 class ProgressLine:
-    """Writes past pytest's capture; silent on xdist workers and under -q."""
+    """The progress line. It bypasses pytest's capture, and is silent on xdist workers and under -q."""
 
     def __init__(
         self, write: Callable[[str, bool], None], *, moves: bool, now: Callable[[], float] = time.monotonic
     ) -> None:
+        """*write* takes a line and whether it is the last of a pass; *moves*: a line replaces the one before."""
         self._write = write
         self._moves = moves
         self._now = now
         self._kind = ""
         self._started_s = self._last_s = 0.0
-        self._told: list[tuple[float, int]] = []  # (s, tokens done) after every batch of this pass
+        self._batches: list[tuple[float, int]] = []  # (time in s, tokens done) after every batch of this pass
 
     @classmethod
     def of(cls, config: pytest.Config) -> ProgressLine:
-        """The line of this run's terminal, or one that says nothing where there is none."""
+        """The line of this run's terminal; a silent line on xdist workers, under -q and where there is no terminal."""
         reporter = config.pluginmanager.getplugin("terminalreporter")
         capture = config.pluginmanager.getplugin("capturemanager")
         if reporter is None or config.getoption("verbose") < 0 or hasattr(config, "workerinput"):
@@ -46,18 +47,18 @@ class ProgressLine:
         return cls(write, moves=reporter.isatty)
 
     def of_kind(self, kind: str) -> Callable[[int, int], None]:
-        """What shows the progress of one kind of measuring: called with tokens done and tokens in all."""
+        """A function that shows the progress of one pass; it takes the tokens done and the tokens in all."""
         return partial(self._show, kind)
 
     def _show(self, kind: str, n_done: int, n_all: int) -> None:
-        """*n_done* of *n_all* tokens of *kind* are measured."""
+        """Show that *n_done* of *n_all* tokens of a pass *kind* are measured, unless a line was written just before."""
         now = self._now()
         is_first, is_last = kind != self._kind or n_done == 0, n_done >= n_all
         if is_first:
             self._kind, self._started_s, self._last_s = kind, now, now
-            self._told = []
+            self._batches = []
         if n_done > 0:
-            self._told.append((now, n_done))
+            self._batches.append((now, n_done))
         if not (is_last or self._moves or now - self._last_s >= _PLAIN_EVERY_S):
             return
         self._last_s = now
@@ -67,7 +68,7 @@ class ProgressLine:
 
     def _line(self, n_done: int, n_all: int, elapsed_s: float) -> str:
         share = n_done / max(1, n_all)
-        bar = f"[{'=' * round(share * _N_BAR):{_N_BAR}}] " if self._moves else ""
+        bar = f"[{'=' * round(share * _N_BAR_CHARACTERS):{_N_BAR_CHARACTERS}}] " if self._moves else ""
         head = f"{bar}measuring {self._kind}: {n_done:,} of {n_all:,} tokens"
         if n_done == 0 or elapsed_s <= 0:
             return head
@@ -78,12 +79,11 @@ class ProgressLine:
 
     def _rate(self) -> float | None:
         """
-        Tokens per second over the later half of the batches so far, None with the first.
+        Tokens per second over the later half of the batches so far; None: there is only one batch.
 
-        What is left goes at the pace of now. The first batch also pays for memory and kernels that the others find
-        ready, and is never in it once there is a second.
+        Later batches predict the time left best: the first one also allocates memory and loads kernels.
         """
-        if len(self._told) < 2:
+        if len(self._batches) < 2:
             return None
-        (since_s, n_since), (now_s, n_now) = self._told[(len(self._told) - 1) // 2], self._told[-1]
+        (since_s, n_since), (now_s, n_now) = self._batches[(len(self._batches) - 1) // 2], self._batches[-1]
         return (n_now - n_since) / (now_s - since_s) if n_now > n_since and now_s > since_s else None

@@ -1,4 +1,8 @@
-"""Results from every process -> the record, the table, and a run that is red if anything was not judged."""
+"""
+Collects the results of every process, writes what the options ask for, and prints the summary.
+
+A run is red if an SAE that was selected has no verdict.
+"""
 
 from __future__ import annotations
 
@@ -11,15 +15,14 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from sae_checks import errors
-from sae_checks.plugin.state import LEDGER, REQUEST, RESULT, cell_of
+from sae_checks.plugin.state import REQUEST, RESULT, RUN_STATE, cell_in_nodeid
 from sae_checks.run import recording
 
 if TYPE_CHECKING:
     from sae_checks.record.results import Record, Result
 
-HISTORY_NOT_KEPT = 6
-"""The exit status of a run that would have been green and whose record did not reach the history: none of pytest's own,
-for it says nothing of the release."""
+EXIT_NOT_IN_HISTORY = 6
+"""exit status of a green run whose record could not be added to the history; pytest itself uses 0 to 5."""
 
 _MARKUP: dict[str, dict[str, bool]] = {
     "good": {"green": True},
@@ -30,71 +33,71 @@ _MARKUP: dict[str, dict[str, bool]] = {
 
 
 class Reporter:
-    """Registered only in a run that was asked to judge a release."""
+    """The hooks that collect and report results; registered when a release is given."""
 
     def __init__(self, config: pytest.Config) -> None:
         self._config = config
-        self._asked = config.stash[REQUEST]
-        self._ledger = config.stash[LEDGER]
+        self._request = config.stash[REQUEST]
+        self._state = config.stash[RUN_STATE]
         self._started = datetime.now(UTC)
         self._started_s = time.monotonic()
         self._exit_status: int | None = None
-        self._complaints: list[str] = []
+        self._problems: list[str] = []
         self._written: list[str] = []
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_makereport(self, item: pytest.Item) -> Generator[None, Any, Any]:
         report = yield
         result = item.stash.get(RESULT, None)
-        if result is not None and report.when == "setup":  # once: the fixture has the result before the test runs
+        if result is not None and report.when == "setup":  # WHY: the fixture has set it by then, and once is enough
             from sae_checks.record import record
 
-            report.sae_checks = record.pack(result)  # an attribute of a report crosses xdist as it is
+            report.sae_checks = record.pack(result)  # WHY: xdist sends attributes of a report to the controller
         return report
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         packed = getattr(report, "sae_checks", None)
-        cell = cell_of(report.nodeid)
+        cell = cell_in_nodeid(report.nodeid)
         if packed is not None:
             from sae_checks.record import record
 
             result = record.unpack(packed)
-            self._ledger.results[result.sae_id, result.check] = result
-        elif report.failed and cell in self._asked.limits and cell not in self._ledger.results:
-            self._ledger.results[cell] = recording.without_verdict(
-                self._asked, cell, "error", _last_line(report.longreprtext)
+            self._state.results[result.sae_id, result.check] = result
+        elif report.failed and cell in self._request.limits and cell not in self._state.results:
+            self._state.results[cell] = recording.without_verdict(
+                self._request, cell, "error", _last_line(report.longreprtext)
             )
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
         if hasattr(self._config, "workerinput") or self._config.getoption("collectonly"):
             return
-        ended = session.exitstatus
-        if ended in (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED):
-            session.exitstatus = self._verdict_on_the_run(pytest.ExitCode(ended))
+        status = session.exitstatus
+        if status in (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED):
+            session.exitstatus = self._exit_status_of_run(pytest.ExitCode(status))
         self._exit_status = int(session.exitstatus)
-        path, history = self._asked.plan.options.record, self._asked.plan.options.history
-        if self._ledger.results and (path is not None or history is not None):
+        path, history = self._request.plan.options.record, self._request.plan.options.history
+        if self._state.results and (path is not None or history is not None):
             from sae_checks.record import record
 
             run = self._record()
             if path is not None:
                 record.write(run, path)
                 self._written.append(f"run record: {path}")
-            if history is not None and not self._kept(run, history):
-                session.exitstatus = session.exitstatus or HISTORY_NOT_KEPT
-        report = self._asked.plan.options.report
-        if report is not None and self._ledger.results and not self._reported(report):
+            if history is not None and not self._add_to_history(run, history):
+                session.exitstatus = session.exitstatus or EXIT_NOT_IN_HISTORY
+        report = self._request.plan.options.report
+        if report is not None and self._state.results and not self._write_report(report):
             session.exitstatus = session.exitstatus or pytest.ExitCode.TESTS_FAILED
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
-        if not self._ledger.results and not self._complaints:
+        if not self._state.results and not self._problems:
             return
         from sae_checks.report import terminal
 
-        results = [result for result in self._in_order() if (result.sae_id, result.check) in self._ledger.selected]
-        self._explain(terminalreporter)
-        terminalreporter.section(f"sae-checks: {self._asked.plan.release.name}")
+        results = [result for result in self._all_results() if (result.sae_id, result.check) in self._state.selected]
+        self._write_explanations(terminalreporter)
+        terminalreporter.section(f"sae-checks: {self._request.plan.release.name}")
         n_columns = max(120, self._config.get_terminal_writer().fullwidth)
         for line in (
             *terminal.check_table(results, n_columns=n_columns),
@@ -107,74 +110,77 @@ class Reporter:
         terminalreporter.line(terminal.outcome_counts(results))
         if early := terminal.early_stops(results):
             terminalreporter.line(early)
-        for result in results if self._config.option.tbstyle == "no" else ():  # else pytest's own sections tell
+        # WHY: with --tb=no pytest prints no section for a failed test
+        for result in results if self._config.option.tbstyle == "no" else ():
             if result.outcome in ("failed", "inconclusive", "error"):
                 for text in terminal.message_lines(result):
                     terminalreporter.line(text, red=True)
-        for text in self._complaints:
+        for text in self._problems:
             terminalreporter.line(text, red=True, bold=True)
-        is_green = self._exit_status == pytest.ExitCode.OK  # of the verdicts: a report may have failed since
-        name = self._asked.plan.release.name
+        # TRAP: the session's own status may be red since then, because a report could not be written
+        is_green = self._exit_status == pytest.ExitCode.OK
+        name = self._request.plan.release.name
         terminalreporter.line(terminal.closing_line(name, results, is_green=is_green), bold=True, green=is_green)
         for text in self._written:
             terminalreporter.line(text)
 
-    def _explain(self, terminalreporter: pytest.TerminalReporter) -> None:
-        """A section for each SAE of this run that --sae-explain asked for."""
+    def _write_explanations(self, terminalreporter: pytest.TerminalReporter) -> None:
+        """Write a section for each SAE of this run that matches --sae-explain."""
         from sae_checks.release import release
         from sae_checks.report import explaining, wording
 
-        patterns, own = self._asked.plan.options.explain, {subject for subject, _ in self._asked.own}
-        results = self._in_order() if patterns else []
-        for sae_id in release.matching(self._asked.plan.release.sae_ids, patterns):
+        patterns, own = self._request.plan.options.explain, {subject for subject, _ in self._request.own}
+        results = self._all_results() if patterns else []
+        for sae_id in release.matching(self._request.plan.release.sae_ids, patterns):
             if sae_id in own:
                 terminalreporter.section(f"why {wording.text(sae_id)}")
                 for line in explaining.explain_sae([result for result in results if result.sae_id == sae_id]):
                     terminalreporter.line(line)
 
-    def _kept(self, run: Record, url: str) -> bool:
-        """Whether *run* is in the history now; if not, that is said in red, and the verdicts stay as they are."""
+    def _add_to_history(self, run: Record, url: str) -> bool:
+        """Add *run* to the history; return whether that worked. A problem is shown in red and changes no verdict."""
         from sae_checks.comparing.history import store
 
         try:
-            to = store.open_history(url)
-            run_id = store.add(run, to)
+            history = store.open_history(url)
+            run_id = store.add(run, history)
         except (errors.HistoryError, errors.UsageError) as problem:
-            self._complaints.append(str(problem))
+            self._problems.append(str(problem))
             return False
-        self._written.append(f"run kept: {run_id} in {to.url}")
+        self._written.append(f"run kept: {run_id} in {history.url}")
         return True
 
-    def _reported(self, path: Path) -> bool:
-        """Write the report that was asked for; a run without it is red, however its SAEs were judged."""
+    def _write_report(self, path: Path) -> bool:
+        """Write the report; return whether that worked. A run that cannot write its report is red."""
         from sae_checks.report import folder
 
         try:
             self._written.extend(folder.write(self._record(), path))
         except errors.SaeChecksError as problem:
-            self._complaints.append(str(problem))
+            self._problems.append(str(problem))
             return False
         return True
 
-    def _verdict_on_the_run(self, ended: pytest.ExitCode) -> pytest.ExitCode:
-        """What pytest would call a success is one only if every SAE that was selected got a verdict."""
-        if not self._ledger.selected:
-            self._complaints.append(errors.no_check_ran([str(arg) for arg in self._config.args]))
+    def _exit_status_of_run(self, status: pytest.ExitCode) -> pytest.ExitCode:
+        """The exit status of a run that ended with *status*: a success only if every selected SAE has a verdict."""
+        if not self._state.selected:
+            self._problems.append(errors.no_check_ran([str(arg) for arg in self._config.args]))
             return pytest.ExitCode.USAGE_ERROR
-        missing = recording.shortcoming(self._asked, self._ledger.results, self._ledger.selected)
+        missing = recording.shortcoming(self._request, self._state.results, self._state.selected)
         if missing is not None:
-            self._complaints.append(missing)
+            self._problems.append(missing)
             return pytest.ExitCode.TESTS_FAILED
-        return ended
+        return status
 
-    def _in_order(self) -> list[Result]:
-        """A result for every SAE and check of the plan, in the plan's order."""
-        return recording.all_results(self._asked, self._ledger.results, self._ledger.selected)
+    def _all_results(self) -> list[Result]:
+        """A result for every check of the plan, in the plan's order; a check that was not judged says why."""
+        return recording.all_results(self._request, self._state.results, self._state.selected)
 
     def _record(self) -> Record:
+        """The record of the run as it is now."""
         return recording.make_record(
-            self._asked,
-            self._in_order(),
+            self._request,
+            self._all_results(),
             started=self._started.isoformat(timespec="seconds"),
             wall_s=time.monotonic() - self._started_s,
             exit_status=self._exit_status,
@@ -182,5 +188,6 @@ class Reporter:
 
 
 def _last_line(text: str) -> str:
+    """The last line of a traceback, which names the exception."""
     lines = text.strip().splitlines()
-    return errors.shown(lines[-1], n_most=400) if lines else "it failed without a word"
+    return errors.shown(lines[-1], n_most=400) if lines else "it failed without a message"

@@ -1,4 +1,4 @@
-"""What the plugin keeps in pytest's stash: typed, one noun, no module globals."""
+"""The keys under which the plugin stores its state in pytest's stash, and the node ids of the gate."""
 
 from __future__ import annotations
 
@@ -19,35 +19,43 @@ if TYPE_CHECKING:
 
 GATE = Path(__file__).parent.parent / "gate"
 GATE_ID = "sae_checks/gate/"
-"""How node ids of the gate begin, wherever the package is installed."""
+"""beginning of every node id of the gate, wherever the package is installed."""
 
 
 @dataclass(slots=True, kw_only=True)
-class Ledger:
-    """What has happened so far; the controller's copy makes the record."""
+class RunState:
+    """What a run has selected and judged so far. Under xdist the record is made from the controller's copy."""
 
     selected: set[Cell] = field(default_factory=set)
     """checks that were collected and not deselected."""
     results: dict[Cell, Result] = field(default_factory=dict)
     judge: Judge | None = None
+    """made by the first check that is measured in this process."""
 
 
 REQUEST = pytest.StashKey[Request]()
-HUB_PROBLEM = pytest.StashKey[HubError]()
-"""why nothing could be settled, in place of REQUEST."""
-LEDGER = pytest.StashKey[Ledger]()
+"""in the configuration: what the run judges."""
+HUB_ERROR = pytest.StashKey[HubError]()
+"""in the configuration, instead of REQUEST: why the Hub does not describe the release."""
+RUN_STATE = pytest.StashKey[RunState]()
+"""in the configuration, beside REQUEST."""
 RESULT = pytest.StashKey["Result"]()
+"""in a test item: the result of its check."""
 
 
 def param_id(sae_id: str) -> str:
-    """*sae_id* as node ids hold it: printable ASCII that pytest leaves alone, and that `cell_of` reads back."""
+    """*sae_id* in printable ASCII, which pytest puts into a node id unchanged; `cell_in_nodeid` reads it back."""
     return quote(sae_id, safe="".join(c for c in printable if c.isprintable() and c not in "%\\"))
 
 
-def cell_of(nodeid: str) -> Cell | None:
-    """The SAE and check that a node id of the gate names: `…::test_ce_loss[blocks.2…]`; None for all others."""
-    place, _, name = nodeid.partition("[")  # first the bracket: an SAE's id may hold "::"
-    file, _, function = place.partition("::test_")
-    if not file.startswith(GATE_ID) or not name.endswith("]"):
+def cell_in_nodeid(nodeid: str) -> Cell | None:
+    """
+    The SAE or stack and the check that a node id of the gate names; None: the node id is not of the gate.
+
+    An example is `sae_checks/gate/test_ce_loss.py::test_ce_loss[blocks.2.hook_resid_pre]`.
+    """
+    path_and_function, _, parameter = nodeid.partition("[")  # TRAP: an SAE id may contain "::", so the bracket first
+    file, _, check = path_and_function.partition("::test_")
+    if not file.startswith(GATE_ID) or not parameter.endswith("]"):
         return None
-    return unquote(name[:-1]), function
+    return unquote(parameter[:-1]), check

@@ -1,8 +1,8 @@
 """
-pytest-xdist: one plan for all workers, and each SAE on one worker.
+Runs under pytest-xdist: the controller settles the request for all workers, and each SAE is measured on one worker.
 
-A worker measures together all SAEs that fall to it. Which SAEs belong together is a function of the plan and the number
-of workers alone, so controller and workers agree on it without a word.
+A worker measures all its SAEs in one clean pass. Controller and workers compute the same division of SAEs, because it
+depends only on the plan and on the number of workers.
 """
 
 from __future__ import annotations
@@ -13,61 +13,65 @@ from typing import Any
 
 import pytest
 
-from sae_checks.plugin.state import HUB_PROBLEM, LEDGER, REQUEST, cell_of
-from sae_checks.run.settle import Cell, Request, compared
+from sae_checks.plugin.state import HUB_ERROR, REQUEST, RUN_STATE, cell_in_nodeid
+from sae_checks.run.settle import Cell, Request, measured_cell
 
-# Any below: pytest-xdist is optional, and so are its types.
+# WHY Any below: pytest-xdist is optional and has no types
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_configure_node(node: Any) -> None:
-    asked = node.config.stash.get(REQUEST, None) or node.config.stash.get(HUB_PROBLEM, None)
-    if asked is not None:
-        node.workerinput["sae_checks"] = pickle.dumps(asked)
+    settled = node.config.stash.get(REQUEST, None) or node.config.stash.get(HUB_ERROR, None)
+    if settled is not None:
+        node.workerinput["sae_checks"] = pickle.dumps(settled)
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    asked = config.stash.get(REQUEST, None)
-    if asked is None or config.getoption("dist") != "load":  # another --dist is the user's own choice
+    request = config.stash.get(REQUEST, None)
+    if request is None or config.getoption("dist") != "load":  # WHY: the user has chosen another --dist
         return None
     from xdist.scheduler import LoadScopeScheduling
 
-    sae_ids, known = _own_saes(asked), {subject for subject, _ in asked.limits}
+    sae_ids, subjects = _sae_ids_of_shard(request), {subject for subject, _ in request.limits}
 
     class BySae(LoadScopeScheduling):  # type: ignore[misc]  # xdist has no types
         def _split_scope(self, nodeid: str) -> str:
-            cell = cell_of(nodeid)
-            if cell is None or cell[0] not in known:
+            cell = cell_in_nodeid(nodeid)
+            if cell is None or cell[0] not in subjects:
                 return nodeid
-            return f"share {share_of(compared(cell)[0], sae_ids, self.numnodes)}"
+            return f"share {_share(measured_cell(cell)[0], sae_ids, self.numnodes)}"
 
     return BySae(config, log)
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_node_collection_finished(node: Any, ids: list[str]) -> None:
-    ledger = node.config.stash.get(LEDGER, None)
-    if ledger is not None:
+    state = node.config.stash.get(RUN_STATE, None)
+    if state is not None:
         known = set(node.config.stash[REQUEST].limits)
-        ledger.selected |= {cell for nodeid in ids if (cell := cell_of(nodeid)) in known}
+        state.selected |= {cell for nodeid in ids if (cell := cell_in_nodeid(nodeid)) in known}
 
 
-def _own_saes(asked: Request) -> tuple[str, ...]:
-    """The SAEs of this run's shard, which its workers share."""
-    of_shard = set(asked.plan.subjects_of_shard)
-    return tuple(sae_id for sae_id in asked.plan.release.sae_ids if sae_id in of_shard)
-
-
-def share_of(sae_id: str, sae_ids: Collection[str], n_workers: int) -> int:
-    """Which worker's share *sae_id* is: neighbours go to different workers, since early layers take longer."""
-    return list(sae_ids).index(sae_id) % max(1, n_workers) if sae_id in sae_ids else 0  # stacks: all to one
-
-
-def together(config: pytest.Config, subject: str) -> tuple[Cell, ...]:
-    """The cells of this process's share that are selected, in the plan's order; *subject* falls to it, too."""
-    asked, selected = config.stash[REQUEST], set(map(compared, config.stash[LEDGER].selected))
-    sae_ids = _own_saes(asked)
+def selected_in_share(config: pytest.Config, subject: str) -> tuple[Cell, ...]:
+    """The selected cells of the share that has *subject*, in the plan's order. Without xdist there is one share."""
+    request, selected = config.stash[REQUEST], set(map(measured_cell, config.stash[RUN_STATE].selected))
+    sae_ids = _sae_ids_of_shard(request)
     n_workers = getattr(config, "workerinput", {}).get("workercount", 1)
-    share = share_of(subject, sae_ids, n_workers)
-    return tuple(cell for cell in asked.limits if cell in selected and share_of(cell[0], sae_ids, n_workers) == share)
+    share = _share(subject, sae_ids, n_workers)
+    return tuple(cell for cell in request.limits if cell in selected and _share(cell[0], sae_ids, n_workers) == share)
+
+
+def _sae_ids_of_shard(request: Request) -> tuple[str, ...]:
+    """The ids of the SAEs in the shard of this run (--sae-shard), which its workers divide."""
+    of_shard = set(request.plan.subjects_of_shard)
+    return tuple(sae_id for sae_id in request.plan.release.sae_ids if sae_id in of_shard)
+
+
+def _share(subject: str, sae_ids: Collection[str], n_workers: int) -> int:
+    """
+    The share of an SAE or stack, from 0 to *n_workers* - 1; each worker measures one share.
+
+    Neighbouring SAEs are in different shares because SAEs of early layers take longer. All stacks are in share 0.
+    """
+    return list(sae_ids).index(subject) % max(1, n_workers) if subject in sae_ids else 0

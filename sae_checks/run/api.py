@@ -21,7 +21,7 @@ from sae_checks.record.results import Record, Result
 from sae_checks.release import release as releases
 from sae_checks.release.release import BrokenSae, Sae
 from sae_checks.run import in_memory, recording
-from sae_checks.run.settle import Cell, Request, compared, settle
+from sae_checks.run.settle import Cell, Request, measured_cell, settle
 
 _NOT_KEYWORDS = {"sae_release", "sae_model", "sae_corpus", "sae_lambada", "sae_cbt"}
 """option keys that are parameters of `judge`."""
@@ -216,11 +216,11 @@ def _judge(request: Request, wanted: Sequence[str] | None, *, progress: bool) ->
     from sae_checks.run.stopping import compare
 
     cells = [cell for cell in request.limits if cell in request.own and (wanted is None or cell[1] in wanted)]
-    together = list(dict.fromkeys(map(compared, cells)))
+    together = list(dict.fromkeys(map(measured_cell, cells)))
     one = Judge(request, LocalExecutor(request.plan, _bars() if progress else silent))
     results: dict[Cell, Result] = {}
     for cell in cells:
-        measured = compared(cell)
+        measured = measured_cell(cell)
         result = results[measured] if measured in results else one.result(measured, together)
         results[cell] = result if measured == cell else compare(request, result)
     return results, set(cells)

@@ -38,14 +38,14 @@ class Request:
     def own(self) -> frozenset[Cell]:
         """The cells that this run judges: all, or those of its shard."""
         subjects = set(self.plan.subjects_of_shard)
-        return frozenset(cell for cell in self.limits if compared(cell)[0] in subjects)
+        return frozenset(cell for cell in self.limits if measured_cell(cell)[0] in subjects)
 
 
-def compared(cell: Cell) -> Cell:
-    """The cell whose measure *cell* asks for: of a comparison the one that is compared, else itself."""
+def measured_cell(cell: Cell) -> Cell:
+    """The cell that is measured for *cell*: for a comparison with the baseline the check it compares, else itself."""
     if cell[1] != checks.NO_REGRESSION.name:
         return cell
-    subject, _, check = cell[0].rpartition("-")  # an id may hold one, the name of a check does not
+    subject, _, check = cell[0].rpartition("-")  # an id may contain a hyphen, the name of a check does not
     return subject, check
 
 

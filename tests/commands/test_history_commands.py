@@ -14,7 +14,7 @@ from sae_checks.commands import history, main
 from sae_checks.comparing.history import export, store
 from sae_checks.comparing.history.compare import State
 from sae_checks.judging import accepted_shifts
-from sae_checks.plugin.reporting import HISTORY_NOT_KEPT
+from sae_checks.plugin.reporting import EXIT_NOT_IN_HISTORY
 from sae_checks.record import record
 
 SHIFT = """schema = 1
@@ -242,7 +242,7 @@ def test_the_document_has_every_verdict_format_and_number():
         assert f"`{state}`" in text or f"`{state.upper()}`" in text, state
     for name in (*history.FORMATS, *export.BETTER, *accepted_shifts.KEYS):
         assert name in text
-    assert f"exits with **{HISTORY_NOT_KEPT}**" in text
+    assert f"exits with **{EXIT_NOT_IN_HISTORY}**" in text
 
 
 @pytest.mark.slow

@@ -12,7 +12,7 @@ from test_xdist import STAND_IN, WHO
 from tiny_release import D_MODEL, HOOKS, copy_saes, identity_weights, write_jsonl, write_sae
 
 from sae_checks import checks
-from sae_checks.run.settle import compared
+from sae_checks.run.settle import measured_cell
 
 pytest_plugins = ["pytester"]
 
@@ -41,7 +41,7 @@ def saes(tiny, tmp_path):
 def test_a_comparison_knows_what_is_compared(sae_id, check):
     """Whatever the id of the SAE holds; every other cell is itself."""
     cell = (sae_id, check.name)
-    assert compared((f"{sae_id}-{check.name}", AGAINST)) == compared(cell) == cell
+    assert measured_cell((f"{sae_id}-{check.name}", AGAINST)) == measured_cell(cell) == cell
 
 
 def comparisons(run):
@@ -64,7 +64,7 @@ def test_the_same_saes_are_no_worse(gate):
         (difference,) = (e for e in result.estimates if e.measure == "difference")
         assert (difference.low, difference.value, difference.high) == (0, 0, 0)
     assert "sae-checks: baseline last, the run of " in run.text
-    assert "for want of a margin: usable_context" in run.text
+    assert "because they have no margin: usable_context" in run.text
 
 
 def test_a_worse_sae_is_red_exactly_there(saes, gate):

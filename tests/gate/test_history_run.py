@@ -10,7 +10,7 @@ from test_baseline_run import spoil
 from tiny_release import HOOKS, copy_saes
 
 from sae_checks.comparing.history import runs, store
-from sae_checks.plugin.reporting import HISTORY_NOT_KEPT
+from sae_checks.plugin.reporting import EXIT_NOT_IN_HISTORY
 from sae_checks.record import record
 
 pytest_plugins = ["pytester"]
@@ -66,7 +66,7 @@ def test_a_red_run_is_kept_as_red(gate, tiny, tmp_path):
 def test_a_record_that_is_not_kept_is_told_and_no_verdict_changes(gate, closed):
     """A green run exits with a status of its own, that says nothing of the SAEs; all tests have passed."""
     run = gate(*FEW, f"--sae-history={closed}")
-    assert run.exit_code == HISTORY_NOT_KEPT == 6
+    assert run.exit_code == EXIT_NOT_IN_HISTORY == 6
     assert run.counts["passed"] == len(HOOKS)
     assert "failed" not in run.counts
     assert "the record of this run is not in the history closed://history" in run.text

@@ -194,7 +194,7 @@ def test_offline_uses_the_cached_commit_and_says_which(judge, hub, monkeypatch):
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     run = judge("-k", "ce_loss")
     assert run.exit_code == pytest.ExitCode.OK, run.text
-    assert f"SAEs {SAES}@{pinned} (offline, as the cache has it)" in run.text
+    assert f"SAEs {SAES}@{pinned} (offline, from the cache)" in run.text
     assert run.record.release.revision == pinned
     assert run.record.release.sae_ids == ("a",)
     unknown = judge(release=f"{SAES}@v9")
