@@ -1,1 +1,1 @@
-"""From what was asked to results: settle, measure until decided, judge. Knows no pytest."""
+"""Turns options into results: settles the request, measures until each check is decided, and judges. No pytest."""

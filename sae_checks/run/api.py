@@ -23,8 +23,8 @@ from sae_checks.release.release import BrokenSae, Sae
 from sae_checks.run import in_memory, recording
 from sae_checks.run.settle import Cell, Request, measured_cell, settle
 
-_NOT_KEYWORDS = {"sae_release", "sae_model", "sae_corpus", "sae_lambada", "sae_cbt"}
-"""option keys that are parameters of `judge`."""
+_OWN_PARAMETERS = {"sae_release", "sae_model", "sae_corpus", "sae_lambada", "sae_cbt"}
+"""keys of options that are parameters of `judge` itself."""
 _TEXTS = ("corpus", "lambada", "cbt")
 
 
@@ -42,7 +42,7 @@ def judge(
     **more: Any,
 ) -> Record:
     """
-    Judge SAEs, with the verdicts that `pytest --sae-release` reaches on the same request.
+    Judge SAEs. The verdicts are those of `pytest --sae-release` on the same request.
 
     ```python
     record = sae_checks.judge("demo", checks=["ce_loss", "sparsity"])
@@ -50,27 +50,27 @@ def judge(
     ```
 
     Args:
-        release: what --sae-release takes, or SAEs of SAE Lens by SAE id; an id that is a hook is the hook of an SAE
-            whose configuration names none. SAEs stay as they are; a training SAE is judged as its inference SAE.
+        release: what --sae-release takes, or SAEs of SAE Lens by SAE id. Where the configuration of an SAE names no
+            hook, its id must be one. SAEs are not changed; a training SAE is judged as its inference SAE.
         checks: names of checks (docs/checks.md); None: all.
-        model: what --sae-model takes, or a transformers model in memory. It is run on the device and in the dtype that
-            it has, and given back in the mode that it had.
+        model: what --sae-model takes, or a transformers model in memory. A model in memory keeps its device and
+            dtype, and has its mode and gradient flags again when the function returns.
         tokenizer: of a model in memory.
         corpus: what --sae-corpus takes, or texts.
         lambada: what --sae-lambada takes, or passages; the last word of each is the answer.
         cbt: what --sae-cbt takes, or rows with `sentences`, `question`, `answer` and `options`.
-        name: by which limits are found, for SAEs in memory; default: "in memory".
-        progress: show a bar; in a notebook it is a notebook's.
+        name: of a release in memory; limits are found by it. Default: "in memory".
+        progress: show a progress bar, in a notebook as a widget.
         more: the other options of the command line, without `--sae-` and with underscores (docs/options.md).
 
     Returns:
-        The record of the run: `record.passed`, `record.results`, `record.to_frame()`. A check that was not asked for
-        is there as "not measured".
+        The record of the run: `record.passed`, `record.results`, `record.to_frame()`. A check that is not in *checks*
+        has a result as well, "not_measured".
 
     Raises:
-        TypeError: an argument of the wrong type, or of no such name.
-        ValueError: a value that cannot be used; also errors.UsageError, which is one.
-        HubError: the Hub does not give what is needed.
+        TypeError: an argument has the wrong type, or there is no such argument.
+        ValueError: a value cannot be used; errors.UsageError is a ValueError.
+        HubError: the Hub does not give the release, the model or a corpus.
         SaeError: the configuration of an SAE in memory cannot be used.
     """
     started, started_s = datetime.now(UTC), time.monotonic()
@@ -96,9 +96,9 @@ def judge(
             found = in_memory.release_of(release, name or "in memory")
         elif name is not None:
             raise TypeError("name= is for SAEs in memory")
-        asked = _options(found.name if found else str(release), None if source else model, paths, more)
-        request = _without_paths(settle(asked, found, source), given)
-        stack.enter_context(in_memory.left_as_it_was(module))
+        chosen = _options(found.name if found else str(release), None if source else model, paths, more)
+        request = _without_paths(settle(chosen, found, source), given)
+        stack.enter_context(in_memory.restored(module))
         results, selected = _judge(request, checks, progress=progress)
     is_red = any(run_verdict.is_red(r.outcome, profile=request.plan.options.profile) for r in results.values())
     is_pass = not is_red and recording.shortcoming(request, results, selected) is None
@@ -115,19 +115,19 @@ def judge(
 
 def list_saes(release: str | Path, *, allow_pickle: bool = True) -> list[Sae | BrokenSae]:
     """
-    The SAEs of a release, from their configurations alone; no weights are fetched.
+    List the SAEs of a release from their configurations. No weights are fetched.
 
     Args:
         release: what --sae-release takes.
         allow_pickle: also list SAEs whose weights are pickles; nothing is unpickled.
 
     Returns:
-        In order of depth: `sae_id`, `hook`, `architecture`, `d_in` and `d_sae` (widths), the training context in tokens
-        and more; a BrokenSae has its `problem`.
+        SAEs in order of depth, each with `sae_id`, `hook`, `architecture`, the widths `d_in` and `d_sae`, the training
+        context in tokens and more. An SAE whose configuration cannot be used is a BrokenSae, with its `problem`.
 
     Raises:
         UsageError: there is no such release.
-        HubError: the Hub does not give it.
+        HubError: the Hub does not describe the release.
     """
     return list(releases.resolve(str(release), allow_pickle=allow_pickle).saes)
 
@@ -137,7 +137,7 @@ def read_record(path: str | Path) -> Record:
     Read the record of a run.
 
     Raises:
-        RecordError: the file cannot be read, or is no record.
+        RecordError: the file cannot be read, or is no record of a run.
     """
     return record.read(Path(path))
 
@@ -159,6 +159,7 @@ def _check_names(wanted: object) -> None:
 
 
 def _refuse(more: Mapping[str, Any], names: Sequence[str], reason: str) -> None:
+    """Raise ValueError if one of *names* is among the arguments *more*."""
     for name in names:
         if name in more:
             raise ValueError(f"{name}= cannot be used here: {reason}")
@@ -167,8 +168,8 @@ def _refuse(more: Mapping[str, Any], names: Sequence[str], reason: str) -> None:
 def _options(
     release: str, model: str | Path | None, paths: Mapping[str, Any], more: Mapping[str, Any]
 ) -> options.Options:
-    """The options of a run, as the command line would have parsed them."""
-    known = {spec.key.removeprefix("sae_"): spec for spec in flags.SPECS if spec.key not in _NOT_KEYWORDS}
+    """The options of a run, parsed like those of the command line."""
+    known = {spec.key.removeprefix("sae_"): spec for spec in flags.SPECS if spec.key not in _OWN_PARAMETERS}
     raw = flags.defaults()
     raw |= {"sae_release": release, "sae_model": None if model is None else str(model)}
     raw |= {f"sae_{kind}": None if path is None else str(path) for kind, path in paths.items()}
@@ -189,45 +190,45 @@ def _options(
 
 
 def _without_paths(request: Request, given: set[str]) -> Request:
-    """*request* without the paths of files that were written for it alone."""
+    """Replace the paths of temporary files by the label "in memory", for the corpora named in *given*."""
 
-    def named(kind: str, source: CorpusSource | None) -> CorpusSource | None:
+    def labelled(kind: str, source: CorpusSource | None) -> CorpusSource | None:
         return replace(source, label="in memory") if kind in given and source is not None else source
 
     plan = request.plan
-    corpus = named("corpus", plan.corpus)
+    corpus = labelled("corpus", plan.corpus)
     assert corpus is not None
     labels: dict[str, Any] = dict.fromkeys(given, "in memory")
     plan = replace(
         plan,
         corpus=corpus,
-        lambada=named("lambada", plan.lambada),
-        cbt=named("cbt", plan.cbt),
+        lambada=labelled("lambada", plan.lambada),
+        cbt=labelled("cbt", plan.cbt),
         options=replace(plan.options, **labels),
     )
     return replace(request, plan=plan)
 
 
 def _judge(request: Request, wanted: Sequence[str] | None, *, progress: bool) -> tuple[dict[Cell, Result], set[Cell]]:
-    """The results of the checks named *wanted*, and which cells they are."""
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as in plugin/fixtures.py; without effect once torch is loaded
+    """Judge the checks named *wanted* (None: all); return their results, and the cells that were selected."""
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # WHY: see plugin/fixtures.py; no effect once torch is imported
     from sae_checks.measuring.local import LocalExecutor, silent
     from sae_checks.run.judge import Judge
     from sae_checks.run.stopping import compare
 
     cells = [cell for cell in request.limits if cell in request.own and (wanted is None or cell[1] in wanted)]
     together = list(dict.fromkeys(map(measured_cell, cells)))
-    one = Judge(request, LocalExecutor(request.plan, _bars() if progress else silent))
+    of_request = Judge(request, LocalExecutor(request.plan, _bars() if progress else silent))
     results: dict[Cell, Result] = {}
     for cell in cells:
         measured = measured_cell(cell)
-        result = results[measured] if measured in results else one.result(measured, together)
+        result = results[measured] if measured in results else of_request.result(measured, together)
         results[cell] = result if measured == cell else compare(request, result)
     return results, set(cells)
 
 
 def _bars() -> Callable[[str], Callable[[int, int], None]]:
-    """Bars of tqdm, one for each pass: a line on a terminal, a widget in a notebook."""
+    """Progress bars of tqdm, one for each pass: a line on a terminal, a widget in a notebook."""
     from tqdm.auto import tqdm
 
     def of_kind(kind: str) -> Callable[[int, int], None]:
@@ -247,15 +248,15 @@ def _bars() -> Callable[[str], Callable[[int, int], None]]:
     return of_kind
 
 
-def _write(made: Record, asked: options.Options) -> None:
-    """Write what the options ask for."""
-    if asked.record is not None:
-        record.write(made, asked.record)
-    if asked.history is not None:
+def _write(made: Record, chosen: options.Options) -> None:
+    """Write the record and the report, and add the run to the history, as the options say."""
+    if chosen.record is not None:
+        record.write(made, chosen.record)
+    if chosen.history is not None:
         from sae_checks.comparing.history import store
 
-        store.add(made, store.open_history(asked.history))
-    if asked.report is not None:
+        store.add(made, store.open_history(chosen.history))
+    if chosen.report is not None:
         from sae_checks.report import folder
 
-        folder.write(made, asked.report)
+        folder.write(made, chosen.report)

@@ -1,4 +1,4 @@
-"""SAEs, models and texts that the caller of the Python API holds -> a release, a model and corpus files."""
+"""Turns SAEs, models and texts that the caller of the Python API has in memory into a release, a model and files."""
 
 from __future__ import annotations
 
@@ -23,7 +23,11 @@ _PARSE: Mapping[str, Callable[[object], object]] = {
 
 def release_of(saes: Mapping[str, Any], name: str) -> Release:
     """
-    The release that *saes* are, SAE Lens's modules by SAE id. Any: SAE Lens ships no types.
+    Describe the release that *saes* make up.
+
+    Args:
+        saes: modules of SAE Lens by SAE id. Any: SAE Lens ships no types.
+        name: by which limits are found.
 
     Raises:
         TypeError: a value is no SAE of SAE Lens.
@@ -41,23 +45,19 @@ def release_of(saes: Mapping[str, Any], name: str) -> Release:
         if not metadata.get("hook_name") and hooks.parse(sae_id) is not None:
             metadata["hook_name"] = sae_id
         cfg["metadata"] = metadata
-        described.append(_in_memory(configuration.describe(sae_id, cfg, None), module))
+        described.append(replace(configuration.describe(sae_id, cfg, None), format="in_memory", module=module))
     in_order = sorted(described, key=lambda sae: (sae.depth, sae.sae_id))
     return Release(
         name=name, source="in memory", revision=None, saes=tuple(in_order), model=None, corpus=None, lambada=None
     )
 
 
-def _in_memory(sae: configuration.Sae, module: Any) -> configuration.Sae:
-    return replace(sae, format="in_memory", module=module)
-
-
 def model_source_of(model: Any, tokenizer: Any) -> ModelSource:
     """
-    The transformers model *model*, with its tokenizer.
+    Describe a transformers model in memory, with its tokenizer.
 
     Raises:
-        TypeError: it is no model of transformers, or has no tokenizer.
+        TypeError: *model* is no model of transformers, or the tokenizer is missing.
     """
     if not hasattr(model, "get_output_embeddings") or not hasattr(model, "config"):
         raise TypeError(f"model= is {type(model).__name__}, not a transformers model, a folder or a name on the Hub")
@@ -70,8 +70,8 @@ def model_source_of(model: Any, tokenizer: Any) -> ModelSource:
 
 
 @contextmanager
-def left_as_it_was(model: Any) -> Iterator[None]:
-    """Give *model*, a torch module or None, back with the mode, gradient flags and submodules that it had."""
+def restored(model: Any) -> Iterator[None]:
+    """Restore the mode, gradient flags and submodules of *model*, a torch module or None, when the block ends."""
     if model is None:
         yield
         return

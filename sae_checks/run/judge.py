@@ -1,4 +1,4 @@
-"""One check of one SAE: measures what it needs, until it is decided, and judges it."""
+"""Judges one check of one SAE or stack: measures what the check needs, until it is decided."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class Judge:
-    """Judges the checks of one request; keeps what was decided while measuring."""
+    """Judges the checks of one request, and keeps the verdicts that were reached while measuring."""
 
     def __init__(self, request: Request, executor: LocalExecutor) -> None:
         self._request = request
@@ -28,26 +28,30 @@ class Judge:
 
     def result(self, cell: Cell, together: Collection[Cell] = ()) -> Result:
         """
-        The result of one check of one SAE or stack; an error, with its reason, where it cannot be measured.
+        Measure and judge one check of one SAE or stack.
 
         Args:
-            cell: (id of an SAE or a stack, name of a check).
-            together: other cells of this run. Those that the same pass serves are measured with it, and an SAE leaves
-                the pass when all of its own are decided.
+            cell: the check to judge.
+            together: other cells of this run. Those that the same pass measures are measured with it; an SAE leaves
+                the pass when all its cells are decided.
+
+        Returns:
+            The result. If the check cannot be measured its outcome is "error" or "not_measured", with the reason.
         """
         row = ROW_OF[cell[1]]
-        if (reason := self._impossible(row, cell[0])) is not None:
+        if (reason := self._why_impossible(row, cell[0])) is not None:
             return judge_not_given(self._request, cell, reason)
         try:
-            return self._measured(row, cell, together)
+            return self._judge(row, cell, together)
         except errors.SaeChecksError as problem:
             limit = self._request.limits[cell]
             return Result(sae_id=cell[0], check=cell[1], outcome="error", reason=str(problem), limit=limit)
 
-    def _measured(self, row: Row, cell: Cell, together: Collection[Cell]) -> Result:
+    def _judge(self, row: Row, cell: Cell, together: Collection[Cell]) -> Result:
+        """Measure as *row* says, and judge; raises where the check cannot be measured."""
         request, executor, subject = self._request, self.executor, cell[0]
         if row.is_study:
-            measured = executor.study((row.measured_by, subject), self._studied(together))
+            measured = executor.study((row.measured_by, subject), self._studies(together))
             return judge_measured(request, cell, measured).completed()
         if row.measured_by == "golden":
             measured = executor.golden(subject, request.golden[subject])
@@ -55,24 +59,24 @@ class Judge:
         if row.measured_by == "weights":
             return judge_measured(request, cell, executor.copies(subject)).completed()
         rule = self._rules.setdefault(row.measured_by, StoppingRule(request))
-        served = [cell, *(each for each in together if ROW_OF[each[1]].measured_by == row.measured_by)]
-        rule.add(served)
-        studied = self._studied(together) if row.measured_by == "text" else ()
-        sae_ids = dict.fromkeys(sae_id for sae_id, _ in served)
-        measured = executor.measure(row.measured_by, subject, sae_ids, rule, studied)
+        same_pass = [cell, *(each for each in together if ROW_OF[each[1]].measured_by == row.measured_by)]
+        rule.add(same_pass)
+        studies = self._studies(together) if row.measured_by == "text" else ()
+        sae_ids = dict.fromkeys(sae_id for sae_id, _ in same_pass)
+        measured = executor.measure(row.measured_by, subject, sae_ids, rule, studies)
         result = rule.result(cell, measured)
         if row.check is checks.CE_LOSS and release.matching([subject], request.plan.options.explain):
             documents = [each.document_index for each in result.worst_sequences]
             return replace(result, explanation=executor.explain(subject, measured, documents))
         return result
 
-    def _studied(self, cells: Collection[Cell]) -> list[Wanted]:
-        """The studies behind *cells* that can be measured."""
+    def _studies(self, cells: Collection[Cell]) -> list[Wanted]:
+        """The studies that measure *cells*, without those that cannot be measured."""
         rows = [(ROW_OF[name], subject) for subject, name in cells if ROW_OF[name].is_study]
-        return [(row.measured_by, subject) for row, subject in rows if self._impossible(row, subject) is None]
+        return [(row.measured_by, subject) for row, subject in rows if self._why_impossible(row, subject) is None]
 
-    def _impossible(self, row: Row, subject: str) -> str | None:
-        """Why the check of *row* cannot be measured on *subject* at all."""
+    def _why_impossible(self, row: Row, subject: str) -> str | None:
+        """Why the check of *row* cannot be measured on *subject*; None: it can, as far as the plan tells."""
         if (reason := row.not_given(self._request.plan)) is not None:
             return reason
         return next((stack.problem for stack in self._request.plan.stacks if stack.stack_id == subject), None)

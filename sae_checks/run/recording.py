@@ -1,4 +1,4 @@
-"""Results of a run -> its record: a result for every check of the plan, and the verdict on the run."""
+"""Makes the record of a run from its results. The record has a result for every check of the plan."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from sae_checks import checks
 from sae_checks.record import run_verdict
 from sae_checks.run.settle import Cell, Request
 
-if TYPE_CHECKING:  # the plugin reads this in every pytest run: no NumPy
+if TYPE_CHECKING:  # WHY: the plugin imports this module in every pytest run, and these import NumPy
     from sae_checks.judging.verdict import Outcome
     from sae_checks.record.results import Record, Result
 
 
 def all_results(request: Request, results: Mapping[Cell, Result], selected: Collection[Cell]) -> list[Result]:
     """
-    A result for every check of the plan, in the plan's order.
+    Return a result for every check of the plan, in the plan's order.
 
     Args:
         request: what the run judges.
-        results: what was judged.
-        selected: what was to be judged; a check that is not in *results* says why.
+        results: of the checks that were judged. Every other check gets a result "not_measured", with the reason.
+        selected: checks that the user selected.
     """
     cells = [(subject, check.name) for subject in request.plan.subjects for check in checks.CHECKS]
     cells += [cell for cell in request.limits if cell[1] == checks.NO_REGRESSION.name]
@@ -36,14 +36,14 @@ def all_results(request: Request, results: Mapping[Cell, Result], selected: Coll
 
 
 def without_verdict(request: Request, cell: Cell, outcome: Outcome, reason: str) -> Result:
-    """The result of a check that nothing was measured for, because of *reason*."""
+    """The result of a check for which nothing was measured, with the *reason*."""
     from sae_checks.record.results import Result
 
     return Result(sae_id=cell[0], check=cell[1], outcome=outcome, reason=reason, limit=request.limits[cell])
 
 
 def shortcoming(request: Request, results: Mapping[Cell, Result], selected: Collection[Cell]) -> str | None:
-    """Why the run is no pass although none of its checks is red; None: it is one. See `run_verdict.shortcoming`."""
+    """Why a run without a red check is no pass; None: it passes. `run_verdict.shortcoming` has the rules."""
     return run_verdict.shortcoming(
         results.values(),
         selected,
@@ -57,30 +57,30 @@ def make_record(
     request: Request, results: Collection[Result], *, started: str, wall_s: float, exit_status: int | None
 ) -> Record:
     """
-    The record of a run.
+    Make the record of a run.
 
     Args:
         request: what the run judged.
-        results: what `all_results` gives.
+        results: from `all_results`.
         started: UTC, ISO 8601.
         wall_s: seconds that the run took.
-        exit_status: 0 for a pass.
+        exit_status: 0 for a pass; None: unknown, because the run has not ended.
     """
     from sae_checks.record.results import Record, ReleaseFacts, software
 
     plan = request.plan
-    chosen = {
+    decided = {
         "n_items": plan.options.n_items,
         "n_queries": plan.options.n_queries,
         "ablation": plan.measures_ablation,
         "n_context_tokens": plan.n_context_tokens,
         "corpus_reason": plan.corpus_reason,
     }
-    options = {**asdict(plan.options), **chosen}
+    options = {**asdict(plan.options), **decided}
     if plan.options.history is not None:
         from sae_checks.comparing.history import store
 
-        options["history"] = store.without_secrets(plan.options.history)  # records are shown around
+        options["history"] = store.without_secrets(plan.options.history)  # WHY: records are published
     return Record(
         started=started,
         wall_s=round(wall_s, 3),
@@ -99,14 +99,14 @@ def make_record(
 
 
 def _why_not(request: Request, cell: Cell, own: Collection[Cell], selected: Collection[Cell]) -> str:
-    """Why there is no result of *cell*."""
+    """Why *cell* was not judged."""
     if cell not in own:
         return run_verdict.of_other_shard(str(request.plan.options.shard))
     return run_verdict.NOT_REACHED if cell in selected else run_verdict.NOT_SELECTED
 
 
 def _plain(value: object) -> str | int | None:
-    """An option as JSON holds it."""
+    """The value of an option in a type that JSON has."""
     if value is None or isinstance(value, bool | int | str):
         return value
     return " ".join(value) if isinstance(value, tuple) else str(value)

@@ -1,7 +1,8 @@
-"""A request -> what will be judged: the plan, the limit of every check, the baseline. Imports no torch."""
+"""Turns options into a request: the plan, the limit of every check, and the baseline. Imports no torch."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -9,34 +10,40 @@ from sae_checks import checks, errors
 from sae_checks.corpora import files
 from sae_checks.judging import thresholds
 from sae_checks.judging.limits import Limit, golden_limit, no_copies_limit
-from sae_checks.plan import options, plan
+from sae_checks.plan import plan
 from sae_checks.plan.golden_prompts import Golden
 from sae_checks.plan.model_source import ModelSource
+from sae_checks.plan.options import Options
 from sae_checks.plan.plan import Plan
 from sae_checks.release import release
+from sae_checks.release.release import Release
 
 if TYPE_CHECKING:
     from sae_checks.comparing.baseline import Baseline
 
 Cell = tuple[str, str]
-"""(id of an SAE or a stack, check name); a comparison of that with the baseline is (SAE-CHECK, "no_regression")."""
+"""
+One test of the gate: the id of an SAE or a stack, and the name of a check.
+
+The comparison of (SAE, CHECK) with the baseline is the cell (SAE-CHECK, "no_regression").
+"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
-    """What a run judges and by which limits, settled; the same in every process of the run."""
+    """What a run judges, and by which limits. Every process of a run has an equal one."""
 
     plan: Plan
     limits: dict[Cell, Limit | None]
-    """one for each check of each SAE and stack; None: the check is reported, and no limit is written for it."""
+    """of each check of each SAE and stack; None: no limit is written, so the check is reported and not judged."""
     golden: dict[str, Golden]
-    """by SAE id."""
+    """golden prompts by SAE id; an SAE without any is absent."""
     baseline: Baseline | None = None
-    """the earlier run that `no_regression` compares with."""
+    """earlier run that `no_regression` compares with; None: nothing is compared."""
 
     @property
     def own(self) -> frozenset[Cell]:
-        """The cells that this run judges: all, or those of its shard."""
+        """The cells that this run judges: those of its shard (--sae-shard), or all."""
         subjects = set(self.plan.subjects_of_shard)
         return frozenset(cell for cell in self.limits if measured_cell(cell)[0] in subjects)
 
@@ -49,86 +56,105 @@ def measured_cell(cell: Cell) -> Cell:
     return subject, check
 
 
-def settle(asked: options.Options, found: release.Release | None = None, model: ModelSource | None = None) -> Request:
+def settle(options: Options, found: Release | None = None, model: ModelSource | None = None) -> Request:
     """
-    Settle and check everything about *asked* that needs no measuring.
+    Turn options into a request, and check everything that can be checked before measuring.
 
-    *found* and *model* are the SAEs and the model that the caller holds in memory, if it does.
+    Args:
+        options: what the user asks for.
+        found: the release, if the caller has its SAEs in memory; None: it is found by its name.
+        model: the model, if the caller has it in memory; None: the plan finds it.
 
     Raises:
-        UsageError: it cannot be done as asked.
-        HubError: the Hub does not tell what is needed to know that.
+        UsageError: the options cannot be followed.
+        HubError: the Hub does not describe the release or the model.
     """
     found = found or release.resolve(
-        asked.release,
-        patterns=asked.sae_ids,
-        allow_pickle=asked.allow_pickle,
+        options.release,
+        patterns=options.sae_ids,
+        allow_pickle=options.allow_pickle,
     )
-    for pattern in asked.explain:
+    for pattern in options.explain:
         if not release.matching(found.sae_ids, [pattern]):
             raise errors.nothing_to_explain(pattern, found.sae_ids)
-    limits = thresholds.load(asked.thresholds)
-    settled = plan.make(asked, found, model)
-    golden = {sae_id: known for sae_id in found.sae_ids if (known := limits.golden(found.name, sae_id)) is not None}
-    by_cell = _limits(settled, limits)
-    by_cell |= {(sae_id, checks.GOLDEN.name): golden_limit(known) for sae_id, known in golden.items()}
-    if any(limit is not None and limit.measure in checks.CE_LOSS.ablated for limit in by_cell.values()):
+    written = thresholds.load(options.thresholds)
+    settled = plan.make(options, found, model)
+    golden = {sae_id: known for sae_id in found.sae_ids if (known := written.golden(found.name, sae_id)) is not None}
+    limits = _limits(settled, written)
+    limits |= {(sae_id, checks.GOLDEN.name): golden_limit(known) for sae_id, known in golden.items()}
+    if any(limit is not None and limit.measure in checks.CE_LOSS.ablated for limit in limits.values()):
         settled = replace(settled, measures_ablation=True)
+    _check_files(settled)
+    _check_device(options.device)
+    if options.history is not None:
+        from sae_checks.comparing.history import store  # WHY here: it reads records, which imports all of judging
+
+        store.prepare(options.history)
+    earlier = None
+    if options.baseline is not None:
+        from sae_checks.comparing import baseline  # WHY here: it reads records, which imports all of judging
+
+        earlier = baseline.load(options.baseline, options.record)
+        if not set(earlier.conditions.sae_ids) & set(found.sae_ids):
+            raise errors.nothing_in_common(options.baseline, earlier.conditions.sae_ids, found.sae_ids)
+        limits |= _comparison_limits(settled, written, limits)
+    return Request(plan=settled, limits=limits, golden=golden, baseline=earlier)
+
+
+def _limits(settled: Plan, written: thresholds.Thresholds) -> dict[Cell, Limit | None]:
+    """The limit of every check of every SAE and stack, except for the checks of golden prompts."""
+    found = settled.release
+    subjects = {"sae": found.sae_ids, "stack": tuple(stack.stack_id for stack in settled.stacks)}
+    limits: dict[Cell, Limit | None] = {}
+    in_plan = [check for check in checks.CHECKS if not check.is_study or settled.options.n_study_sequences]
+    for check in in_plan:
+        for subject in subjects[check.of] if not check.is_exact else ():
+            look_up = written.find if check.is_optional else written.limit
+            limits[subject, check.name] = look_up(found.name, subject, check.name)
+    if checks.DISTINCT in in_plan and len(found.sae_ids) > 1:
+        limits |= {(sae_id, checks.DISTINCT.name): no_copies_limit() for sae_id in found.sae_ids}
+    return limits
+
+
+def _comparison_limits(
+    settled: Plan, written: thresholds.Thresholds, limits: Mapping[Cell, Limit | None]
+) -> dict[Cell, Limit | None]:
+    """The limit of every comparison with the baseline: for each check that has a limit and a margin on one measure."""
+    found: dict[Cell, Limit | None] = {}
+    for subject in settled.subjects:
+        for check in checks.CHECKS:
+            limit = limits.get((subject, check.name))
+            margin = written.margin(settled.release.name, subject, check.name)
+            if limit is not None and margin is not None and limit.measure == margin.measure:
+                found[f"{subject}-{check.name}", checks.NO_REGRESSION.name] = margin.limit(limit)
+    return found
+
+
+def _check_files(settled: Plan) -> None:
+    """
+    Read the corpus files of the plan, to refuse a wrong one before the model is loaded.
+
+    Raises:
+        UsageError: a file cannot be read, or is not what its option takes.
+    """
     if settled.corpus.path is not None:
         files.read_documents(settled.corpus.path)
     if settled.lambada is not None and settled.lambada.path is not None:
         files.read_passages(settled.lambada.path)
     if settled.cbt is not None and settled.cbt.path is not None:
         files.read_queries(settled.cbt.path)
-    _check_device(asked.device)
-    if asked.history is not None:
-        from sae_checks.comparing.history import store  # here: it reads records, and with them all of the judging wing
-
-        store.prepare(asked.history)
-    compared_with = None
-    if asked.baseline is not None:
-        from sae_checks.comparing import baseline  # here: it reads records, and with them all of the judging wing
-
-        compared_with = baseline.load(asked.baseline, asked.record)
-        if not set(compared_with.conditions.sae_ids) & set(found.sae_ids):
-            raise errors.nothing_in_common(asked.baseline, compared_with.conditions.sae_ids, found.sae_ids)
-        by_cell |= _comparisons(settled, limits, by_cell)
-    return Request(plan=settled, limits=by_cell, golden=golden, baseline=compared_with)
-
-
-def _limits(settled: plan.Plan, limits: thresholds.Thresholds) -> dict[Cell, Limit | None]:
-    """The limit of every check of every SAE and stack; golden prompts bring their own."""
-    found = settled.release
-    subjects = {"sae": found.sae_ids, "stack": tuple(stack.stack_id for stack in settled.stacks)}
-    by_cell: dict[Cell, Limit | None] = {}
-    asked_of = [check for check in checks.CHECKS if not check.is_study or settled.options.n_study_sequences]
-    for check in asked_of:
-        for subject in subjects[check.of] if not check.is_exact else ():
-            look_up = limits.find if check.is_optional else limits.limit
-            by_cell[subject, check.name] = look_up(found.name, subject, check.name)
-    if checks.DISTINCT in asked_of and len(found.sae_ids) > 1:
-        by_cell |= {(sae_id, checks.DISTINCT.name): no_copies_limit() for sae_id in found.sae_ids}
-    return by_cell
-
-
-def _comparisons(
-    settled: plan.Plan, limits: thresholds.Thresholds, by_cell: dict[Cell, Limit | None]
-) -> dict[Cell, Limit | None]:
-    """How far every check may be from the baseline that has a limit and, for the same measure, a margin."""
-    found: dict[Cell, Limit | None] = {}
-    for subject in settled.subjects:
-        for check in checks.CHECKS:
-            limit = by_cell.get((subject, check.name))
-            margin = limits.margin(settled.release.name, subject, check.name)
-            if limit is not None and margin is not None and limit.measure == margin.measure:
-                found[f"{subject}-{check.name}", checks.NO_REGRESSION.name] = margin.limit(limit)
-    return found
 
 
 def _check_device(device: str) -> None:
+    """
+    Check that torch has the accelerator *device*.
+
+    Raises:
+        UsageError: it has not.
+    """
     if device in ("auto", "cpu"):
         return
-    import torch  # only here: an accelerator was asked for, and only torch knows
+    import torch  # WHY here: only torch knows, and only a request for an accelerator waits for its import
 
     available = torch.cuda.is_available() if device == "cuda" else torch.backends.mps.is_available()
     if not available:

@@ -1,4 +1,4 @@
-"""When an SAE has been measured enough: every check on it is decided. ARCHITECTURE.md draws the loop."""
+"""Early stopping: an SAE is measured until every check of it is decided. ARCHITECTURE.md shows the loop."""
 
 from __future__ import annotations
 
@@ -21,21 +21,21 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Judged:
-    """The verdict on one check, as far as it was measured."""
+    """The verdict on one check from what is measured so far."""
 
     result: Result
-    """without what people look at beside the measures: see `completed`."""
+    """without curves, worst sequences and the like, which `completed` adds."""
     is_final: bool
-    """measuring more of the corpus would not change the outcome."""
+    """whether measuring more of the corpus cannot change the outcome."""
     evidence: Evidence
 
     def completed(self) -> Result:
-        """The result with its curves, worst sequences, changed answers and the like."""
+        """The result with curves, worst sequences, changed answers and the like, as the check's row says."""
         return ROW_OF[self.result.check].complete(self.result, self.evidence)
 
 
 def judge_measured(request: Request, cell: Cell, measured: Measured[Any]) -> Judged:
-    """Read the check of *cell* from what was measured, and judge it."""
+    """Judge the check of *cell* by the losses measured so far."""
     subject, name = cell
     evidence = Evidence(
         measured=measured,
@@ -49,7 +49,7 @@ def judge_measured(request: Request, cell: Cell, measured: Measured[Any]) -> Jud
 
 
 def judge_not_given(request: Request, cell: Cell, reason: str) -> Result:
-    """The result of a check that nothing can be measured for, because of *reason*."""
+    """The result of a check for which nothing can be measured, with the *reason*."""
     result, _ = _judge(request, cell, all_not_measured(checks.named(cell[1]), reason), None)
     return result
 
@@ -57,7 +57,7 @@ def judge_not_given(request: Request, cell: Cell, reason: str) -> Result:
 def _judge(
     request: Request, cell: Cell, readings: tuple[Reading, ...], measured: Measured[Any] | None
 ) -> tuple[Result, bool]:
-    """The result of *cell* from its readings, and whether more of the corpus could not change it."""
+    """The result of *cell* from its readings, and whether it is final: more of the corpus cannot change the outcome."""
     row, limit = ROW_OF[cell[1]], request.limits[cell]
     budget = Budget(
         n_planned=row.n_planned(request.plan.options),
@@ -83,7 +83,7 @@ def _judge(
 
 
 def compare(request: Request, after: Result) -> Result:
-    """The result of comparing *after* with the baseline of *request*."""
+    """Compare *after*, a result of this run, with the baseline of *request*."""
     assert request.baseline is not None
     limit = request.limits[f"{after.sae_id}-{after.check}", checks.NO_REGRESSION.name]
     assert limit is not None
@@ -95,58 +95,57 @@ def compare(request: Request, after: Result) -> Result:
 
 class StoppingRule:
     """
-    Which SAEs a pass measures further: those with an open check.
+    Decides after each round of a pass which SAEs are measured further: those with an open check.
 
-    A check is open until its verdict is final, and its comparison with the baseline, if there is one, is decided. A
-    final verdict never opens again, so it does not matter how long the other checks keep the SAE.
+    A check is open until its verdict is final and its comparison with the baseline, if there is one, is decided. A
+    final verdict stays, so other checks may keep the SAE in the pass for any time without changing it.
     """
 
     def __init__(self, request: Request) -> None:
         self._request = request
         self._open: dict[str, list[str]] = {}
         self._judged: dict[Cell, Judged] = {}
-        # WHY: `full` measures the whole plan, whatever is decided before
+        # WHY: the profile `full` measures the whole plan, although verdicts are final before
         self._is_whole_plan = request.plan.options.profile == "full"
 
     def add(self, cells: Collection[Cell]) -> None:
-        """Open the checks of *cells* that the rule does not know yet."""
+        """Open the checks of *cells*, except those that are open or judged already."""
         for sae_id, name in cells:
             known = self._open.setdefault(sae_id, [])
             if name not in known and (sae_id, name) not in self._judged:
                 known.append(name)
 
     def undecided(self, sae_id: str) -> tuple[str, ...]:
-        """Names of the checks of *sae_id* that are open."""
+        """Names of the open checks of *sae_id*."""
         return tuple(self._open.get(sae_id, ()))
 
     def needs_more(self, sae_id: str, measured: Measured[Any]) -> bool:
-        """Look at *measured*: judge each open check of *sae_id* once. True while one stays open."""
+        """Judge each open check of *sae_id* by *measured*, and return whether one stays open."""
         if self._is_whole_plan and measured.n < measured.n_planned:
             return True
         self._open[sae_id] = [name for name in self.undecided(sae_id) if self._stays_open((sae_id, name), measured)]
         return bool(self._open[sae_id])
 
     def result(self, cell: Cell, measured: Measured[Any]) -> Result:
-        """The result of *cell* on all of *measured*; judged now unless the last look has done so."""
+        """The result of *cell* on all of *measured*: the kept one if the last look judged the same sequences."""
         kept = self._judged.get(cell)
         if kept is None or kept.evidence.measured.n != measured.n:
             kept = self._judged[cell] = judge_measured(self._request, cell, measured)
         return kept.completed()
 
     def _stays_open(self, cell: Cell, measured: Measured[Any]) -> bool:
+        """Judge *cell*, keep the verdict, and return whether the check stays open."""
         judged = self._judged[cell] = judge_measured(self._request, cell, measured)
         return not judged.is_final or self._comparison_is_open(judged.result)
 
     def _comparison_is_open(self, after: Result) -> bool:
-        """Whether the baseline has more values that the comparison could still use, and needs them."""
+        """Whether the comparison is inconclusive, and the baseline has values of sequences not measured yet."""
         request = self._request
-        if (
-            request.baseline is None
-            or (f"{after.sae_id}-{after.check}", checks.NO_REGRESSION.name) not in request.limits
-        ):
+        comparison = (f"{after.sae_id}-{after.check}", checks.NO_REGRESSION.name)
+        if request.baseline is None or comparison not in request.limits:
             return False
         before = request.baseline.result(after.sae_id, after.check)
         if before is None or before.paired_sample is None or after.paired_sample is None:
             return False
-        is_more = after.paired_sample.n < before.paired_sample.n
-        return is_more and compare(request, after).outcome == "inconclusive"
+        has_more = after.paired_sample.n < before.paired_sample.n
+        return has_more and compare(request, after).outcome == "inconclusive"

@@ -1,4 +1,4 @@
-"""The table of checks: what measures each check, what reads it, how much of it is planned, what it must be given."""
+"""The table of checks: what measures each check, what reads it, how much of it is planned, and what it needs."""
 
 from __future__ import annotations
 
@@ -34,52 +34,53 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Evidence:
-    """What one check of one SAE or stack is read from."""
+    """What the readings of one check of one SAE or stack are computed from."""
 
     measured: Measured[Any]  # Any: the losses that the row's pass or study gives
     limit: Limit | None
-    """of the check itself."""
+    """of the check; None: no limit is written."""
     ce_limit: Limit | None = None
-    """of ce_loss of the same SAE; None of a stack."""
+    """of ce_loss of the same SAE; None for a stack."""
     sae: Sae | None = None
-    """the SAE's configuration; None of a stack."""
+    """configuration of the SAE; None for a stack."""
     golden: Golden | None = None
-    """the known prompts of this SAE."""
+    """golden prompts of the SAE; None: it has none."""
 
     @property
     def n_listed(self) -> int | None:
-        """Items of the whole source, of which the plan takes some; None: unknown."""
+        """Number of items in the whole source, of which the plan takes some; None: unknown."""
         provenance = self.measured.provenance
         return None if provenance is None else provenance.corpus.n_listed
 
     @property
-    def losses(self) -> Any:  # Any: as above
-        """What was measured, one row per sequence or item."""
+    def losses(self) -> Any:  # Any: as in `measured`
+        """The losses, one row per sequence or item."""
         return self.measured.losses
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
-    """How one check is measured, read and planned."""
+    """One check: how it is measured, read and planned."""
 
     check: checks.Check
     measured_by: str
-    """the pass ("text", "lambada", "cbt", "golden", "weights") or the study (a name of `measuring.local_studies`)."""
+    """pass ("text", "lambada", "cbt", "golden", "weights") or study (a key of `measuring.local_studies.STUDIES`)."""
     read: Callable[[Evidence], tuple[Reading, ...]]
+    """computes the readings, one for each measure of the check."""
     n_planned: Callable[[Options], int] = lambda options: options.n_sequences
-    """sequences, passages or queries that the verdict may use."""
+    """number of sequences, passages or queries that the verdict may use, at most."""
     option: Callable[[int], str] = lambda n: f"--sae-sequences={n}"
-    """the option with which at least so many are planned: the inverse of `n_planned`."""
+    """option that plans at least *n* of them: the inverse of `n_planned`."""
     source_option: str = "--sae-corpus"
-    """the option that names what they are taken from."""
+    """option that names the source of them."""
     not_given: Callable[[Plan], str | None] = lambda _: None
-    """why there is nothing to measure the check on; None: there is."""
+    """why the check cannot be measured in a plan; None: it can."""
     complete: Callable[[Result, Evidence], Result] = lambda result, _: result
-    """adds to the result what people look at beside the measures."""
+    """adds curves, worst sequences and the like to a result."""
 
     @property
     def is_study(self) -> bool:
-        """Whether a study measures it."""
+        """Whether a study measures the check."""
         return self.measured_by not in ("text", "lambada", "cbt", "golden", "weights")
 
 
@@ -140,7 +141,7 @@ def _golden(evidence: Evidence) -> tuple[Reading, ...]:
 
 
 def _with_worst_sequences(result: Result, evidence: Evidence) -> Result:
-    """Within the training context, which is what ce_loss is about."""
+    """Add the worst sequences, within the training context as ce_loss is."""
     losses, n = evidence.losses, evidence.losses.n_training_context_tokens
     found = worst_sequences.worst_sequences(
         losses.increase_nats[:, :n],
