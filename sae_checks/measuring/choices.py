@@ -1,4 +1,4 @@
-"""Choices of the clean and the spliced model, from the log-probability of every filled query."""
+"""The options that the clean and the spliced model choose, by the log-probability of each filled query."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class ChoiceSums(AnswerSums[ChoiceLosses]):
         self._options.add_scores(batch, clean, spliced)
 
     def losses(self) -> ChoiceLosses | Fault:
-        """Losses of the first *n_measured* options, which never divide a query, or why there are none."""
+        """The losses of the first *n_measured* options, which are whole queries, or why there are none."""
         self._options.n_measured = self.n_measured
         if self.fault is not None:
             return Fault(problem=self.fault)
@@ -35,7 +35,8 @@ class ChoiceSums(AnswerSums[ChoiceLosses]):
 
 
 def _choices(options: ItemLosses) -> ChoiceLosses:
-    # the options of a query are a run of equal `items`
+    """Turn losses per option into losses per query."""
+    # WHY: the options of a query are a run of equal `items`
     starts = np.flatnonzero(np.r_[True, options.items[1:] != options.items[:-1]])  # (n_queries,)
     n_options = np.diff(np.r_[starts, len(options.items)])
     clean_chosen, clean_nats = _choose(options.clean_logprob_nats, starts, n_options)
@@ -57,22 +58,22 @@ def _choose(logprob_nats: Floats, starts: Counts, n_options: Counts) -> tuple[Co
     Choose an option for each query.
 
     Args:
-        logprob_nats: of all options, (n_all_options,).
-        starts: index of each query's first option, the right one, (n_queries,).
-        n_options: (n_queries,).
+        logprob_nats: of every option of every query, (n_all_options,).
+        starts: index of each query's first option, which is the right one, (n_queries,).
+        n_options: of each query, (n_queries,).
 
     Returns:
-        Index of the chosen option (n_queries,), and log-probability of the right one among the options (n_queries,).
+        Index of the chosen option (n_queries,), and log-probability of the right option among its options (n_queries,).
     """
     others = logprob_nats.copy()
     others[starts] = -np.inf
     answer = logprob_nats[starts]
-    # WHY a tie is wrong: options that are all <unk> to the tokenizer have equal probabilities
+    # WHY a tie counts as wrong: options that the tokenizer reads as <unk> have equal probabilities
     best = np.maximum.reduceat(others, starts)
-    is_best = np.flatnonzero(~(others < np.repeat(best, n_options)))  # TRAP: not (others == best), which NaN never is
+    is_best = np.flatnonzero(~(others < np.repeat(best, n_options)))  # TRAP: (others == best) is never true of NaN
     first = is_best[np.searchsorted(is_best, starts + 1)]  # (n_queries,) never the right one
     chosen = np.where(answer > best, 0, first - starts)
     largest = np.repeat(np.maximum.reduceat(logprob_nats, starts), n_options)
-    with np.errstate(invalid="ignore"):  # numbers that are not finite are kept: `corpus_readings` refuses them by name
+    with np.errstate(invalid="ignore"):  # WHY: the readings refuse numbers that are not finite
         total = np.log(np.add.reduceat(np.exp(logprob_nats - largest), starts)) + largest[starts]
         return chosen, answer - total

@@ -1,9 +1,9 @@
 """
-One clean pass shared by every SAE of a release -> losses, streamed in batches.
+Measures losses of many SAEs in one clean pass, batch by batch.
 
-For each batch the untouched model runs once with captures, each SAE's splice resumes it behind its hook, and all of
-them are scored together, chunk by chunk: no more than two chunks of logits are ever in memory, and the clean logits are
-computed once however many SAEs there are.
+For each batch the clean model runs once and captures the hooks. Each SAE is spliced in, and the model resumes behind
+its hook. All final hidden states are scored together in chunks, so the clean logits are computed once, and at most two
+chunks of logits are in memory.
 """
 
 from __future__ import annotations
@@ -27,18 +27,18 @@ Losses = TypeVar("Losses")
 
 
 class Watch(Protocol):
-    """Sees the clean pass of the first sequences, whoever has left by then."""
+    """Is called with the clean pass over the first sequences, also when all SAEs have left."""
 
     @property
     def hooks(self) -> Collection[str]:
-        """Hooks that it wants captured."""
+        """Hooks that the clean pass must capture."""
 
     @property
     def n_sequences(self) -> int:
-        """How many sequences it sees; a round ends there."""
+        """Number of sequences, from the first on; a round must end there."""
 
     def see(self, batch: Batch, clean: CleanPass) -> None:
-        """One batch of them."""
+        """Take the clean pass over one *batch*."""
 
 
 def text_rounds(
@@ -53,19 +53,19 @@ def text_rounds(
     ablates: bool = True,
 ) -> Iterator[list[TextSums]]:
     """
-    Measure what each SAE costs on text, round by round; yield the sums of all SAEs after each round.
+    Measure the losses of each SAE on text, round by round, and yield the sums of all SAEs after each round.
 
-    Whoever iterates sets `is_decided` of an SAE that is measured no further; the pass ends when no SAE is active.
-    Batches never span a round, so an SAE that leaves cannot change another's numbers.
+    The caller sets `is_decided` of an SAE that is measured no further. The pass ends when no SAE is active. Batches
+    never span a round, so an SAE that leaves cannot change another's numbers.
 
     Args:
         model: the language model.
         saes: the SAEs to splice, one at a time.
-        sequences: the text; batches hold sequences of like length.
+        sequences: the text; batches hold sequences of similar length.
         n_batch_tokens: tokens per forward pass, at most.
         progress: called after each batch.
-        ends: numbers of sequences at which a round ends, rising; the last is that of all.
-        watch: sees the clean pass of the first sequences, whichever SAEs have left.
+        ends: numbers of sequences after which a round ends, in rising order; the last is the number of all sequences.
+        watch: is called with the clean pass over the first sequences.
         ablates: also measure zero ablation; takes as long as the splice.
     """
     n_ablated = max((n_within(sae, sequences) for sae in saes), default=0)
@@ -74,17 +74,17 @@ def text_rounds(
         watched = frozenset(watch.hooks) if watch is not None and part.stop <= watch.n_sequences else frozenset()
         for batch in batches(model, sequences, n_batch_tokens, progress, part=part):
             clean, splices = _spliced(model, saes, batch, sums, watched)
-            sound = [sae for sae, s in zip(saes, sums, strict=True) if s.is_active]
-            ablated = _ablated(model, sound, batch, clean, n_ablated) if ablates else {}
+            active = [sae for sae, s in zip(saes, sums, strict=True) if s.is_active]
+            ablated = _ablated(model, active, batch, clean, n_ablated) if ablates else {}
             hidden = [clean.hidden, *(s.hidden for s in splices if s is not None), *ablated.values()]
-            scores = iter(score(model, batch, hidden, ranks=False) if sound else ())
+            scores = iter(score(model, batch, hidden, ranks=False) if active else ())
             clean_scores = next(scores, None)
-            of_saes = [None if s is None else next(scores) for s in splices]
-            of_ablations = {where: next(scores) for where in ablated}
-            for sae, into, spliced, found in zip(saes, sums, splices, of_saes, strict=True):
+            spliced_scores = [None if s is None else next(scores) for s in splices]
+            ablated_scores = {target: next(scores) for target in ablated}
+            for sae, of_sae, spliced, found in zip(saes, sums, splices, spliced_scores, strict=True):
                 if spliced is not None and found is not None and clean_scores is not None:
-                    into.add_scores(batch, clean_scores, found, of_ablations.get(_where(sae)))
-                    into.add_reconstruction(batch, spliced.splice)
+                    of_sae.add_scores(batch, clean_scores, found, ablated_scores.get(_target(sae)))
+                    of_sae.add_reconstruction(batch, spliced.splice)
             if watched and watch is not None:
                 watch.see(batch, clean)
         yield sums
@@ -101,9 +101,9 @@ def item_rounds(
     sums_of: Callable[[Sequences], AnswerSums[Losses]],
 ) -> Iterator[list[AnswerSums[Losses]]]:
     """
-    Measure what each SAE does to the answers of *items*, round by round; arguments as in `text_rounds`.
+    Measure the losses of each SAE on the answers of *items*, round by round; otherwise like `text_rounds`.
 
-    Only answers are scored. *sums_of* makes the sums of one SAE.
+    *sums_of* makes the sums of one SAE.
     """
     sums = [sums_of(items) for _ in saes]
     for part in _rounds(items, sums, ends, progress, n_watched=0):
@@ -111,9 +111,9 @@ def item_rounds(
             clean, splices = _spliced(model, saes, batch, sums)
             scores = iter(score(model, batch, [clean.hidden, *(s.hidden for s in splices if s is not None)]))
             clean_scores = next(scores)
-            for into, spliced in zip(sums, splices, strict=True):
+            for of_sae, spliced in zip(sums, splices, strict=True):
                 if spliced is not None:
-                    into.add_scores(batch, clean_scores, next(scores))
+                    of_sae.add_scores(batch, clean_scores, next(scores))
         yield sums
 
 
@@ -126,7 +126,7 @@ def measure_text(
     progress: Progress,
     ablates: bool = True,
 ) -> tuple[TextLosses | Fault, ...]:
-    """What each of *saes* costs on all of *sequences*, in the order of *saes*: `text_rounds` in one round."""
+    """Measure the losses of *saes*, in their order, on all of *sequences*: `text_rounds` with a single round."""
     ends = (len(sequences.rows),)
     return _all_losses(
         text_rounds(
@@ -143,7 +143,7 @@ def measure_items(
     n_batch_tokens: int,
     progress: Progress,
 ) -> tuple[ItemLosses | Fault, ...]:
-    """What each of *saes* does to the answers of all *items*, in the order of *saes*: `item_rounds` in one round."""
+    """Measure the losses of *saes*, in their order, on all answers of *items*: `item_rounds` with a single round."""
     ends = (len(items.rows),)
     return _all_losses(
         item_rounds(model, saes, items, n_batch_tokens=n_batch_tokens, progress=progress, ends=ends, sums_of=ItemSums)
@@ -151,29 +151,32 @@ def measure_items(
 
 
 def _all_losses(rounds: Iterator[Sequence[Sums[Losses]]]) -> tuple[Losses | Fault, ...]:
+    """The losses of each SAE after the only one of *rounds*."""
     (sums,) = rounds
-    return tuple(one.losses() for one in sums)
+    return tuple(of_sae.losses() for of_sae in sums)
 
 
 def _rounds(
     sequences: Sequences, sums: Sequence[Sums[Any]], ends: Sequence[int], progress: Progress, *, n_watched: int
 ) -> Iterator[slice]:
-    """Yield each round that still has active SAEs, or belongs to the *n_watched* first sequences."""
+    """Yield each round that still has active SAEs, or is among the first *n_watched* sequences."""
     for start, end in zip((0, *ends), ends, strict=False):
-        if start >= n_watched and not any(one.is_active for one in sums):
+        if start >= n_watched and not any(of_sae.is_active for of_sae in sums):
             n_done = int(sequences.lengths[:start].sum())
             progress(n_done, n_done)
             return
-        for one in sums:
-            if one.is_active:
-                one.n_measured = end  # of which `losses` speaks when the round has ended
+        for of_sae in sums:
+            if of_sae.is_active:
+                of_sae.n_measured = end  # WHY: `losses` is called after the round
         yield slice(start, end)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class _Spliced:
+    """One SAE, spliced into one batch."""
+
     splice: Splice
-    hidden: torch.Tensor  # (batch, seq, d_model)
+    hidden: torch.Tensor  # (batch, seq, d_model), final
 
 
 def _spliced(
@@ -183,41 +186,49 @@ def _spliced(
     sums: Sequence[Sums[Losses]],
     watched: Collection[str] = (),
 ) -> tuple[CleanPass, list[_Spliced | None]]:
-    """The clean pass, and each SAE's; None for one that has left or failed, now or before: *sums* keep the reason."""
-    sound = [sae for sae, s in zip(saes, sums, strict=True) if s.is_active]
-    clean = model.clean(batch.tokens, {*watched, *(hook for sae in sound for hook in (sae.hook, sae.hook_out))})
+    """Run the clean pass and splice each SAE; None: the SAE is not active. *sums* keep the reason of a failure."""
+    active = [sae for sae, s in zip(saes, sums, strict=True) if s.is_active]
+    clean = model.clean(batch.tokens, {*watched, *(hook for sae in active for hook in (sae.hook, sae.hook_out))})
     splices: list[_Spliced | None] = []
-    for sae, into in zip(saes, sums, strict=True):
-        if not into.is_active:
+    for sae, of_sae in zip(saes, sums, strict=True):
+        if not of_sae.is_active:
             splices.append(None)
             continue
         try:
             made = splice(clean.activation(sae.hook), clean.activation(sae.hook_out), batch.replaced, sae)
             hidden = model.resume(clean, {sae.hook_out: replace_with(made.activation)})
             splices.append(_Spliced(splice=made, hidden=hidden))
-        except (errors.SaeChecksError, RuntimeError) as problem:  # torch raises RuntimeError, out of memory included
-            into.fault = str(problem)
+        except (
+            errors.SaeChecksError,
+            RuntimeError,
+        ) as problem:  # WHY: torch raises RuntimeError, out of memory included
+            of_sae.fault = str(problem)
             splices.append(None)
     return clean, splices
 
 
-_Where = tuple[str, int | None]
-"""A hook that is written, and where the part of it that is replaced begins."""
+_Target = tuple[str, int | None]
+"""hook that an SAE writes, and the index at which its head begins; None: it writes the whole activation."""
 
 
-def _where(sae: Reconstructs) -> _Where:
+def _target(sae: Reconstructs) -> _Target:
+    """The part of an activation that *sae* replaces."""
     return sae.hook_out, sae.head_slice.start
 
 
 def _ablated(
     model: LanguageModel, saes: Sequence[Reconstructs], batch: Batch, clean: CleanPass, n_positions: int
-) -> dict[_Where, torch.Tensor]:  # a dict: one pass for all SAEs that replace the same
-    """Final hidden states with zeros where *saes* write, over the first *n_positions*; zeros behind, never scored."""
+) -> dict[_Target, torch.Tensor]:  # WHY a dict: SAEs that replace the same share an ablation
+    """
+    Ablate what each of *saes* replaces, and return the final hidden states (batch, seq, d_model).
+
+    Only the first *n_positions* are run. The hidden states of later positions are zeros, and are never used.
+    """
     found = {}
     beginning, replaced = clean.first(n_positions), batch.replaced[:, :n_positions]
     for sae in saes:
-        if _where(sae) not in found:
+        if _target(sae) not in found:
             zeros = ablate(beginning.activation(sae.hook_out), replaced, sae.head_slice)
             hidden = model.resume(beginning, {sae.hook_out: replace_with(zeros)})
-            found[_where(sae)] = torch.nn.functional.pad(hidden, (0, 0, 0, batch.tokens.shape[1] - hidden.shape[1]))
+            found[_target(sae)] = torch.nn.functional.pad(hidden, (0, 0, 0, batch.tokens.shape[1] - hidden.shape[1]))
     return found

@@ -1,7 +1,7 @@
 """
-Measures SAEs in this process: the model and each corpus once, all SAEs of a pass together in one clean pass.
+Measures SAEs in this process. Model and corpora are loaded once, and all SAEs of a pass share one clean pass.
 
-Where their weights do not fit into memory together, there is a clean pass for each group that does.
+SAEs whose weights do not fit into memory together are measured in groups, with a clean pass for each group.
 """
 
 from __future__ import annotations
@@ -19,8 +19,15 @@ from sae_checks.explanation import Explanation
 from sae_checks.losses import ChoiceLosses, ItemLosses, TextLosses
 from sae_checks.measuring import corpus_pass, explaining
 from sae_checks.measuring.choices import ChoiceSums
-from sae_checks.measuring.local_studies import Studies, Wanted
-from sae_checks.measuring.measured import Measured, StoppingRule, flipped, n_rows, rows, texts_of_flips
+from sae_checks.measuring.local_studies import Studies, StudyKey
+from sae_checks.measuring.measured import (
+    Measured,
+    StoppingRule,
+    changed_answer_texts,
+    changed_queries,
+    item_indices,
+    n_items,
+)
 from sae_checks.measuring.saes_in_models import SaeInModel, SaesInModels
 from sae_checks.measuring.scoring import Fault, Progress, round_ends
 from sae_checks.measuring.sequence_sums import AnswerSums, ItemSums, Sums
@@ -32,19 +39,22 @@ from sae_checks.release.converters import quiet
 from sae_checks.saes.splice import splice
 
 N_PER_ROUND = {"text": 16, "lambada": 64, "cbt": 16}
-"""Sequences, passages or queries per round, after which decided SAEs leave. Two looks of text: rounds of one would be
-small batches."""
+"""
+Sequences, passages or queries per round of a pass; decided SAEs leave after a round.
 
-Found = Measured[Any] | errors.SaeChecksError  # Any: TextLosses, ItemLosses or ChoiceLosses, by the pass
+A round of text has two looks, because rounds of one look would make small batches.
+"""
+
+Found = Measured[Any] | errors.SaeChecksError  # Any: TextLosses, ItemLosses or ChoiceLosses
 
 
 def silent(_kind: str) -> Progress:
-    """Show no progress."""
+    """Show no progress of any pass."""
     return lambda _n_done, _n_all: None
 
 
 def _needs_more(rule: StoppingRule | None, sae_id: str, measured: Measured[Any]) -> bool:
-    """Whether an SAE stays in the pass; at the end of the plan nobody does."""
+    """Whether an SAE stays in the pass; no SAE does at the end of the plan. Without a rule all of it is measured."""
     if measured.n == measured.n_planned:
         return False
     return rule is None or rule.needs_more(sae_id, measured)
@@ -54,13 +64,13 @@ class LocalExecutor:
     """
     Measures SAEs of a plan on demand.
 
-    Asking for one SAE measures every SAE that is named with it and is not measured yet, so that they share the clean
-    pass. An error belongs to the SAE, model or corpus that it concerns, and is raised each time that is asked for.
+    Measuring one SAE also measures the SAEs that are named with it, so that they share the clean pass. An error
+    concerns one SAE, model or corpus; it is kept, and raised each time a measurement needs that.
     """
 
     def __init__(self, plan: Plan, progress_of: Callable[[str], Progress] = silent) -> None:
-        """*progress_of* gives what shows the progress of a pass ("text"), of "studies" or of an "explanation"."""
-        # WHY: SAEs and losses are in float32 by contract: no TF32 or bfloat16 in products, whatever was set before
+        """*progress_of* makes what shows progress, for "text", "lambada", "cbt", "studies" or "explanation"."""
+        # WHY: SAEs and losses are in float32 by contract, so products use no TF32 or bfloat16
         torch.set_float32_matmul_precision("highest")
         self._plan = plan
         self._progress_of = progress_of
@@ -75,7 +85,7 @@ class LocalExecutor:
         sae_id: str,
         together: Collection[str] = (),
         rule: StoppingRule | None = None,
-        studied: Collection[Wanted] = (),
+        studies: Collection[StudyKey] = (),
     ) -> Measured[Any]:
         """
         Measure an SAE by one kind of pass, with all of *together* that is not measured yet.
@@ -84,35 +94,34 @@ class LocalExecutor:
             kind: "text", "lambada" or "cbt".
             sae_id: of the release.
             together: SAEs that share the clean pass.
-            rule: decides after each round who is measured further; None: all of the plan is measured.
-            studied: studies that will use the clean pass of the first sequences of text; it is kept for them.
+            rule: decides after each round which SAEs are measured further; None: the whole plan is measured.
+            studies: studies that need the clean pass over the first sequences of text, which is kept for them.
 
         Returns:
-            TextLosses, ItemLosses or ChoiceLosses, by the kind. What is known already, where the rule needs no more.
+            TextLosses, ItemLosses or ChoiceLosses, by the kind; kept ones if *rule* needs no more.
 
         Raises:
             SaeError: this SAE cannot be measured.
             MeasuringError: the model or the corpus cannot be used.
         """
-        into = self._found[kind]
-        found = into.get(sae_id)
-        if isinstance(found, Measured) and _needs_more(rule, sae_id, found):  # it left before this check was asked
-            del into[sae_id]
-        if sae_id not in into:
-            self._measure(
-                kind, [each for each in dict.fromkeys([*together, sae_id]) if each not in into], rule, studied
-            )
-        found = into[sae_id]
+        known = self._found[kind]
+        found = known.get(sae_id)
+        if isinstance(found, Measured) and _needs_more(rule, sae_id, found):  # WHY: it left before this check was open
+            del known[sae_id]
+        if sae_id not in known:
+            sae_ids = [each for each in dict.fromkeys([*together, sae_id]) if each not in known]
+            self._measure(kind, sae_ids, rule, studies)
+        found = known[sae_id]
         if isinstance(found, errors.SaeChecksError):
             raise found
         return found
 
-    def golden(self, sae_id: str, known: Golden) -> Measured[ItemLosses]:
-        """Measure an SAE on its golden prompts, by their own rule for BOS and special tokens; raises as `measure`."""
+    def golden(self, sae_id: str, prompts: Golden) -> Measured[ItemLosses]:
+        """Measure an SAE on its golden *prompts*, by their own rule for BOS and special tokens; raises as `measure`."""
         sae_in_model = self._saes.get(sae_id)
         model, n_context = sae_in_model.model, sae_in_model.model.facts.n_context_tokens
-        bos = corpus.bos_token(model.tokenizer, model.facts.source) if known.prepend_bos else None
-        sequences = golden.tokenise(known, model.tokenizer, bos=bos, n_context_tokens=n_context)
+        bos = corpus.bos_token(model.tokenizer, model.facts.source) if prompts.prepend_bos else None
+        sequences = golden.tokenise(prompts, model.tokenizer, bos=bos, n_context_tokens=n_context)
         n_batch = self._plan.options.n_batch_tokens
         try:
             (losses,) = corpus_pass.measure_items(
@@ -122,28 +131,28 @@ class LocalExecutor:
             raise errors.MeasuringError(str(problem)) from None
         if isinstance(losses, Fault):
             raise errors.SaeError(losses.problem)
-        facts = golden.facts(known, sequences, n_context_tokens=n_context)
-        made_of = Provenance(sae=sae_in_model.sae.facts, model=model.facts, corpus=facts)
+        facts = golden.facts(prompts, sequences, n_context_tokens=n_context)
+        provenance = Provenance(sae=sae_in_model.sae.facts, model=model.facts, corpus=facts)
         n = len(losses.items)
         return Measured(
             losses=losses,
-            provenance=made_of,
+            provenance=provenance,
             n=n,
             n_planned=n,
             tokens_of=lambda i: token_texts(sequences, i, model.tokenizer),
         )
 
-    def study(self, wanted: Wanted, together: Collection[Wanted] = ()) -> Measured[Any]:
-        """Measure one study of an SAE or stack, on few sequences of the same corpora; raises as `measure`."""
-        return self._studies.get(wanted, together)
+    def study(self, key: StudyKey, together: Collection[StudyKey] = ()) -> Measured[Any]:
+        """Measure one study of an SAE or stack, on the first sequences of its corpus; raises as `measure`."""
+        return self._studies.get(key, together)
 
     def copies(self, sae_id: str) -> Measured[tuple[str, ...]]:
         """
-        Find the other SAEs of the release whose weights are the same, number by number.
+        Find the other SAEs of the release that have exactly the same weights.
 
         Raises:
             SaeError: this SAE cannot be loaded.
-            MeasuringError: its model cannot be.
+            MeasuringError: its model cannot be loaded.
         """
         own = self._saes.get(sae_id).sae.fingerprint
         others = [sae_in_model.sae for sae_in_model in self._saes.measurable() if sae_in_model.sae.sae_id != sae_id]
@@ -151,7 +160,7 @@ class LocalExecutor:
         return Measured(losses=copies, provenance=None, n=0, n_planned=0)
 
     def explain(self, sae_id: str, text: Measured[TextLosses], documents: Sequence[int]) -> Explanation:
-        """Explain the loss of an SAE in the first of *documents*; raises as `measure`."""
+        """Explain the loss of an SAE in the first of *documents*, indices in the corpus; raises as `measure`."""
         sae_in_model = self._saes.get(sae_id)
         return explaining.explanation(
             sae_in_model.model,
@@ -164,7 +173,7 @@ class LocalExecutor:
         )
 
     def spliced_forward(self, sae_id: str) -> Callable[[], None]:
-        """Return what a benchmark times: encode, decode and resume the model, on the first sequences of the plan."""
+        """Return what a benchmark times: a function that splices an SAE and resumes the model, on the first batch."""
         sae_in_model = self._saes.get(sae_id)
         one, model = sae_in_model.sae.loaded(), sae_in_model.model
         first = self._corpus("text", sae_in_model).sequences
@@ -177,59 +186,59 @@ class LocalExecutor:
             made = splice(clean.activation(one.hook), clean.activation(one.hook_out), replaced, one)
             model.resume(clean, {one.hook_out: replace_with(made.activation)})
             if model.device.type == "cuda":
-                torch.cuda.synchronize()  # kernels run behind the call
+                torch.cuda.synchronize()  # WHY: the call returns before its kernels end
 
         return forward
 
     def _measure(
-        self, kind: str, sae_ids: Collection[str], rule: StoppingRule | None, studied: Collection[Wanted]
+        self, kind: str, sae_ids: Collection[str], rule: StoppingRule | None, studies: Collection[StudyKey]
     ) -> None:
         """Measure *sae_ids* in groups that share model and corpus and fit into memory."""
-        into = self._found[kind]
+        known = self._found[kind]
         groups: dict[tuple[LanguageModel, bool], list[SaeInModel]] = {}
         for sae_id in sae_ids:
             try:
                 sae_in_model = self._saes.get(sae_id)
                 groups.setdefault((sae_in_model.model, sae_in_model.prepends_bos), []).append(sae_in_model)
             except (errors.SaeError, errors.MeasuringError) as problem:
-                into[sae_id] = problem
-        for group in (part for of_one in groups.values() for part in self._saes.groups(of_one)):
+                known[sae_id] = problem
+        for group in (fitting for same_corpus in groups.values() for fitting in self._saes.groups(same_corpus)):
             cache = self._saes.weight_cache(group[0].model.device)
             try:
-                with quiet():  # here: filters of warnings are the process's, and another thread loads
+                with quiet():  # WHY here: the filters of warnings are the process's, and another thread loads
                     cache.start_loading([sae_in_model.sae for sae_in_model in group])
-                    self._measure_group(kind, group, rule, studied)
-            except (errors.MeasuringError, RuntimeError) as problem:  # torch's errors, out of memory included
-                into.update(dict.fromkeys((r.sae.sae_id for r in group), errors.MeasuringError(str(problem))))
+                    self._measure_group(kind, group, rule, studies)
+            except (errors.MeasuringError, RuntimeError) as problem:  # WHY: torch raises it, out of memory included
+                known.update(dict.fromkeys((each.sae.sae_id for each in group), errors.MeasuringError(str(problem))))
             finally:
                 cache.finish_loading()
 
     def _measure_group(
-        self, kind: str, group: list[SaeInModel], rule: StoppingRule | None, studied: Collection[Wanted]
+        self, kind: str, group: list[SaeInModel], rule: StoppingRule | None, studies: Collection[StudyKey]
     ) -> None:
-        """One pass for *group*; after each round the SAEs that *rule* needs no more of leave it."""
-        one, into = group[0], self._found[kind]
+        """Measure *group* in one pass; after each round the SAEs that are decided by *rule* leave it."""
+        one, known = group[0], self._found[kind]
         planned = self._corpus(kind, one)
-        watch = self._studies.watch(studied, one, planned.sequences)
+        watch = self._studies.passes_to_keep(studies, one, planned.sequences)
         ends = round_ends(planned.sequences.rows, N_PER_ROUND[kind], () if watch is None else (watch.n_sequences,))
         for sums in self._rounds(kind, group, planned, ends, watch):
             for sae_in_model, of_sae in zip(group, sums, strict=True):
                 if not of_sae.is_active:
                     continue
                 found = self._measured(sae_in_model, of_sae.losses(), planned)
-                into[sae_in_model.sae.sae_id] = found
+                known[sae_in_model.sae.sae_id] = found
                 if isinstance(found, Measured):
                     of_sae.is_decided = not _needs_more(rule, sae_in_model.sae.sae_id, found)
         for sae_in_model, of_sae in zip(group, sums, strict=True):
             if of_sae.fault is not None:
-                into[sae_in_model.sae.sae_id] = errors.SaeError(of_sae.fault)
+                known[sae_in_model.sae.sae_id] = errors.SaeError(of_sae.fault)
         if watch is not None:
             self._studies.keep(watch, one)
 
     def _rounds(
         self, kind: str, group: list[SaeInModel], planned: Corpus, ends: Sequence[int], watch: corpus_pass.Watch | None
     ) -> Iterator[Sequence[Sums[Any]]]:
-        """The pass over *planned* that measures *kind*, round by round."""
+        """The pass of *kind* over *planned*: an iterator that gives the sums of all SAEs after each round."""
         model, saes, sequences = group[0].model, [sae_in_model.sae for sae_in_model in group], planned.sequences
         n_batch, progress = self._plan.options.n_batch_tokens, self._progress_of(kind)
         if kind == "text":
@@ -251,25 +260,29 @@ class LocalExecutor:
     def _measured(
         self, sae_in_model: SaeInModel, losses: TextLosses | ItemLosses | ChoiceLosses | Fault, planned: Corpus
     ) -> Found:
-        """What is known of an SAE by now, with the texts that people look at."""
+        """The losses of an SAE so far, with their provenance and the texts that the report shows; or an error."""
         if isinstance(losses, Fault):
             return errors.SaeError(losses.problem)
         tokenizer = sae_in_model.model.tokenizer
         return Measured(
             losses=losses,
             provenance=Provenance(sae=sae_in_model.sae.facts, model=sae_in_model.model.facts, corpus=planned.facts),
-            n=len(rows(losses)),
-            n_planned=n_rows(planned),
+            n=len(item_indices(losses)),
+            n_planned=n_items(planned),
             tokens_of=lambda i: token_texts(planned.sequences, i, tokenizer),
-            texts=texts_of_flips(losses, planned.texts) if isinstance(losses, ItemLosses) else (),
-            choices=cbt.choice_texts(planned.queries, flipped(losses)) if isinstance(losses, ChoiceLosses) else (),
+            texts=changed_answer_texts(losses, planned.texts) if isinstance(losses, ItemLosses) else (),
+            choices=cbt.choice_texts(planned.queries, changed_queries(losses))
+            if isinstance(losses, ChoiceLosses)
+            else (),
         )
 
     def _corpus(self, kind: str, sae_in_model: SaeInModel) -> Corpus:
-        """The corpus of *sae_in_model*: it depends on the tokenizer of its model and on its BOS rule."""
+        """The corpus *kind* of an SAE, which depends on the tokenizer of its model and on its BOS rule."""
         key = (kind, sae_in_model.prepends_bos, sae_in_model.model.facts.source)
         if key not in self._corpora:
-            place = self._plan.model_of(sae_in_model.described)
+            planned = self._plan.model_of(sae_in_model.described)
             tokenizer = sae_in_model.model.tokenizer
-            self._corpora[key] = corpus.make(self._plan, place, kind, tokenizer, prepends_bos=sae_in_model.prepends_bos)
+            self._corpora[key] = corpus.make(
+                self._plan, planned, kind, tokenizer, prepends_bos=sae_in_model.prepends_bos
+            )
         return self._corpora[key]

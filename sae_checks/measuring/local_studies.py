@@ -1,7 +1,7 @@
 """
-The studies of a plan on demand: all that are wanted of SAEs with one model and one corpus share a clean pass.
+Measures the studies of a plan on demand. Studies on one model and one corpus share a clean pass.
 
-On text it is that of the checks of text, kept for the few sequences that studies look at.
+Studies on text take the clean pass of the text checks, which is kept for the first few sequences.
 """
 
 from __future__ import annotations
@@ -27,23 +27,23 @@ from sae_checks.provenance import Provenance
 from sae_checks.release.release import Sae
 from sae_checks.saes.sae import Reconstructs
 
-Wanted = tuple[str, str]
-"""The name of a study, and the SAE or stack that it measures."""
+StudyKey = tuple[str, str]
+"""name of a study, and id of the SAE or stack that it measures."""
 
-_N_BYTES = 4
-"""of a number, at most."""
+_N_BYTES_PER_NUMBER = 4
+"""of an activation, at most."""
 N_BYTES_KEPT = 2**31
-"""of a clean pass, at most: twelve times what GPT-2 small takes, a quarter of what Gemma 2 2B would."""
+"""largest clean pass that is kept: GPT-2 small takes a twelfth of it, Gemma 2 2B would take four times as much."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class StudyInput:
-    """What a study is made from."""
+    """The arguments from which a study is made."""
 
     saes: Sequence[Reconstructs]
-    """the SAE that is studied, or those of the stack in order of depth."""
+    """the SAE that the study measures, or the SAEs of the stack in order of depth."""
     others: Sequence[Reconstructs]
-    """all SAEs of the release that share its model and BOS rule."""
+    """all SAEs of the release with the same model and BOS rule."""
     sequences: Sequences
     n_layers: int
     seed: int
@@ -51,9 +51,9 @@ class StudyInput:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StudyKind:
-    """How a study is made, and on which corpus."""
+    """A kind of study: how it is made, and the corpus that it measures on."""
 
-    make: Callable[[StudyInput], Study[Any]]  # Any: its losses, which its check knows
+    make: Callable[[StudyInput], Study[Any]]  # Any: the losses, which differ by study
     corpus: Literal["text", "lambada"] = "text"
 
 
@@ -66,11 +66,11 @@ STUDIES: dict[str, StudyKind] = {
     "stacked": StudyKind(make=lambda given: Stacked(given.saes, given.sequences)),
     "stacked_lambada": StudyKind(make=lambda given: StackedItems(given.saes, given.sequences), corpus="lambada"),
 }
-"""The studies there are, by the name that the table of checks uses."""
+"""All kinds of study, by the name that the table of checks uses."""
 
 
 class Studies:
-    """Measures studies that are wanted together, once."""
+    """Measures each study once, together with the others on the same model and corpus."""
 
     def __init__(
         self,
@@ -85,55 +85,54 @@ class Studies:
         self._progress_of = progress_of
         self._stacks = {stack.stack_id: stack for stack in plan.stacks}
         self._kept: dict[tuple[LanguageModel, bool], KeptPasses] = {}
-        self._found: dict[Wanted, Measured[Any] | errors.SaeChecksError] = {}
+        self._measured: dict[StudyKey, Measured[Any] | errors.SaeChecksError] = {}
 
-    def get(self, wanted: Wanted, together: Collection[Wanted]) -> Measured[Any]:
+    def get(self, key: StudyKey, together: Collection[StudyKey]) -> Measured[Any]:
         """
-        *wanted*, measured with all of *together* that has not been.
+        Measure the study *key*, with all of *together* that is not measured yet.
 
         Raises:
             SaeError: an SAE that it needs cannot be measured.
             MeasuringError: the model or the corpus cannot be used.
         """
-        if wanted not in self._found:
-            self._measure([each for each in dict.fromkeys([*together, wanted]) if each not in self._found])
-        found = self._found[wanted]
+        if key not in self._measured:
+            self._measure([each for each in dict.fromkeys([*together, key]) if each not in self._measured])
+        found = self._measured[key]
         if isinstance(found, errors.SaeChecksError):
             raise found
         return found
 
-    def _measure(self, wanted: list[Wanted]) -> None:
-        groups: dict[object, list[tuple[Wanted, SaeInModel]]] = {}
-        for each in wanted:
+    def _measure(self, keys: list[StudyKey]) -> None:
+        """Measure the studies *keys* in groups that share model, BOS rule and corpus."""
+        groups: dict[object, list[tuple[StudyKey, SaeInModel]]] = {}
+        for key in keys:
             try:
-                sae_in_model = self._first(each)
-                corpus = STUDIES[each[0]].corpus
-                groups.setdefault((sae_in_model.model, sae_in_model.prepends_bos, corpus), []).append(
-                    (each, sae_in_model)
-                )
+                first = self._first_sae(key)
+                corpus = STUDIES[key[0]].corpus
+                groups.setdefault((first.model, first.prepends_bos, corpus), []).append((key, first))
             except (errors.SaeError, errors.MeasuringError) as problem:
-                self._found[each] = problem
+                self._measured[key] = problem
         for group in groups.values():
-            names = [each for each, _ in group]
+            of_group = [key for key, _ in group]
             try:
-                self._measure_group(names, group[0][1])
-            except (errors.MeasuringError, RuntimeError) as problem:  # torch's errors, out of memory included
-                self._found.update(dict.fromkeys(names, errors.MeasuringError(str(problem))))
+                self._measure_group(of_group, group[0][1])
+            except (errors.MeasuringError, RuntimeError) as problem:  # WHY: torch raises it, out of memory included
+                self._measured.update(dict.fromkeys(of_group, errors.MeasuringError(str(problem))))
 
-    def _measure_group(self, wanted: list[Wanted], one: SaeInModel) -> None:
-        kind = STUDIES[wanted[0][0]].corpus
+    def _measure_group(self, keys: list[StudyKey], one: SaeInModel) -> None:
+        """Measure *keys*, studies of one corpus on the model of *one*, in shared passes."""
+        kind = STUDIES[keys[0][0]].corpus
         corpus = self._corpus_of(kind, one)
-        sequences = self._few(corpus.sequences, kind)
-        sound = self._of_model(one, self._saes.measurable())
-        studies: list[Study[Any]] = []
-        made: list[Wanted] = []
-        for each in wanted:
+        sequences = self._study_sequences(corpus.sequences, kind)
+        others = self._same_model(one, self._saes.measurable())
+        studies: dict[StudyKey, Study[Any]] = {}
+        for key in keys:
             try:
-                studies.append(self._study(each, sequences, one, sound))
-                made.append(each)
+                studies[key] = self._study(key, sequences, one, others)
             except errors.SaeError as problem:
-                self._found[each] = problem
-        losses = run(one.model, studies, self._passes(one, studies, sequences))
+                self._measured[key] = problem
+        made = list(studies.values())
+        losses = run(one.model, made, self._passes(one, made, sequences))
         facts = replace(
             corpus.facts,
             fingerprint=sequences.fingerprint,
@@ -141,44 +140,45 @@ class Studies:
             n_scored_tokens=int(sequences.scored.sum()),
             n_context_tokens=int(sequences.tokens.shape[1]),
         )
-        for each, found in zip(made, losses, strict=True):
+        for (key, _), found in zip(studies.items(), losses, strict=True):
             if isinstance(found, Fault):
-                self._found[each] = errors.SaeError(found.problem)
+                self._measured[key] = errors.SaeError(found.problem)
                 continue
-            sae_in_model = None if each[1] in self._stacks else self._saes.get(each[1])
-            of_sae = None if sae_in_model is None else sae_in_model.sae.facts
-            provenance = Provenance(sae=of_sae, model=one.model.facts, corpus=facts)
+            sae_facts = None if key[1] in self._stacks else self._saes.get(key[1]).sae.facts
+            provenance = Provenance(sae=sae_facts, model=one.model.facts, corpus=facts)
             n = facts.n_sequences
-            self._found[each] = Measured(losses=found, provenance=provenance, n=n, n_planned=n)
+            self._measured[key] = Measured(losses=found, provenance=provenance, n=n, n_planned=n)
 
-    def watch(self, wanted: Collection[Wanted], one: SaeInModel, sequences: Sequences) -> KeptPasses | None:
+    def passes_to_keep(self, keys: Collection[StudyKey], one: SaeInModel, sequences: Sequences) -> KeptPasses | None:
         """
-        What keeps the clean pass that *wanted* need of a pass over *sequences*, the text of *one*'s model.
+        Make what keeps the clean pass over the first of *sequences* for the studies *keys*.
 
-        None: they need none, or it is too large to be kept, and they make one of their own.
+        *sequences* are the text of the model of *one*. None: no study needs that pass, an earlier group of SAEs has
+        filled it, or it is too large to keep. Studies then make passes of their own.
         """
         if (one.model, one.prepends_bos) in self._kept:
-            return None  # of an earlier group of SAEs
-        few, hooks = self._few(sequences, "text"), set[str]()
-        later = self._of_model(one, self._saes.candidates())  # not yet loaded: that is for the pass to overlap with
-        for each in wanted:
+            return None
+        few, hooks = self._study_sequences(sequences, "text"), set[str]()
+        others = self._same_model(one, self._saes.candidates())  # WHY candidates: the pass overlaps with their loading
+        for key in keys:
             try:
-                first = self._first(each)
-                is_here = STUDIES[each[0]].corpus == "text" and each not in self._found
-                if is_here and first.model is one.model and first.prepends_bos == one.prepends_bos:
-                    hooks |= self._study(each, few, one, later).hooks
+                first = self._first_sae(key)
+                is_needed = STUDIES[key[0]].corpus == "text" and key not in self._measured
+                if is_needed and first.model is one.model and first.prepends_bos == one.prepends_bos:
+                    hooks |= self._study(key, few, one, others).hooks
             except (errors.SaeError, errors.MeasuringError):
-                continue  # said when it is asked for
-        # beside the hooks the residual stream of their blocks, at most, and the final one
-        n_bytes = few.tokens.size * one.model.facts.d_model * _N_BYTES * (2 * len(hooks) + 1)
+                continue  # WHY: `get` raises it
+        # WHY this size: each hook, at most the residual stream of its block, and the final residual stream
+        n_bytes = few.tokens.size * one.model.facts.d_model * _N_BYTES_PER_NUMBER * (2 * len(hooks) + 1)
         return KeptPasses(few, hooks) if hooks and n_bytes <= N_BYTES_KEPT else None
 
     def keep(self, kept: KeptPasses, one: SaeInModel) -> None:
-        """*kept* is full, of *one*'s model."""
+        """Keep the passes *kept*, which are complete, for the studies on the model of *one*."""
         self._kept[one.model, one.prepends_bos] = kept
 
     def _passes(self, one: SaeInModel, studies: Sequence[Study[Any]], sequences: Sequences) -> Passes:
-        kept = self._kept.pop((one.model, one.prepends_bos), None)  # once: it is large
+        """The clean passes for *studies*: the kept ones if they fit, else new ones."""
+        kept = self._kept.pop((one.model, one.prepends_bos), None)  # WHY pop: it is large
         if kept is not None and kept.holds(sequences, frozenset().union(*(study.hooks for study in studies))):
             return kept
         return new_passes(
@@ -188,7 +188,8 @@ class Studies:
             progress=self._progress_of("studies"),
         )
 
-    def _few(self, sequences: Sequences, corpus: str) -> Sequences:
+    def _study_sequences(self, sequences: Sequences, corpus: str) -> Sequences:
+        """The sequences of a corpus that studies measure; text is cut to the longest training context."""
         options = self._plan.options
         n_positions = int(sequences.tokens.shape[1])
         if corpus == "lambada":
@@ -198,9 +199,10 @@ class Studies:
         return sequences.first(options.n_study_sequences, min(n_positions, longest))
 
     def _study(
-        self, wanted: Wanted, sequences: Sequences, one: SaeInModel, others: Sequence[Reconstructs]
+        self, key: StudyKey, sequences: Sequences, one: SaeInModel, others: Sequence[Reconstructs]
     ) -> Study[Any]:
-        kind, subject = wanted
+        """Make the study *key* on *sequences*."""
+        kind, subject = key
         stack = self._stacks.get(subject)
         given = StudyInput(
             saes=[self._saes.get(sae_id).sae for sae_id in ((subject,) if stack is None else stack.sae_ids)],
@@ -211,16 +213,22 @@ class Studies:
         )
         return STUDIES[kind].make(given)
 
-    def _first(self, wanted: Wanted) -> SaeInModel:
-        """The SAE of *wanted*, or the first of its stack, all of which must share model and convention."""
-        stack = self._stacks.get(wanted[1])
+    def _first_sae(self, key: StudyKey) -> SaeInModel:
+        """
+        The SAE of a study, or the first SAE of its stack.
+
+        Raises:
+            SaeError: an SAE cannot be used, or the SAEs of the stack differ in model or BOS rule.
+            MeasuringError: the model cannot be used.
+        """
+        stack = self._stacks.get(key[1])
         if stack is None:
-            return self._saes.get(wanted[1])
+            return self._saes.get(key[1])
         members = [self._saes.get(sae_id) for sae_id in stack.sae_ids]
         if any(m.model is not members[0].model or m.prepends_bos != members[0].prepends_bos for m in members):
             raise errors.stack_of_several(stack.stack_id)
         return members[0]
 
-    def _of_model(self, one: SaeInModel, of: Sequence[SaeInModel]) -> list[Reconstructs]:
-        """Those *of* the release's SAEs that share model and convention with *one*."""
-        return [r.sae for r in of if r.model is one.model and r.prepends_bos == one.prepends_bos]
+    def _same_model(self, one: SaeInModel, saes: Sequence[SaeInModel]) -> list[Reconstructs]:
+        """The SAEs among *saes* that share model and BOS rule with *one*."""
+        return [each.sae for each in saes if each.model is one.model and each.prepends_bos == one.prepends_bos]

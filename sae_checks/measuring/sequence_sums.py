@@ -1,4 +1,4 @@
-"""Losses of one SAE, accumulated per sequence or item batch by batch."""
+"""Accumulates the losses of one SAE per sequence or item, batch by batch."""
 
 from __future__ import annotations
 
@@ -28,10 +28,11 @@ class Sums(Generic[Losses]):
 
     def __init__(self, n: int) -> None:
         self.fault: str | None = None
+        """why the SAE cannot be measured; None: it can."""
         self.is_decided = False
-        """whether every check of this SAE is decided; set by the loop that runs the pass."""
+        """whether every check of this SAE is decided; set by the caller of the pass."""
         self.n_measured = n
-        """number of sequences, from the first on, that `losses` covers; fewer than *n* between two rounds."""
+        """number of sequences, from the first on, that `losses` covers."""
 
     @property
     def is_active(self) -> bool:
@@ -39,7 +40,7 @@ class Sums(Generic[Losses]):
         return self.fault is None and not self.is_decided
 
     def losses(self) -> Losses | Fault:
-        """Losses of the first *n_measured* sequences, or why there are none."""
+        """The losses of the first *n_measured* sequences, or why there are none."""
         raise NotImplementedError
 
 
@@ -63,6 +64,7 @@ class TextSums(Sums[TextLosses]):
         self.at = PositionSums(n_positions)
 
     def add_scores(self, batch: Batch, clean: Scores, spliced: Scores, ablated: Scores | None) -> None:
+        """Add the scores of one batch; *ablated* is None where zero ablation is not measured."""
         is_within = batch.position < self.n_within
         for key, span in self.spans.items():
             span.add(batch.row, clean, spliced, is_within == key)
@@ -73,6 +75,7 @@ class TextSums(Sums[TextLosses]):
         self.at.add_scores(batch.scored.cpu().numpy(), increase, spliced.kl_nats)
 
     def add_reconstruction(self, batch: Batch, made: Splice) -> None:
+        """Add the errors and active latents of one batch."""
         replaced = batch.replaced.cpu()  # (batch, seq)
         target = torch.where(replaced[..., None], made.target.cpu().double(), 0)  # (batch, seq, d_out)
         n_active = torch.where(replaced, made.n_active.cpu(), 0)

@@ -15,7 +15,7 @@ from sae_checks.run.table import ROW_OF, Row
 
 if TYPE_CHECKING:
     from sae_checks.measuring.local import LocalExecutor
-    from sae_checks.measuring.local_studies import Wanted
+    from sae_checks.measuring.local_studies import StudyKey
 
 
 class Judge:
@@ -70,7 +70,7 @@ class Judge:
             return replace(result, explanation=executor.explain(subject, measured, documents))
         return result
 
-    def _studies(self, cells: Collection[Cell]) -> list[Wanted]:
+    def _studies(self, cells: Collection[Cell]) -> list[StudyKey]:
         """The studies that measure *cells*, without those that cannot be measured."""
         rows = [(ROW_OF[name], subject) for subject, name in cells if ROW_OF[name].is_study]
         return [(row.measured_by, subject) for row, subject in rows if self._why_impossible(row, subject) is None]
