@@ -1,7 +1,7 @@
 """
-A pytest suite that decides whether a sparse autoencoder release is good enough to ship.
+A pytest suite that decides whether a release of sparse autoencoders (SAEs) is good enough to ship.
 
-The public API is what `__all__` names; it is loaded when it is first used, so that importing the package costs nothing.
+`__all__` names the public API. Each name is imported when it is first used, so importing the package is fast.
 """
 
 from __future__ import annotations
@@ -28,7 +28,8 @@ _MODULE_OF = {
 }
 
 
-def __getattr__(name: str) -> Any:  # Any: whatever the name stands for
+def __getattr__(name: str) -> Any:  # Any: a function, a class or a module
+    """Import a name of the public API when it is first used."""
     if name == "errors":
         return import_module("sae_checks.errors")
     if name in _MODULE_OF:
@@ -37,4 +38,5 @@ def __getattr__(name: str) -> Any:  # Any: whatever the name stands for
 
 
 def __dir__() -> list[str]:
+    """All names, with those that are not imported yet."""
     return sorted([*globals(), *__all__])

@@ -1,4 +1,4 @@
-"""`python -m sae_checks` is `sae-checks`."""
+"""Runs the command `sae-checks` as `python -m sae_checks`."""
 
 import sys
 

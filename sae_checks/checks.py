@@ -1,4 +1,4 @@
-"""The catalogue: which checks there are, what each measures, and in which units. Ground: both wings speak of it."""
+"""The catalogue of checks, with the measures of each check and their units."""
 
 from __future__ import annotations
 
@@ -16,25 +16,25 @@ class Measure:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Check:
-    """One question asked of every SAE."""
+    """One check, which asks one question of each SAE or stack."""
 
     name: str
     title: str
-    """for people, at the head of a column."""
+    """name in tables and reports."""
     measures: tuple[Measure, ...]
+    """the numbers that it reports; a limit is on one of them."""
     of: Literal["sae", "stack", "comparison"] = "sae"
-    """what is asked: each SAE, each stack of them (see `stacks`), or each check of either against an earlier run."""
+    """what it is measured on: each SAE, each stack of SAEs, or each other check, compared with an earlier run."""
     version: int = 1
-    """raised when a measure comes to mean another number, so that earlier runs are not compared with later ones."""
+    """raised when the definition of a measure changes; runs of different versions are not compared."""
     is_study: bool = False
-    """it takes more than one splice, or more than one SAE; `--sae-study-sequences=0` leaves it out."""
+    """it needs more than one splice or more than one SAE; `--sae-study-sequences=0` leaves it out."""
     is_optional: bool = False
-    """it is judged only where a limit is written, and else reported."""
+    """it is only reported where no limit is written for it."""
     is_exact: bool = False
-    """its numbers are no estimates from a sample, and what is expected of them stands with each prompt."""
-
+    """its measures are no estimates from a sample, and it has no limit in thresholds.toml."""
     ablated: tuple[str, ...] = ()
-    """measures that take a pass with zeros in place of the activation."""
+    """names of the measures that need a pass with zeros in place of the activation (zero ablation)."""
 
     def unit_of(self, measure: str) -> str | None:
         """The unit of *measure*, or None if this check has no such measure."""
@@ -229,7 +229,7 @@ NO_REGRESSION = Check(
     measures=tuple(Measure(name=name, unit="that of the measure") for name in ("before", "after", "difference")),
     of="comparison",
 )
-"""Not of the catalogue: it asks of every other check whether its limited measure has become worse."""
+"""Compares the limited measure of every other check with an earlier run. It is not in `CHECKS`."""
 
 CHECKS: tuple[Check, ...] = (
     CE_LOSS,
@@ -252,10 +252,10 @@ CHECKS: tuple[Check, ...] = (
 
 def named(name: str) -> Check:
     """
-    The check called *name*.
+    Find a check by its name.
 
     Raises:
-        KeyError: there is none.
+        KeyError: there is no check of this name.
     """
     for check in (*CHECKS, NO_REGRESSION):
         if check.name == name:

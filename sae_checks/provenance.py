@@ -1,4 +1,4 @@
-"""What a measurement was made of: the SAE, the model and the corpus, each with the hashes of its files."""
+"""Describes what a result was measured on: the SAE, the model and the corpus, with the hashes of their files."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from sae_checks.fields import Count, Sha256
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FileHash:
-    """One file that was read."""
+    """One file that was read, by name and hash."""
 
     name: str
     sha256: Sha256
@@ -25,11 +25,11 @@ class ModelFacts:
     source: str
     """folder or Hub repository."""
     architecture: str
-    """transformers class; HookedTransformer for a model in TransformerLens's own files."""
+    """class of transformers; HookedTransformer for a model in the file format of TransformerLens."""
     backend: str
     """transformers or transformer-lens."""
     processing: tuple[str, ...]
-    """what TransformerLens did to the weights, by its own keywords; empty for transformers."""
+    """what TransformerLens does to the weights, as its keywords; empty for transformers."""
     dtype: str
     device: str
     n_layers: Count
@@ -37,7 +37,7 @@ class ModelFacts:
     n_context_tokens: Count
     """longest sequence that the model takes."""
     weights: tuple[FileHash, ...]
-    """every file that the model was made from."""
+    """every file that the model was loaded from."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,21 +48,21 @@ class CorpusFacts:
     source: str
     """file, or dataset on the Hub."""
     sha256: Sha256
-    """of the file; of a dataset, of the rows that were read."""
+    """hash of the file, or of the rows that were read of a dataset."""
     fingerprint: Sha256
-    """of tokens and masks: with equal fingerprints the same predictions were scored."""
+    """hash of tokens and masks; with equal fingerprints the same predictions were scored."""
     prepend_bos: bool
     """whether every sequence starts with a BOS token."""
     n_sequences: Count
-    """sequences or items of the plan; of an SAE that was extended, all that were measured."""
+    """number of sequences or items that are planned to be measured."""
     n_scored_tokens: Count
-    """predictions that were scored in these."""
+    """number of predictions that are scored in them."""
     n_context_tokens: Count
-    """longest sequence, in tokens."""
+    """length of the longest sequence, in tokens."""
     n_truncated: Count
-    """sequences or items that lost tokens because they were longer than the context."""
+    """number of sequences or items that were cut because they are longer than the context."""
     n_listed: Count | None = None
-    """documents or items of the whole source; None: unknown, more follow after those that were read."""
+    """number of documents or items in the whole source; None: unknown, because not all of it was read."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,11 +71,11 @@ class SaeFacts:
 
     sae_id: str
     hook: str
-    """activation that the SAE reads."""
+    """name of the activation that the SAE reads."""
     hook_out: str
-    """activation that it writes; the same as hook except for transcoders."""
+    """name of the activation that it replaces; equal to `hook` except for transcoders."""
     head: Count | None
-    """index of the attention head that it reads and writes; None: it takes the whole activation."""
+    """index of the attention head that it reads and replaces; None: it reads the whole activation."""
     architecture: str
     d_in: Count
     """width of the activation."""
@@ -84,7 +84,7 @@ class SaeFacts:
     n_training_context_tokens: Count | None
     """length of the sequences that the SAE was trained on; None: unknown."""
     weights: tuple[FileHash, ...]
-    """every file that the SAE was made from, by its name in the release."""
+    """every file that the SAE was loaded from, by its name in the release."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,9 +97,9 @@ class Package:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Provenance:
-    """What the result of one check of one SAE was measured on."""
+    """What the result of one check was measured on."""
 
     sae: SaeFacts | None
-    """None: the check is of several SAEs."""
+    """None: the check measures a stack of SAEs."""
     model: ModelFacts
     corpus: CorpusFacts

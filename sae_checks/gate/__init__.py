@@ -1,1 +1,1 @@
-"""The shipped checks. `pytest --sae-release X` runs them; `pytest --pyargs sae_checks.gate` names them."""
+"""The shipped checks. `pytest --sae-release X` runs them, as does the path `--pyargs sae_checks.gate`."""

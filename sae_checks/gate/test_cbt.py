@@ -1,7 +1,7 @@
 """
-The model must still choose the word of a children's book that its passage calls for, out of ten.
+The model must still choose the right word for the gap in a passage of a children's book, out of ten.
 
-By the probability of the whole filled query, paired per query; the drop in accuracy is limited.
+Measures by the probability of the whole filled query, paired per query. The drop in accuracy is limited.
 """
 
 import pytest
@@ -11,5 +11,5 @@ from sae_checks.plugin.fixtures import Judgement
 
 @pytest.mark.sae_check("cbt")
 def test_cbt(sae_judgement: Judgement) -> None:
-    """The model must still choose the word of a children's book that its passage calls for, out of ten."""
+    """The model must still choose the right word for the gap in a passage of a children's book, out of ten."""
     sae_judgement.enforce()

@@ -1,7 +1,7 @@
 """
-No two SAEs of a release have the same weights.
+No two SAEs of a release may have the same weights.
 
-A release was once published with one SAE in two places.
+Such releases exist: one was published with one SAE in two places.
 """
 
 import pytest
@@ -11,5 +11,5 @@ from sae_checks.plugin.fixtures import Judgement
 
 @pytest.mark.sae_check("distinct")
 def test_distinct(sae_judgement: Judgement) -> None:
-    """No two SAEs of a release have the same weights."""
+    """No two SAEs of a release may have the same weights."""
     sae_judgement.enforce()

@@ -1,7 +1,7 @@
 """
-Prompts whose answers are known must be answered with the known probabilities.
+Golden prompts must have the known probabilities of their answers, clean and spliced.
 
-Only SAEs that have golden prompts in the limits; everything else has no such test.
+Collected only for SAEs that have golden prompts in the limits.
 """
 
 import pytest
@@ -11,5 +11,5 @@ from sae_checks.plugin.fixtures import Judgement
 
 @pytest.mark.sae_check("golden")
 def test_golden(sae_judgement: Judgement) -> None:
-    """Prompts whose answers are known must be answered with the known probabilities, clean and spliced."""
+    """Golden prompts must have the known probabilities of their answers, clean and spliced."""
     sae_judgement.enforce()

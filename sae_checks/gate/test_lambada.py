@@ -1,7 +1,7 @@
 """
 The model must still find the last word of a passage that only the whole passage determines.
 
-Paired per passage; the drop in accuracy is limited.
+Paired per passage. The drop in accuracy is limited.
 """
 
 import pytest

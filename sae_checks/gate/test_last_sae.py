@@ -1,7 +1,7 @@
 """
-What reaches the last SAE of the release must still be what it can explain.
+The last SAE of the release must still explain the activations behind the splice.
 
-Explained variance of the last SAE on the activations behind the splice, against the clean ones.
+Compares its explained variance on the activations behind the splice with that on the clean ones.
 """
 
 import pytest
@@ -11,5 +11,5 @@ from sae_checks.plugin.fixtures import Judgement
 
 @pytest.mark.sae_check("last_sae")
 def test_last_sae(sae_judgement: Judgement) -> None:
-    """What reaches the last SAE of the release must still be what it can explain."""
+    """The last SAE of the release must still explain the activations behind the splice."""
     sae_judgement.enforce()

@@ -1,7 +1,7 @@
 """
-What reaches the next SAE of the release must still be what it can explain.
+The next SAE of the release must still explain the activations behind the splice.
 
-Explained variance of the next SAE on the activations behind the splice, against the clean ones.
+Compares its explained variance on the activations behind the splice with that on the clean ones.
 """
 
 import pytest
@@ -11,5 +11,5 @@ from sae_checks.plugin.fixtures import Judgement
 
 @pytest.mark.sae_check("next_sae")
 def test_next_sae(sae_judgement: Judgement) -> None:
-    """What reaches the next SAE of the release must still be what it can explain."""
+    """The next SAE of the release must still explain the activations behind the splice."""
     sae_judgement.enforce()

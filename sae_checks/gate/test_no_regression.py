@@ -1,4 +1,4 @@
-"""No check of an SAE may have become worse than in an earlier run, by more than its margin: --sae-baseline."""
+"""No check of an SAE may be worse than in the baseline (--sae-baseline) by more than its margin."""
 
 import pytest
 
@@ -7,5 +7,5 @@ from sae_checks.plugin.fixtures import Judgement
 
 @pytest.mark.sae_check("no_regression")
 def test_no_regression(sae_judgement: Judgement) -> None:
-    """No check of an SAE may have become worse than in the baseline, by more than its margin."""
+    """No check of an SAE may be worse than in the baseline (--sae-baseline) by more than its margin."""
     sae_judgement.enforce()

@@ -1,7 +1,7 @@
 """
-An SAE must cost least where it belongs.
+An SAE must cost less at its own hook than in the blocks next to it.
 
-Its increase in cross-entropy at its own hook against the same place of the blocks beside it.
+Compares the increase in cross-entropy at its own hook with that at the same hook of the neighbouring blocks.
 """
 
 import pytest
@@ -11,5 +11,5 @@ from sae_checks.plugin.fixtures import Judgement
 
 @pytest.mark.sae_check("own_layer")
 def test_own_layer(sae_judgement: Judgement) -> None:
-    """An SAE must cost least where it belongs."""
+    """An SAE must cost less at its own hook than in the blocks next to it."""
     sae_judgement.enforce()

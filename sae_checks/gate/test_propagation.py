@@ -1,7 +1,7 @@
 """
-The splice's error must not grow on its way to the last SAE of the release.
+The error of the splice must not grow on its way to the last SAE of the release.
 
-The relative error at later hooks over that of the splice itself, on a few sequences.
+Measures the relative error at later hooks over the relative error of the splice, on the study sequences.
 """
 
 import pytest
@@ -11,5 +11,5 @@ from sae_checks.plugin.fixtures import Judgement
 
 @pytest.mark.sae_check("propagation")
 def test_propagation(sae_judgement: Judgement) -> None:
-    """The splice's error must not grow on its way to the last SAE of the release."""
+    """The error of the splice must not grow on its way to the last SAE of the release."""
     sae_judgement.enforce()

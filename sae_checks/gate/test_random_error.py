@@ -1,7 +1,7 @@
 """
-The SAE's error against random errors of the same size: reported, and judged where a limit is written.
+The error of an SAE must not cost much more than random errors of its size; reported if it has no limit.
 
-KL after the splice over KL after an error drawn at random, evenly or with the activations' covariance.
+Measures the KL of the splice over the KL of a random error, isotropic or with the activations' covariance.
 """
 
 import pytest
@@ -11,5 +11,5 @@ from sae_checks.plugin.fixtures import Judgement
 
 @pytest.mark.sae_check("random_error")
 def test_random_error(sae_judgement: Judgement) -> None:
-    """The SAE's error against random errors of the same size: reported, and judged where a limit is written."""
+    """The error of an SAE must not cost much more than random errors of its size; reported if it has no limit."""
     sae_judgement.enforce()

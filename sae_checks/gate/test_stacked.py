@@ -1,7 +1,7 @@
 """
-All SAEs of one kind of place at once must not cost too much.
+All SAEs of one kind of hook, spliced at once, must not cost too much cross-entropy.
 
-The increase in cross-entropy with every SAE reading what the earlier ones left.
+Each SAE reads what the earlier ones have replaced.
 """
 
 import pytest
@@ -11,5 +11,5 @@ from sae_checks.plugin.fixtures import Judgement
 
 @pytest.mark.sae_check("stacked")
 def test_stacked(sae_judgement: Judgement) -> None:
-    """All SAEs of one kind of place at once must not cost too much."""
+    """All SAEs of one kind of hook, spliced at once, must not cost too much cross-entropy."""
     sae_judgement.enforce()

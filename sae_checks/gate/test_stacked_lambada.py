@@ -1,7 +1,7 @@
 """
-The model must still find last words with all SAEs of one kind of place in place.
+The model must still find last words with all SAEs of one kind of hook spliced at once.
 
-The paired drop in accuracy on Lambada passages.
+Measures the paired drop in accuracy on Lambada passages.
 """
 
 import pytest
@@ -11,5 +11,5 @@ from sae_checks.plugin.fixtures import Judgement
 
 @pytest.mark.sae_check("stacked_lambada")
 def test_stacked_lambada(sae_judgement: Judgement) -> None:
-    """The model must still find last words with all SAEs of one kind of place in place."""
+    """The model must still find last words with all SAEs of one kind of hook spliced at once."""
     sae_judgement.enforce()

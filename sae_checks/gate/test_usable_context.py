@@ -1,7 +1,7 @@
 """
-Averaged over contexts as long as its own, an SAE must cost no more than it may.
+An SAE must not cost too much on average over contexts as long as its training context.
 
-How much longer they may get before it does is the number that is reported.
+Reports up to which length of context that holds, as a multiple of the training context.
 """
 
 import pytest
@@ -11,5 +11,5 @@ from sae_checks.plugin.fixtures import Judgement
 
 @pytest.mark.sae_check("usable_context")
 def test_usable_context(sae_judgement: Judgement) -> None:
-    """Averaged over contexts as long as its own, an SAE must cost no more than it may."""
+    """An SAE must not cost too much on average over contexts as long as its training context."""
     sae_judgement.enforce()

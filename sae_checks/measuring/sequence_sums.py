@@ -95,6 +95,7 @@ class TextSums(Sums[TextLosses]):
         self.at.add_reconstruction(replaced, target, n_active, error_squared)
 
     def losses(self) -> TextLosses | Fault:
+        """The losses of the first *n_measured* sequences, or why there are none."""
         if self.fault is not None or self.target_sum is None:
             return Fault(problem=self.fault or "no batch was measured")
         first = slice(self.n_measured)
@@ -141,6 +142,7 @@ class ItemSums(AnswerSums[ItemLosses]):
         self.n_context = np.zeros(n, dtype=np.int64)
 
     def add_scores(self, batch: Batch, clean: Scores, spliced: Scores) -> None:
+        """Add the scores of one batch."""
         n = len(self.items)
         self.n_target += np.bincount(batch.row, minlength=n)
         np.maximum.at(self.n_context, batch.row, batch.position + 1)
@@ -150,6 +152,7 @@ class ItemSums(AnswerSums[ItemLosses]):
             np.maximum.at(self.rank[i], batch.row, scores.rank)
 
     def losses(self) -> ItemLosses | Fault:
+        """The losses of the first *n_measured* items, or why there are none."""
         if self.fault is not None:
             return Fault(problem=self.fault)
         first = slice(self.n_measured)

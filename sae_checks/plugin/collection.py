@@ -25,6 +25,7 @@ class GateModule(pytest.Module):
     """A file of the gate. It is collected whatever `python_files` and `python_functions` the user has configured."""
 
     def funcnamefilter(self, name: str) -> bool:
+        """Whether the function *name* is collected."""
         if not name.startswith("test_"):
             return False
         request, check = self.config.stash.get(REQUEST, None), name.removeprefix("test_")
@@ -38,16 +39,19 @@ class HubErrorCollector(pytest.Directory):
     """Stands in for the gate when the Hub does not describe the release: a collection error, whatever -k and -m say."""
 
     def collect(self) -> list[pytest.Item]:
+        """Raise the error of the Hub."""
         raise self.CollectError(str(self.config.stash[HUB_ERROR]))
 
 
 def pytest_collect_directory(path: Path, parent: pytest.Collector) -> pytest.Collector | None:
+    """Replace the gate by the error of the Hub, if there is one."""
     if path != GATE or HUB_ERROR not in parent.config.stash:
         return None
     return HubErrorCollector.from_parent(parent, path=path, nodeid=GATE_ID.rstrip("/"))
 
 
 def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> pytest.Collector | None:
+    """Collect a file of the gate that the user's `python_files` does not match."""
     if not _is_in_gate(file_path) or parent.session.isinitpath(file_path):
         return None
     if any(file_path.match(pattern) for pattern in parent.config.getini("python_files")):
@@ -56,16 +60,19 @@ def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> pytest.Col
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Leave the timing out, unless an option of pytest-benchmark or a path selects it."""
     if collection_path != GATE / _SPEED_FILE or any(config.getoption(name, None) for name in _BENCHMARK_OPTIONS):
         return None
     return None if any(arg.partition("::")[0].endswith(_SPEED_FILE) for arg in config.args) else True
 
 
 def pytest_pycollect_makemodule(module_path: Path, parent: pytest.Collector) -> pytest.Module | None:
+    """Make the module of a file of the gate."""
     return _gate_module(module_path, parent) if _is_in_gate(module_path) else None
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Give each check of the gate an item for every SAE or stack of the run."""
     # WHY: a test of the user's own may have an argument `sae_id` as well
     if not {"sae_judgement", "sae_speed"} & set(metafunc.fixturenames):
         return
@@ -84,11 +91,13 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 @pytest.hookimpl(trylast=True)  # WHY: pytest reorders items by SAE first
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Move the timing behind all checks."""
     # WHY: benchmarks run last, because each stores the values that the checks have measured before
     items.sort(key=lambda item: item.nodeid.startswith(f"{GATE_ID}{_SPEED_FILE}"))
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
+    """Note which checks are selected."""
     state = session.config.stash.get(RUN_STATE, None)
     if state is not None:
         state.selected |= {c for item in session.items if _is_check(item) and (c := cell_in_nodeid(item.nodeid))}
@@ -100,9 +109,11 @@ def _is_check(item: pytest.Item) -> bool:
 
 
 def _is_in_gate(path: Path) -> bool:
+    """Whether *path* is a test file of the gate."""
     return path.parent == GATE and path.name.startswith("test_")
 
 
 def _gate_module(path: Path, parent: pytest.Collector) -> pytest.Module | None:
+    """The module of a file of the gate, with a node id that begins with GATE_ID."""
     # WHY: node ids are keys in JUnit files and benchmark histories, so they do not depend on where the package is
     return GateModule.from_parent(parent, path=path, nodeid=f"{GATE_ID}{path.name}")

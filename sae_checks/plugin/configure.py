@@ -21,6 +21,7 @@ from sae_checks.run.settle import Request, measured_cell, settle
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add every option of `flags`, on the command line and in the ini file."""
     group = parser.getgroup("sae-checks", "sae-checks: judge a release of sparse autoencoders")
     for spec in flags.SPECS:
         text = spec.help + (f" (default: {spec.default})" if spec.default is not None else "")
@@ -38,6 +39,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    """Settle the request, and select the gate if no path is given."""
     config.addinivalue_line("markers", "sae_check(name): a check of the gate; sae-checks judges its SAE")
     try:
         request = _settled_request(config)
@@ -71,6 +73,7 @@ def _gate_path(config: pytest.Config, arg: str) -> str:
 
 
 def pytest_report_header(config: pytest.Config) -> list[str]:
+    """The header lines: release, model, texts and baseline."""
     request = config.stash.get(REQUEST, None)
     if request is None:
         return []

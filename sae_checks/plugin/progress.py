@@ -67,6 +67,7 @@ class ProgressLine:
             self._kind = ""
 
     def _line(self, n_done: int, n_all: int, elapsed_s: float) -> str:
+        """The text of the line."""
         share = n_done / max(1, n_all)
         bar = f"[{'=' * round(share * _N_BAR_CHARACTERS):{_N_BAR_CHARACTERS}}] " if self._moves else ""
         head = f"{bar}measuring {self._kind}: {n_done:,} of {n_all:,} tokens"

@@ -47,6 +47,7 @@ class Reporter:
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_makereport(self, item: pytest.Item) -> Generator[None, Any, Any]:
+        """Attach the result of a check to its report."""
         report = yield
         result = item.stash.get(RESULT, None)
         if result is not None and report.when == "setup":  # WHY: the fixture has set it by then, and once is enough
@@ -56,6 +57,7 @@ class Reporter:
         return report
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Keep the result of a check, in this process or from a worker; an error in a fixture has none of its own."""
         packed = getattr(report, "sae_checks", None)
         cell = cell_in_nodeid(report.nodeid)
         if packed is not None:
@@ -70,6 +72,7 @@ class Reporter:
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
+        """Decide the exit status, write the record and the report, and add the run to the history."""
         if hasattr(self._config, "workerinput") or self._config.getoption("collectonly"):
             return
         status = session.exitstatus
@@ -91,6 +94,7 @@ class Reporter:
             session.exitstatus = session.exitstatus or pytest.ExitCode.TESTS_FAILED
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
+        """Print explanations, the tables, problems, the verdict, and what was written."""
         if not self._state.results and not self._problems:
             return
         from sae_checks.report import terminal

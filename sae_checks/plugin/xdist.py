@@ -21,6 +21,7 @@ from sae_checks.run.settle import Cell, Request, measured_cell
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_configure_node(node: Any) -> None:
+    """Send the request, or the error of the Hub, to a worker."""
     settled = node.config.stash.get(REQUEST, None) or node.config.stash.get(HUB_ERROR, None)
     if settled is not None:
         node.workerinput["sae_checks"] = pickle.dumps(settled)
@@ -28,6 +29,7 @@ def pytest_configure_node(node: Any) -> None:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Schedule all checks of one share on one worker."""
     request = config.stash.get(REQUEST, None)
     if request is None or config.getoption("dist") != "load":  # WHY: the user has chosen another --dist
         return None
@@ -37,6 +39,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 
     class BySae(LoadScopeScheduling):  # type: ignore[misc]  # xdist has no types
         def _split_scope(self, nodeid: str) -> str:
+            """The scope of a test; xdist runs all tests of a scope on one worker."""
             cell = cell_in_nodeid(nodeid)
             if cell is None or cell[0] not in subjects:
                 return nodeid
@@ -47,6 +50,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_node_collection_finished(node: Any, ids: list[str]) -> None:
+    """Note which checks are selected: on the controller pytest collects nothing."""
     state = node.config.stash.get(RUN_STATE, None)
     if state is not None:
         known = set(node.config.stash[REQUEST].limits)

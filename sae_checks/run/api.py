@@ -6,7 +6,6 @@ import difflib
 import os
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import ExitStack
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -79,27 +78,14 @@ def judge(
     if not isinstance(progress, bool):
         raise TypeError(f"progress= is {type(progress).__name__}, not True or False")
     _check_names(checks)
-    with ExitStack() as stack:
-        folder = Path(stack.enter_context(TemporaryDirectory()))
-        source, module = None, None
-        if model is not None and not isinstance(model, str | Path):
-            _refuse(more, ("device", "dtype"), "a model in memory has its own")
-            source, module = in_memory.model_source_of(model, tokenizer), model
-        elif tokenizer is not None:
-            raise TypeError("tokenizer= is for a model in memory")
-        texts: dict[str, str | Path | Iterable[Any] | None] = {"corpus": corpus, "lambada": lambada, "cbt": cbt}
-        given = {kind for kind, value in texts.items() if not isinstance(value, str | Path | None)}
-        paths = {k: in_memory.write_texts(folder, k, v) if k in given else v for k, v in texts.items()}
-        found = None
-        if isinstance(release, Mapping):
-            _refuse(more, ("id",), "leave SAEs out of the mapping instead")
-            found = in_memory.release_of(release, name or "in memory")
-        elif name is not None:
-            raise TypeError("name= is for SAEs in memory")
-        chosen = _options(found.name if found else str(release), None if source else model, paths, more)
-        request = _without_paths(settle(chosen, found, source), given)
-        stack.enter_context(in_memory.restored(module))
-        results, selected = _judge(request, checks, progress=progress)
+    is_in_memory = model is not None and not isinstance(model, str | Path)
+    texts: dict[str, str | Path | Iterable[Any] | None] = {"corpus": corpus, "lambada": lambada, "cbt": cbt}
+    with TemporaryDirectory() as folder:
+        request = _request(
+            release, name=name, model=model, tokenizer=tokenizer, texts=texts, more=more, folder=Path(folder)
+        )
+        with in_memory.restored(model if is_in_memory else None):
+            results, selected = _judge(request, checks, progress=progress)
     is_red = any(run_verdict.is_red(r.outcome, profile=request.plan.options.profile) for r in results.values())
     is_pass = not is_red and recording.shortcoming(request, results, selected) is None
     made = recording.make_record(
@@ -142,8 +128,37 @@ def read_record(path: str | Path) -> Record:
     return record.read(Path(path))
 
 
+def _request(
+    release: str | Path | Mapping[str, Any],
+    *,
+    name: str | None,
+    model: Any,
+    tokenizer: Any,
+    texts: Mapping[str, str | Path | Iterable[Any] | None],
+    more: Mapping[str, Any],
+    folder: Path,
+) -> Request:
+    """Settle the arguments of `judge`; texts in memory are written to *folder*."""
+    source = None
+    if model is not None and not isinstance(model, str | Path):
+        _refuse(more, ("device", "dtype"), "a model in memory has its own")
+        source = in_memory.model_source_of(model, tokenizer)
+    elif tokenizer is not None:
+        raise TypeError("tokenizer= is for a model in memory")
+    given = {kind for kind, value in texts.items() if not isinstance(value, str | Path | None)}
+    paths = {k: in_memory.write_texts(folder, k, v) if k in given else v for k, v in texts.items()}
+    found = None
+    if isinstance(release, Mapping):
+        _refuse(more, ("id",), "leave SAEs out of the mapping instead")
+        found = in_memory.release_of(release, name or "in memory")
+    elif name is not None:
+        raise TypeError("name= is for SAEs in memory")
+    chosen = _options(found.name if found else str(release), None if source else model, paths, more)
+    return _without_paths(settle(chosen, found, source), given)
+
+
 def _check_names(wanted: object) -> None:
-    """Refuse what is no sequence of names of checks, before anything is settled."""
+    """Raise TypeError or ValueError unless *wanted* is None or a sequence of names of checks."""
     if wanted is None:
         return
     if isinstance(wanted, str):
