@@ -177,7 +177,9 @@ def write(run: Record, path: Path, *, name: str) -> tuple[Proposal, ...]:
 
 
 def _exists(path: Path) -> errors.UsageError:
-    return errors.bad_option("--out", str(path), "a new file: none is overwritten", f"{path.stem}-new.toml")
+    return errors.bad_option(
+        "--out", str(path), "a new file: none is overwritten", str(path.with_stem(f"{path.stem}-new"))
+    )
 
 
 def _check_whole(run: Record, name: str) -> None:
@@ -186,8 +188,9 @@ def _check_whole(run: Record, name: str) -> None:
         attempt = "sae-checks merge RECORD... --out=record.json"
         raise errors.not_calibrated(name, f"it is the record of shard {options['shard']}", attempt)
     if options.get("profile") != "full":
-        release = errors.typed("--sae-release", str(options.get("release")))
-        attempt = f"pytest {release} --sae-profile=full --sae-record=record.json, with the other options as they were"
+        given = [(name, options.get(name)) for name in ("release", "model", "corpus", "lambada", "cbt", "thresholds")]
+        same = " ".join(errors.typed(f"--sae-{name}", str(value)) for name, value in given if value is not None)
+        attempt = f"pytest {same} --sae-profile=full --sae-record=record.json"
         raise errors.not_calibrated(name, f"it is of a run with --sae-profile={options.get('profile')}", attempt)
 
 
