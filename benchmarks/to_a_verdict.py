@@ -65,18 +65,20 @@ def until_decided(work: Work, allowed: list[Limit]) -> list[verdict.Verdict]:
         assert isinstance(losses, TextLosses), losses
         return verdict.judge(corpus_readings.ce_loss(losses), allowed[i], budget)
 
-    found = corpus_pass.measure_text(
+    rounds = corpus_pass.text_rounds(
         work.model,
         [random_release.measured_sae(sae, n_context=N_CONTEXT) for sae in work.saes],
         work.sequences,
         n_batch_tokens=4096,
         progress=lambda *_: None,
-        rounds=corpus_pass.Rounds(
-            ends=round_ends(work.sequences.rows, N_PER_ROUND), goes_on=lambda i, known: not judged(i, known).is_final
-        ),
+        ends=round_ends(work.sequences.rows, N_PER_ROUND),
         ablates=False,
     )
-    return [judged(i, losses) for i, losses in enumerate(found)]
+    for sums in rounds:
+        for i, one in enumerate(sums):
+            if one.is_active:
+                one.is_decided = judged(i, one.losses()).is_final
+    return [judged(i, one.losses()) for i, one in enumerate(sums)]
 
 
 def main() -> None:
