@@ -185,8 +185,16 @@ def test_one_check_as_pytest_printed_it(gate):
     assert (run.exit_code, run.counts) == (0, {"passed": 1}), run.text
 
 
-@pytest.mark.parametrize("place", [".", "deep/er"])
-@pytest.mark.parametrize("extra", [(), ("--rootdir=/",), ("--pyargs", "sae_checks.gate"), (str(GATE),)])
+@pytest.mark.parametrize(
+    ("place", "extra"),
+    [
+        (".", ("--rootdir=/",)),
+        (".", ("--pyargs", "sae_checks.gate")),
+        (".", (str(GATE),)),
+        ("deep/er", ()),
+        ("deep/er", ("--pyargs", "sae_checks.gate")),
+    ],
+)
 def test_node_ids_are_the_same_everywhere(pytester, gate, place, extra):
     """Node ids are keys of histories: the same from every folder, rootdir and way to name the gate."""
     folder = pytester.path / place
@@ -222,30 +230,19 @@ def test_collect_only_imports_nothing_heavy(tmp_path, tiny):
 
 
 @pytest.mark.parametrize(
-    "ini",
+    "settings",
     [
-        "python_files = check_*.py",
-        "python_files = test_*.py *_test.py spec_*.py",
-        "python_functions = check_*",
-        "python_classes = Check",
-        "filterwarnings = error",
-        "addopts = --strict-markers --strict-config",
-        "strict = true",
-        "xfail_strict = true",
-        "addopts = --import-mode=importlib",
-        "addopts = --doctest-modules",
-        "addopts = -p no:cacheprovider",
-        "norecursedirs = gate sae_checks",
-        "addopts = -p sae_checks.plugin",
-        "consider_namespace_packages = true",
-        "addopts = --tb=no -q --no-header --no-summary",
-        "addopts = -p no:terminal",
-        "addopts = -s",
+        ("python_files = check_*.py", "python_functions = check_*", "python_classes = Check", "filterwarnings = error"),
+        ("python_files = test_*.py *_test.py spec_*.py", "norecursedirs = gate sae_checks", "xfail_strict = true"),
+        ("strict = true", "addopts = -p sae_checks.plugin -p no:cacheprovider -s"),
+        ("consider_namespace_packages = true", "addopts = --strict-markers --strict-config --import-mode=importlib"),
+        ("addopts = --doctest-modules --tb=no -q --no-header --no-summary",),
+        ("addopts = -p no:terminal",),
     ],
 )
-def test_settings_of_the_user_leave_the_gate_whole(pytester, gate, ini):
+def test_settings_of_the_user_leave_the_gate_whole(pytester, gate, settings):
     """Whatever the user's own tests are configured to be, the gate is collected and judged."""
-    pytester.makeini(f"[pytest]\n{ini}\n")
+    pytester.makeini("\n".join(["[pytest]", *settings]))
     run = gate()
     assert run.exit_code == 0, run.text
     assert set(run.outcomes.values()) == {"passed"}
