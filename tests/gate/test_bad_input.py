@@ -28,32 +28,20 @@ def assert_refused(run, *said):
     [
         ("--sae-id=no.such.*", "matches no SAE of the release"),
         ("--sae-context=33", "--sae-context=33 is longer than the model's context"),
-        ("--sae-context=1", "a whole number, at least 2"),
-        ("--sae-context=-4", "a whole number, at least 2"),
         ("--sae-context=many", "a whole number, at least 2"),
         ("--sae-sequences=0", "--sae-sequences cannot be '0'"),
-        ("--sae-sequences=-1", "--sae-sequences cannot be '-1'"),
-        ("--sae-sequences=1.5", "--sae-sequences cannot be '1.5'"),
-        ("--sae-seed=-1", "--sae-seed cannot be '-1'"),
-        ("--sae-batch-tokens=0", "--sae-batch-tokens cannot be '0'"),
         ("--sae-device=tpu", "one of auto, cpu, cuda, mps"),
         ("--sae-device=mps", "torch finds no such device"),
-        ("--sae-dtype=int8", "one of float32, bfloat16, float16"),
-        ("--sae-special-tokens=drop", "keep or replace, and with a comma auto, bos or no-bos"),
         ("--sae-model=no/such/folder", "there is no such folder"),
         ("--sae-corpus=no/such.jsonl", "cannot be read"),
-        ("--sae-corpus=corpus.arrow", "unknown form '.arrow'"),
-        ("--sae-lambada=no/such.jsonl", "cannot be read"),
         ("--sae-lambada=passages.txt", "unknown form '.txt'"),
         ("--sae-cbt=no/such.jsonl", "cannot be read"),
-        ("--sae-cbt=queries.txt", "unknown form '.txt'"),
         ("--sae-thresholds=no/such.toml", "cannot be read"),
         ("--sae-record=no/such/folder/run.json", "a file in a folder that exists"),
-        ("--sae-record=.", "a file in a folder that exists"),
     ],
 )
 def test_value_that_cannot_be(gate, option, said):
-    """Every option refuses what it cannot use, by name."""
+    """What is wrong with an option is said by its name, when it is read or when the run is settled."""
     assert_refused(gate(option), said)
 
 
@@ -75,7 +63,7 @@ def test_option_that_is_needed(tiny, gate, flag):
 
 @pytest.mark.parametrize(
     "option",
-    ["--sae-model=model", "--sae-id=*", "--sae-record=run.json", "--sae-sequences=8", "--sae-thresholds=own.toml"],
+    ["--sae-id=*", "--sae-record=run.json"],
 )
 def test_option_without_a_release(pytester, gate, option):
     """An --sae- option without --sae-release is a forgotten release, not a plain run of the user's tests."""
@@ -109,50 +97,19 @@ def test_sae_id_that_matches_nothing_lists_what_there_is(gate):
     assert_refused(gate("--sae-id=blocks.9.*"), *HOOKS)
 
 
-@pytest.mark.parametrize(
-    ("text", "said"),
-    [
-        ("schema = 1\n[", "a TOML file"),
-        ("", "schema is None"),
-        (f"schema = 2\n{LIMIT}", "schema is 2"),
-        (f"schema = true\n{LIMIT}", "schema is True"),
-        (f"schema = 1\n{LIMIT}colour = 'red'\n", "unknown key 'colour'"),
-        (f"schema = 1\n{LIMIT}min = 5\n", "min <= max"),
-        ("schema = 1\n[default.sparsity]\nmeasure = 'l0'\n", "unit"),
-        (f"schema = 1\n{LIMIT.replace('l0', 'l1')}", "a measure of sparsity: l0, l0_ratio, l0_max,"),
-        (f"schema = 1\n{LIMIT.replace('latents/token', 'percent')}", "unit = 'latents/token'"),
-        (f"schema = 1\n{LIMIT.replace('max = 3', 'max = nan')}", "a finite number"),
-        (f"schema = 1\n{LIMIT.replace('max = 3', 'max = true')}", "a finite number"),
-        (f"schema = 1\n{LIMIT.replace('default.sparsity', 'default.speed')}", "unknown key 'speed'"),
-        ("schema = 1\ndefault = 3\n", "not a table"),
-    ],
-)
-def test_malformed_thresholds(tmp_path, gate, text, said):
-    """Limits that are not understood are refused, wherever they stand: a typo never loosens the gate."""
+def test_malformed_thresholds(tmp_path, gate):
+    """Limits that are not understood are refused: a typo never loosens the gate."""
     path = tmp_path / "own.toml"
-    path.write_text(text)
-    assert_refused(gate(f"--sae-thresholds={path}"), said, str(path))
-
-
-@pytest.mark.parametrize("content", [b"\xff\xfe\x00", None])
-def test_unreadable_thresholds(tmp_path, gate, content):
-    """A file that is not text, and a folder."""
-    path = tmp_path / "own.toml"
-    path.mkdir() if content is None else path.write_bytes(content)
-    assert_refused(gate(f"--sae-thresholds={path}"), "cannot be read")
+    path.write_text(f"schema = 1\n{LIMIT}colour = 'red'\n")
+    assert_refused(gate(f"--sae-thresholds={path}"), "unknown key 'colour'", str(path))
 
 
 @pytest.mark.parametrize("flag", ["--sae-corpus", "--sae-lambada"])
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        (b"", "in it"),
         (b"\n\n  \n", "in it"),
-        (b"not json\n", "line 1 is not"),
         (b'{"text": "cat dog"}\n{"words": "cat dog"}\n', "line 2 is not"),
-        (b'{"text": 3}\n', "line 1 is not"),
-        (b'["cat dog"]\n', "line 1 is not"),
-        (b'{"text": "caf\xe9 dog"}\n', "cannot be read"),
         (None, "cannot be read"),
     ],
 )
