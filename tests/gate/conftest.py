@@ -54,6 +54,12 @@ def gate(
     return run
 
 
+@pytest.fixture(scope="module")
+def runs() -> dict[str, GateRun]:
+    """By name, runs that several tests of a module read: `gate` is made anew for each test."""
+    return {}
+
+
 def _warm_up(release: TinyRelease) -> None:
     from judged import judge
 

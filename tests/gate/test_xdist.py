@@ -107,18 +107,12 @@ def two_workers(tmp_path_factory, tiny, saes):
     return Spread(run=run_apart(folder, "-n2", *tiny.args(saes), *SOME, EXPLAINED, history), folder=folder)
 
 
-@pytest.fixture(scope="module")
-def once():
-    """What one process found, for all tests."""
-    return []
-
-
 @pytest.fixture
-def one_process(gate, saes, once):
+def one_process(gate, saes, runs):
     """The same without -n."""
-    if not once:
-        once.append(gate(*SOME, EXPLAINED, saes=saes))
-    return once[0]
+    if not runs:
+        runs["alone"] = gate(*SOME, EXPLAINED, saes=saes)
+    return runs["alone"]
 
 
 def test_same_outcomes(two_workers, one_process):
