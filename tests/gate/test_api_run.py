@@ -157,13 +157,13 @@ def test_a_training_sae_is_judged_as_its_inference_sae(tiny, held):
     ],
 )
 def test_a_bad_argument_says_which(tiny, bad, kind, said):
-    """Before anything is measured."""
+    """Bad arguments are refused before anything is measured."""
     with pytest.raises(kind, match=said):
         judged(tiny, **bad)
 
 
 def test_what_is_no_sae_is_a_type_error(tiny):
-    """And so is a model without its tokenizer."""
+    """A model without its tokenizer is refused."""
     with pytest.raises(TypeError, match="not an SAE of SAE Lens"):
         judged(tiny, {HOOKS[0]: object()})
 
@@ -178,7 +178,7 @@ def test_listing_and_reading(tiny, tmp_path):
 
 
 def test_a_bar_is_shown(tiny, capsys):
-    """On stderr, and not when it is silenced."""
+    """The bar is on stderr, and `progress=False` silences it."""
     judged(tiny, checks=["sparsity"])
     assert capsys.readouterr().err == ""
     judged(tiny, checks=["sparsity"], progress=True)
@@ -186,7 +186,7 @@ def test_a_bar_is_shown(tiny, capsys):
 
 
 def test_the_first_example_of_the_page_runs(capsys):
-    """As a reader types it."""
+    """The example of the page runs as it is written."""
     page = (Path(__file__).parents[2] / "docs" / "api.md").read_text(encoding="utf-8")
     example = page.partition("```python\n")[2].partition("```")[0]
     exec(compile(example, "docs/api.md", "exec"), {})
@@ -194,7 +194,7 @@ def test_the_first_example_of_the_page_runs(capsys):
 
 
 def test_importing_costs_nothing():
-    """No torch, no NumPy; the public names are there all the same."""
+    """Importing the package imports no torch and no NumPy, and lists the public names."""
     script = (
         "import sys, sae_checks\n"
         "heavy = {'torch', 'numpy', 'pandas', 'sae_lens', 'transformers', 'pytest'} & {*sys.modules}\n"

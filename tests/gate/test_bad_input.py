@@ -1,4 +1,4 @@
-"""What cannot be done as asked ends the run before it starts: exit code 4, a helpful message, nothing written."""
+"""Wrong options end the run before it starts: exit code 4, a message, and no files."""
 
 import json
 import shutil

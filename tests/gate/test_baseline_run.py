@@ -39,7 +39,7 @@ def saes(tiny, tmp_path):
 
 @given(st.text() | hostile_names, st.sampled_from(checks.CHECKS))
 def test_a_comparison_knows_what_is_compared(sae_id, check):
-    """Whatever the id of the SAE holds; every other cell is itself."""
+    """The id of a comparison leads back to its cell, whatever the SAE id contains."""
     cell = (sae_id, check.name)
     assert measured_cell((f"{sae_id}-{check.name}", AGAINST)) == measured_cell(cell) == cell
 
@@ -87,7 +87,7 @@ def test_a_worse_sae_is_red_exactly_there(saes, gate):
 
 
 def test_worse_within_the_margin_is_said(saes, gate, tmp_path):
-    """It passes, in those words, in the record and in the table."""
+    """A check that is worse but within its margin passes; record and table say so."""
     gate(*FEW, saes=saes)
     spoil(saes, 0.999)
     run = gate(*OF_FEW, "--sae-baseline=last", saes=saes)
@@ -101,7 +101,7 @@ def test_worse_within_the_margin_is_said(saes, gate, tmp_path):
 
 
 def test_another_text_is_refused(saes, tiny, gate, tmp_path):
-    """An error for each, since whoever asks for a comparison must not see green; and no verdict."""
+    """Each comparison is an error, so that the run is not green."""
     gate("-k", "ce_loss", saes=saes)
     shorter = write_jsonl(
         tmp_path / "shorter.jsonl", [json.loads(line)["text"] for line in tiny.corpus.read_text().splitlines()[:40]]

@@ -71,7 +71,7 @@ def test_without_the_check_of_the_loss_there_is_nothing_to_explain_from(saes, ga
 
 
 def test_an_sae_that_cannot_be_measured_is_not_explained(tmp_path, tiny, gate):
-    """Its error is told in the place of an explanation."""
+    """The section of an SAE with an error shows the error."""
     saes = copy_saes(tiny, tmp_path / "saes")
     (saes / SOUND / "cfg.json").write_text("{")
     run = gate("--sae-explain=*", "-k", "ce_loss", saes=saes)
@@ -83,7 +83,7 @@ def test_an_sae_that_cannot_be_measured_is_not_explained(tmp_path, tiny, gate):
 
 @pytest.mark.parametrize("patterns", [["nothing*"], ["zero", "nothing*"]])
 def test_a_pattern_that_matches_nothing_is_refused(saes, gate, patterns):
-    """By name, before anything is measured, also beside one that matches."""
+    """A pattern that matches no SAE is refused before anything is measured, also beside one that matches."""
     run = gate(*(f"--sae-explain={pattern}" for pattern in patterns), saes=saes)
     assert run.exit_code == 4
     assert "--sae-explain=nothing* matches no SAE of the release" in run.text
@@ -92,7 +92,7 @@ def test_a_pattern_that_matches_nothing_is_refused(saes, gate, patterns):
 
 
 def test_each_shard_explains_its_own(saes, gate):
-    """Of the others it says nothing."""
+    """SAEs of other shards have no section."""
     run = gate("--sae-explain=*", "--sae-shard=1/2", "-k", "ce_loss", saes=saes)
     own = {
         sae_id for (sae_id, check), outcome in run.outcomes.items() if check == "ce_loss" and outcome != "not_measured"
@@ -111,7 +111,7 @@ def test_weights_that_left_memory_come_back(saes, gate):
 
 
 def test_nothing_is_explained_where_nothing_ran(saes, gate):
-    """--collect-only collects."""
+    """--collect-only measures and explains nothing."""
     run = gate("--sae-explain=zero", "--collect-only", saes=saes)
     assert run.exit_code == 0
     assert section(run, "zero") is None

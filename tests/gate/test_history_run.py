@@ -55,7 +55,7 @@ def test_every_run_is_kept(gate, tmp_path):
 
 
 def test_a_red_run_is_kept_as_red(gate, tiny, tmp_path):
-    """Its exit status stands in its record, and stays what it is."""
+    """The record of a red run has its exit status, and the history does not change it."""
     saes = copy_saes(tiny, tmp_path / "saes")
     spoil(saes, 0.0)
     run = gate(*FEW, f"--sae-history={tmp_path / 'history'}", saes=saes)
@@ -64,7 +64,7 @@ def test_a_red_run_is_kept_as_red(gate, tiny, tmp_path):
 
 
 def test_a_record_that_is_not_kept_is_told_and_no_verdict_changes(gate, closed):
-    """A green run exits with a status of its own, that says nothing of the SAEs; all tests have passed."""
+    """A green run exits with 6, which is no status of pytest; all tests have passed."""
     run = gate(*FEW, f"--sae-history={closed}")
     assert run.exit_code == EXIT_NOT_IN_HISTORY == 6
     assert run.counts["passed"] == len(HOOKS)
@@ -78,7 +78,7 @@ def test_a_record_that_is_not_kept_is_told_and_no_verdict_changes(gate, closed):
 
 
 def test_a_red_run_stays_red_where_nothing_is_kept(gate, tiny, tmp_path, closed):
-    """The verdict comes first."""
+    """A red run stays exit code 1 when the history cannot be written."""
     saes = copy_saes(tiny, tmp_path / "saes")
     spoil(saes, 0.0)
     run = gate(*FEW, f"--sae-history={closed}", saes=saes)
@@ -97,7 +97,7 @@ def test_a_place_that_cannot_be_used_stops_the_run_at_once(gate, tmp_path, url):
 
 
 def test_secrets_of_the_url_are_in_no_record(gate):
-    """What is kept is shown around."""
+    """Records in the history hold no secrets of its URL."""
     fsspec.register_implementation("spelt", type("Spelt", (MemoryFileSystem,), {"protocol": "spelt"}), clobber=True)
     run = gate(*FEW, "--sae-history=spelt://user:hunter2@host/runs")
     assert "spelt://host/runs" in run.text
@@ -107,7 +107,7 @@ def test_secrets_of_the_url_are_in_no_record(gate):
 
 
 def test_a_history_in_the_ini_file(gate, pytester, tmp_path):
-    """As every option."""
+    """The option may be in the ini file, like every option."""
     pytester.makeini(f"[pytest]\nsae_history = {tmp_path / 'ini'}\n")
     gate(*FEW)
     assert len(kept(tmp_path / "ini")) == 1

@@ -82,7 +82,7 @@ def not_whole(home):
 
 
 def reasons(run):
-    """The first line of why, by SAE, in the record; JUnit has the same in an <error>."""
+    """The first line of each reason by SAE, from the record; JUnit has the same in an <error>."""
     found = {}
     for (sae_id, check), result in run.results.items():
         if result.outcome == "error":
@@ -183,7 +183,7 @@ def test_main_that_moves_is_not_followed(judge, hub):
 
 
 def test_offline_uses_the_cached_commit_and_says_which(judge, hub, monkeypatch):
-    """Main having moved: the commit that was cached, and not a request; else an error."""
+    """Offline the cached commit is judged without a request, although main has moved; without one it fails."""
     from huggingface_hub import constants
 
     repo = hub.model(SAES, saes("a"))

@@ -116,7 +116,7 @@ def test_choices_that_flipped_are_told(tmp_path, tiny, gate):
 
 
 def test_red_and_green_in_one_release(tmp_path, tiny, gate):
-    """A red SAE does not colour its neighbours."""
+    """A red SAE does not change the outcomes of the others."""
     saes = copy_saes(tiny, tmp_path / "saes")
     write_zero_sae(saes / "zero", SOUND)
     run = gate(saes=saes)
@@ -349,7 +349,7 @@ def _model_without_tokenizer(model):
     "damage", [_cut_model, _model_without_a_block, _model_of_unknown_type, _model_without_tokenizer]
 )
 def test_broken_model_is_an_error_of_every_check(tmp_path, tiny, gate, damage):
-    """No SAE can be judged on a model that is not whole: errors everywhere, a random filling nowhere."""
+    """A broken model is an error of every check; missing weights are never filled at random."""
     model = tmp_path / "model"
     shutil.copytree(tiny.model, model)
     damage(model)

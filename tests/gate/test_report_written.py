@@ -32,7 +32,7 @@ def test_the_report_is_that_of_the_record(gate, where):
 
 
 def test_a_report_that_cannot_be_written_leaves_the_run_red(gate, where):
-    """What was asked for and is not there is no green run, though every SAE passed."""
+    """A run that cannot write its report is red, although every SAE passed."""
     where.mkdir()
     (where / "index.html").mkdir()
     run = gate("-k", "ce_loss", f"--sae-report={where}")
@@ -42,7 +42,7 @@ def test_a_report_that_cannot_be_written_leaves_the_run_red(gate, where):
 
 
 def test_a_place_that_cannot_be_is_refused_at_once(gate, where):
-    """Exit 4, nothing measured."""
+    """A folder that cannot be written is exit code 4, before anything is measured."""
     Path(where).touch()
     run = gate(f"--sae-report={where}")
     assert run.exit_code == 4

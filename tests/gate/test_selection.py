@@ -68,7 +68,7 @@ def test_release_alone_collects_the_gate_alone(pytester, gate):
 
 
 def test_own_path_and_the_gate_by_name(pytester, gate):
-    """Who wants both names both."""
+    """A run judges the release and the user's own tests if both are named."""
     pytester.makepyfile(test_own=OWN_TEST)
     run = gate("test_own.py", "--pyargs", "sae_checks.gate")
     assert (run.exit_code, run.counts) == (0, {"passed": N_CELLS + 1}), run.text
@@ -180,7 +180,7 @@ def test_one_check(gate, place):
 
 
 def test_one_check_as_pytest_printed_it(gate):
-    """A node id pasted from pytest's own summary is found again, from any folder."""
+    """A node id copied from pytest's summary selects the check, from any folder."""
     run = gate(f"sae_checks/gate/{ONE_CHECK}")
     assert (run.exit_code, run.counts) == (0, {"passed": 1}), run.text
 

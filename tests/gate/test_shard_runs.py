@@ -55,7 +55,7 @@ def assert_same(merged, whole):
 
 
 def test_two_shards_of_the_demo_are_the_demo(gate):
-    """Studies and stacks, too: what one run says, two shards say together."""
+    """Two shards together have the results of one run, studies and stacks included."""
     runs = {
         shard: gate(options=["--sae-release=demo", *SMALL, *([] if shard is None else [f"--sae-shard={shard}"])]).record
         for shard in (None, "1/2", "2/2")

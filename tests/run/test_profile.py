@@ -1,4 +1,4 @@
-"""What a profile makes of a verdict: only smoke lets an inconclusive one pass, and never in silence."""
+"""How a profile turns an outcome into a test: only smoke lets an inconclusive check pass, with a warning."""
 
 import pytest
 from builders import limit
@@ -15,15 +15,15 @@ def judgement(outcome, profile):
 
 @pytest.mark.parametrize("profile", PROFILES)
 def test_a_failure_fails_in_every_profile(profile):
-    """And a pass passes."""
+    """A failed check fails its test and a passed check passes, in every profile."""
     with pytest.raises(pytest.fail.Exception, match="FAILED: ce_loss of a: told"):
         judgement("failed", profile).enforce()
     judgement("passed", profile).enforce()
 
 
 @pytest.mark.parametrize("profile", PROFILES)
-def test_what_is_inconclusive_blocks_but_for_a_smoke_run(profile):
-    """Under its own word, not as a failure; a smoke run warns with the same words."""
+def test_an_inconclusive_check_fails_except_in_smoke(profile):
+    """The message says INCONCLUSIVE and not FAILED; smoke warns with the same message."""
     told = "INCONCLUSIVE: ce_loss of a: told"
     if profile == "smoke":
         with pytest.warns(InconclusiveWarning, match=told):

@@ -1,4 +1,4 @@
-"""Verdicts while measuring: the same as from the whole plan, from less of it, whoever else is measured."""
+"""Early stopping: verdicts are those of the whole plan, and do not depend on the SAEs measured beside."""
 
 import json
 from dataclasses import replace
@@ -38,7 +38,7 @@ def runs(request):
 
 
 def test_an_early_verdict_is_that_of_the_whole_plan(runs):
-    """Outcome, look and numbers at it; only what stands beside is of fewer."""
+    """Outcome and decision are equal; only the final estimates are of fewer sequences."""
     (early, whole), _ = runs
     n_early = 0
     for cell, result in early.items():
@@ -54,7 +54,7 @@ def test_an_early_verdict_is_that_of_the_whole_plan(runs):
 
 
 def test_alone_or_with_others_makes_no_difference(runs):
-    """One SAE, one check at a time: the same verdicts at the same looks, none inconclusive for having left."""
+    """One SAE and one check at a time gives the same verdicts at the same looks."""
     (early, _), run = runs
     executor = LocalExecutor(run.plan)
     for check in reversed(OF_TEXT):  # each time the SAE has left when the one before was decided
@@ -64,7 +64,7 @@ def test_alone_or_with_others_makes_no_difference(runs):
 
 
 def test_other_batches_decide_alike(runs):
-    """Of 512 tokens instead of 4096."""
+    """Batches of 512 tokens instead of 4096 decide at the same look."""
     (early, _), run = runs
     small = asked(run.plan.release.name, n_batch_tokens=512)
     found = judged(small, HOOKS, checks.CE_LOSS, checks.LONG_CONTEXT)
@@ -76,7 +76,7 @@ def test_other_batches_decide_alike(runs):
 
 
 def test_the_worst_sequences_are_told_as_text(runs):
-    """Of each SAE, within its training context, with the increases that its check is about."""
+    """The worst sequences are within the training context, and their increases average to their means."""
     (early, _), run = runs
     documents = [json.loads(line)["text"] for line in run.plan.corpus.path.read_text().splitlines()]
     for hook in HOOKS:
@@ -96,7 +96,7 @@ def test_the_worst_sequences_are_told_as_text(runs):
 
 
 def test_an_sae_stays_while_its_comparison_is_open(tmp_path, monkeypatch):
-    """As long as the baseline has more to be paired with; where that is decided, too, it leaves as it would without."""
+    """It stays while the baseline has more values to pair with, and leaves when the comparison is decided, too."""
     run = asked(profile="full")
     (whole,) = judged(run, HOOKS[:1], checks.CE_LOSS).values()
     facts = ReleaseFacts(name="demo", source="embedded", revision=None, sae_ids=run.plan.release.sae_ids)
@@ -120,7 +120,7 @@ def test_an_sae_stays_while_its_comparison_is_open(tmp_path, monkeypatch):
 
 
 def test_studies_of_a_run_take_the_clean_pass_of_its_text(monkeypatch):
-    """Every sequence passes through the untouched model once, though studies and the text's checks both ask."""
+    """Each sequence passes through the clean model once, for the text checks and the studies together."""
     run = asked(profile="full", n_study_sequences=20)  # 20: no multiple of a round
     executor = LocalExecutor(run.plan)
     model = type(executor._saes.get(HOOKS[0]).model)
@@ -136,7 +136,7 @@ def test_studies_of_a_run_take_the_clean_pass_of_its_text(monkeypatch):
     results = [judge(executor, run, subject, checks.named(name), of_all) for subject, name in of_all]
     assert {r.outcome for r in results} == {"passed", "reported"}
     assert sum(n_seen) == 96
-    # without the text's checks they make one themselves, and find the same
+    # WHY: without text checks the studies make a pass of their own, with the same numbers
     alone = LocalExecutor(run.plan)
     of_studies = [cell for cell in of_all if cell[1] not in {check.name for check in OF_TEXT}]
     for cell in of_studies:
@@ -145,18 +145,18 @@ def test_studies_of_a_run_take_the_clean_pass_of_its_text(monkeypatch):
         assert found.provenance == shared.provenance
         for one, other in zip(found.estimates, shared.estimates, strict=True):
             assert one.value == pytest.approx(other.value, rel=1e-3, abs=1e-4)
-    assert sum(n_seen) == 96 + 2 * 20  # two looks, for the random errors
+    assert sum(n_seen) == 96 + 2 * 20  # WHY 2: random_error needs two passes
 
 
 def test_choices_that_flipped_are_of_what_was_measured(runs):
-    """Lost less won is the drop times the queries that were measured, and the whole run lost and won the same ones."""
+    """Lost minus won choices are the drop times the measured queries; the whole run has changed the same ones."""
     (early, whole), _ = runs
     n_compared = 0
     for cell in [cell for cell in early if cell[1] == checks.CBT.name]:
         told = [{(flip.query_index, flip.change) for flip in of[cell].changed_choices} for of in (early, whole)]
         ways = [[way for _, way in of_run] for of_run in told]
         if any(of_run.count(way) == 10 for of_run in ways for way in ("lost", "won")):
-            continue  # there may be more than are told
+            continue  # WHY: at most ten are listed
         for of_run, result in zip(ways, (early[cell], whole[cell]), strict=True):
             drop = next(e for e in result.estimates if e.measure == "choice_accuracy_drop")
             assert of_run.count("lost") - of_run.count("won") == pytest.approx(drop.value * drop.n)
