@@ -185,10 +185,10 @@ def test_only_the_option_differs(options, n_context):
 
 
 def chosen(clean, rows, spliced=None):
-    from sae_checks.measuring.choices import _chosen
+    from sae_checks.measuring.choices import _choices
 
     n, unread = len(clean), np.zeros(len(clean), dtype=np.int64)
-    return _chosen(
+    return _choices(
         ItemLosses(
             items=np.array(rows),
             clean_correct=np.zeros(n, dtype=bool),
