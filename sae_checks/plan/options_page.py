@@ -9,12 +9,10 @@ from sae_checks.plan.flags import SPECS, OptionSpec
 _HEAD = """\
 # Options
 
-<!-- Written by python -m sae_checks.plan.options_page > docs/options.md from the table behind --help: do not edit. -->
+<!-- python -m sae_checks.plan.options_page > docs/options.md -->
 
-`pytest --sae-release=RELEASE` runs the gate and nothing else, from any folder. Without
-`--sae-release` the plugin does nothing. `pytest --help` shows these options in the group sae-checks,
-`sae-checks COMMAND --help` those of a command. `-k`, `-m`, `-x`, `--lf`, `--collect-only`, `-n` and
-node ids work as for any test.
+`pytest --sae-release=RELEASE` runs the gate and nothing else, from any folder; pytest's own options
+work as for any test. Without `--sae-release` the plugin does nothing.
 
 Each option is also a key of the ini file: `--sae-release` is `sae_release`. Write options with `=`:
 pytest takes a path after a space for a test path when it looks for the ini file. With the extra
