@@ -26,7 +26,7 @@ STUDIES = tuple(row.check.name for row in ROWS if row.is_study)
 DEMO = release.resolve("demo")
 HOOKS = [sae.hook for sae in DEMO.saes]
 SAMPLED = [check for check in checks.CHECKS if not check.is_exact and check.name not in STUDIES]
-# of golden prompts see tests/test_golden.py, of studies tests/test_study_controls.py
+# of golden prompts see tests/gate/test_golden_items.py, of studies test_study_controls.py
 OTHER = {hook: HOOKS[(i + 2) % len(HOOKS)] for i, hook in enumerate(HOOKS)}
 
 

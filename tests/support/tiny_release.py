@@ -9,12 +9,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from sae_checks.run.table import ROWS
+
 N_CONTEXT = 32
 N_TRAINING_CONTEXT = 16
 D_MODEL = 16
 N_TEXTS = 48
 HOOKS = ("blocks.0.hook_resid_pre", "blocks.1.hook_resid_pre", "blocks.1.hook_resid_post")
-CHECKS = ("ce_loss", "lambada", "cbt", "long_context", "usable_context", "sparsity")
+CHECKS = tuple(row.check.name for row in ROWS if row.measured_by in ("text", "lambada", "cbt"))
 N_CHECKS = len(CHECKS)
 N_CELLS = N_CHECKS * len(HOOKS)
 NOT_OF_THIS_RELEASE = {"l0_ratio", "l0_max_of_k", "accuracy_clean_beyond", "accuracy_drop_beyond"}
