@@ -26,9 +26,8 @@ def properties(result: Result) -> list[tuple[str, object]]:
             ("limit.where", result.limit.where),
         ]
     if result.decision is not None:
-        numbers = asdict(result.decision)
-        found += [("decided_at", numbers.pop("n_used"))]
-        found += [(f"decision.{name}", number) for name, number in numbers.items() if number is not None]
+        decision = asdict(result.decision).items()
+        found += [(f"decision.{name}", number) for name, number in decision if number is not None]
     for e in result.estimates:
         found += [(e.measure, e.value), (f"{e.measure}.low", e.low), (f"{e.measure}.high", e.high)]
         found += [(f"{e.measure}.unit", e.unit), (f"{e.measure}.n", e.n)]
