@@ -11,6 +11,7 @@ from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
 
+from sae_checks.diagnosis import Diagnosis
 from sae_checks.explanation import Explanation
 from sae_checks.fields import Count, Sha256
 from sae_checks.judging.changed_answers import ChangedAnswer, ChangedChoice
@@ -158,6 +159,8 @@ class ResultRow(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, o
     """at most five sequences within the training context, worst first; four significant digits; ce_loss only."""
     explanation: Explanation | None = None
     """where the loss comes from; ce_loss with --sae-explain only."""
+    diagnosis: Diagnosis | None = None
+    """what is wrong with the SAE, as measured; red checks only."""
     downstream: tuple[Downstream, ...] = ()
     """what the splice does at every later SAE, by depth; propagation only."""
     stack_steps: tuple[StackStepRow, ...] = ()

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from importlib import metadata
 from typing import Any
 
+from sae_checks import checks
+from sae_checks.diagnosis import Diagnosis
 from sae_checks.explanation import Explanation
 from sae_checks.judging.changed_answers import ChangedAnswer, ChangedChoice
 from sae_checks.judging.estimates import Estimate
@@ -18,6 +20,7 @@ from sae_checks.judging.study_readings import StackStep
 from sae_checks.judging.verdict import Outcome
 from sae_checks.judging.worst_sequences import WorstSequence
 from sae_checks.provenance import Package, Provenance
+from sae_checks.record import run_verdict
 
 _PACKAGES = (
     "sae-checks",
@@ -30,6 +33,22 @@ _PACKAGES = (
     "scipy",
     "pytest",
 )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JudgedValue:
+    """The one value of a check that is shown everywhere, with the interval on which its verdict rests."""
+
+    measure: str
+    value: float
+    low: float | None
+    high: float | None
+    """None: there is no bound on this side."""
+    unit: str
+    n: int
+    """sequences or items that the value is of."""
+    is_exact: bool
+    """whether the value has no error: it was counted, or the whole list was measured."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,12 +79,34 @@ class Result:
     """the sequences that the splice cost most, worst first; ce_loss only."""
     explanation: Explanation | None = None
     """where the loss comes from; ce_loss with --sae-explain only."""
+    diagnosis: Diagnosis | None = None
+    """what is wrong with the SAE, as measured; every red check of an SAE has the same one."""
     downstream: tuple[Downstream, ...] = ()
     """what the splice does at every later SAE, by depth; propagation only."""
     stack_steps: tuple[StackStep, ...] = ()
     """the first SAE of a stack, the first two, ...; checks of stacks only."""
     provenance: Provenance | None = None
     """what it was measured on; None: nothing was measured."""
+
+    @property
+    def judged(self) -> JudgedValue | None:
+        """The value of the limited measure as the verdict saw it; None: it was not measured."""
+        measure = checks.named(self.check).measures[-1].name if self.limit is None else self.limit.measure
+        of = next((estimate for estimate in self.estimates if estimate.measure == measure), None)
+        if of is None:
+            return None
+        low: float | None = of.low
+        high: float | None = of.high
+        value, n = of.value, of.n
+        decision = self.decision
+        if decision is not None and decision.measure == measure:
+            value, low, high, n = decision.value, decision.low, decision.high, decision.n_used
+        elif decision is not None:  # a proxy was tested: nothing bounds the measure itself
+            low = high = None
+            n = decision.n_used
+        return JudgedValue(
+            measure=measure, value=value, low=low, high=high, unit=of.unit, n=n, is_exact=low == value == high
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,9 +139,14 @@ class Record:
     """what the run exits with; None: unknown."""
 
     @property
+    def verdict(self) -> run_verdict.Word:
+        """`passed`, `failed`, or `not_decided`: no check is red, but a selected check or SAE has no verdict."""
+        return run_verdict.of_record(self)
+
+    @property
     def passed(self) -> bool:
-        """Whether the run is a pass: no check is red, and every SAE that was to be judged got a verdict."""
-        return self.exit_status == 0
+        """Whether the run is a pass: no check is red, and everything that was to be judged is decided."""
+        return self.exit_status == 0 and self.verdict == "passed"
 
     def to_frame(self) -> Any:  # Any: pandas is imported when it is asked for
         """

@@ -121,6 +121,7 @@ def _result_row(result: Result, facts: _Facts) -> ResultRow:
         changed_choices=result.changed_choices,
         worst_sequences=result.worst_sequences,
         explanation=result.explanation,
+        diagnosis=result.diagnosis,
         downstream=result.downstream,
         stack_steps=tuple(
             StackStepRow(sae_id=step.sae_id, estimates=_estimate_rows(step.estimates)) for step in result.stack_steps
@@ -147,6 +148,7 @@ def _result(row: ResultRow, facts: _Facts) -> Result:
         changed_choices=row.changed_choices,
         worst_sequences=row.worst_sequences,
         explanation=row.explanation,
+        diagnosis=row.diagnosis,
         downstream=row.downstream,
         stack_steps=tuple(
             StackStep(sae_id=step.sae_id, estimates=_estimates(step.estimates)) for step in row.stack_steps

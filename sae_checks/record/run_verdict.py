@@ -7,13 +7,16 @@ pytest applies this rule to its session, and `sae-checks merge` to several.
 from __future__ import annotations
 
 from collections.abc import Collection
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from sae_checks import checks, errors
 
 if TYPE_CHECKING:  # the plugin reads this in every pytest run: no NumPy
     from sae_checks.judging.verdict import Outcome
-    from sae_checks.record.results import Result
+    from sae_checks.record.results import Record, Result
+
+Word = Literal["passed", "failed", "not_decided"]
+"""The verdict on a run."""
 
 NOT_SELECTED = "not selected (-k, -m, --lf, paths)"
 NOT_REACHED = "not reached"
@@ -64,3 +67,29 @@ def shortcoming(
     of_release = set(sae_ids)  # a stack may be impossible, and its SAEs all the same sound
     without = {sae_id for sae_id, _ in selected} & of_release - {sae_id for sae_id, _ in judged}
     return errors.sae_not_judged(sorted(without)) if without or not judged else None
+
+
+def of_record(record: Record) -> Word:
+    """
+    The verdict on the run of *record*.
+
+    A run is not decided if no check failed but a selected check is inconclusive or was not reached, or an SAE or the
+    comparison with the baseline has no verdict. That holds in the smoke profile, too, whose exit status may be 0.
+    """
+    options = dict(record.options)
+    skipped = {NOT_SELECTED, of_other_shard(str(options.get("shard")))}
+    selected = [result for result in record.results if result.reason not in skipped]
+    if any(result.outcome in ("failed", "error") for result in selected):
+        return "failed"
+    if not selected or any(r.outcome == "inconclusive" or r.reason == NOT_REACHED for r in selected):
+        return "not_decided"
+    comparisons = {(r.sae_id, r.check) for r in record.results if r.check == checks.NO_REGRESSION.name}
+    baseline = options.get("baseline")
+    missing = shortcoming(
+        selected,
+        [(result.sae_id, result.check) for result in selected],
+        sae_ids=record.release.sae_ids,
+        comparisons=comparisons,
+        baseline=None if baseline is None else str(baseline),
+    )
+    return "passed" if missing is None else "not_decided"

@@ -11,7 +11,7 @@ import sae_checks
 
 PACKAGE = Path(sae_checks.__file__).parent
 WINGS = {
-    "ground": ("errors", "checks", "fields", "losses", "provenance", "explanation", "release", "plan"),
+    "ground": ("errors", "checks", "fields", "losses", "provenance", "explanation", "diagnosis", "release", "plan"),
     "measuring": ("corpora", "model", "saes", "measuring"),
     "judging": ("judging", "record", "comparing", "report"),
     "roof": ("run", "plugin", "gate", "demo", "commands", "__main__"),
