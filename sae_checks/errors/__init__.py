@@ -85,7 +85,6 @@ from sae_checks.errors.options import (
 )
 from sae_checks.errors.records import (
     bad_record,
-    no_matplotlib,
     not_explained,
     not_mergeable,
     not_written,
@@ -213,7 +212,6 @@ __all__ = [  # noqa: RUF022 -- by subject
     "not_explained",
     "not_written",
     "report_not_written",
-    "no_matplotlib",
     "nothing_to_export",
     "wandb_missing",
     # comparing

@@ -74,15 +74,6 @@ def report_not_written(folder: str, problem: str) -> UsageError:
     )
 
 
-def no_matplotlib() -> str:
-    return message(
-        "the report has no PNG files of its plots",
-        expected="matplotlib, which draws them",
-        got="matplotlib is not installed; index.html and summary.md are complete without it",
-        attempt="pip install 'sae-checks[report]'",
-    )
-
-
 def nothing_to_export(path: str, what: str) -> UsageError:
     return UsageError(
         message(

@@ -192,7 +192,7 @@ SPECS: tuple[OptionSpec, ...] = (
         flag="--sae-report",
         example="report",
         metavar="DIR",
-        help="write the report to DIR: index.html, summary.md and, if matplotlib is installed, PNG plots",
+        help="write the report to DIR: index.html, summary.md and plots",
     ),
     OptionSpec(
         flag="--sae-baseline",

@@ -87,7 +87,7 @@ def page(contents: Contents) -> str:
 
 
 def _rendered(contents: Contents, detail: Detail) -> str:
-    style = resources.files("sae_checks.report").joinpath("page", "page.css").read_text("utf-8")
+    style = svg.style_sheet() + _source("page.css")
     digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
     return _template().render(
         c=contents,

@@ -1,4 +1,4 @@
-"""Plots as data, and their scales; `svg` and `png` draw them."""
+"""Plots as data, and their scales; `svg` draws them."""
 
 from __future__ import annotations
 

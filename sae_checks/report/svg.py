@@ -1,9 +1,11 @@
-"""Plots -> SVG inside a page. Colours are CSS classes of the page; labels stay text."""
+"""Plots -> SVG, inside a page or as files of their own. Colours are CSS classes; labels stay text."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from functools import cache
+from importlib import resources
 
 from markupsafe import Markup
 
@@ -15,7 +17,14 @@ WIDTH = 380
 _HEIGHT = 232
 _LEFT, _RIGHT, _TOP, _BOTTOM = 50, 8, 20, 38
 _ROW = 36
+_MARGIN, _HEADING = 12, 22  # of a file
 _N_CHARACTERS_MOST = 54  # of a label
+
+
+@cache
+def style_sheet() -> str:
+    """The style sheet of all plots, with the colours of light and dark."""
+    return resources.files("sae_checks.report").joinpath("page", "plot.css").read_text("utf-8")
 
 
 def lines(plot: LinePlot) -> Markup:
@@ -35,8 +44,12 @@ def lines(plot: LinePlot) -> Markup:
     return _svg(plot.name, plot.title, plot.description, _HEIGHT, parts)
 
 
-def dots(plot: DotPlot) -> Markup:
-    """Draw *plot*, a row per value: label, interval as a bar, value in the shape of its outcome, limits as ticks."""
+def dots(plot: DotPlot, *, is_file: bool = False) -> Markup:
+    """
+    Draw *plot*, a row per value: label, interval as a bar, value in the shape of its outcome, limits as ticks.
+
+    With *is_file* the SVG stands alone: it has a heading, a background and its style.
+    """
     scale = plots.dot_scale(plot.dots)
     height = _ROW * len(plot.dots) + _BOTTOM + 4
     box = _Box(scale, Scale(low=0, high=1), top=2, bottom=height - _BOTTOM, left=10, right=14)
@@ -46,7 +59,7 @@ def dots(plot: DotPlot) -> Markup:
         parts.append(_element("polyline", "joint", points=_points([(box.x(dot.value), y) for dot, y in rows])))
     for dot, y in rows:
         parts += _dot(box, dot, y)
-    return _svg(plot.name, plot.title, plot.description, height, parts)
+    return _svg(plot.name, plot.title, plot.description, height, parts, is_file=is_file)
 
 
 class _Box:
@@ -139,12 +152,23 @@ def _shape(outcome: str, x: float, y: float) -> Markup:
     return _element("circle", "ring", cx=f"{x:.1f}", cy=f"{y:.1f}", r="4")
 
 
-def _svg(name: str, title: str, description: str, height: float, parts: Sequence[Markup]) -> Markup:
-    head = Markup(
-        '<svg class="plot" role="img" viewBox="0 0 {} {}" aria-labelledby="{}-t {}-d"><title id="{}-t">{}</title>'
-        '<desc id="{}-d">{}</desc>'
-    ).format(WIDTH, math.ceil(height), name, name, name, wording.text(title), name, wording.text(description))
-    return head + Markup("").join(parts) + Markup("</svg>")
+def _svg(
+    name: str, title: str, description: str, height: float, parts: Sequence[Markup], *, is_file: bool = False
+) -> Markup:
+    names = Markup(
+        'role="img" aria-labelledby="{}-t {}-d"><title id="{}-t">{}</title><desc id="{}-d">{}</desc>'
+    ).format(name, name, name, wording.text(title), name, wording.text(description))
+    body = Markup("").join(parts) + Markup("</svg>")
+    if not is_file:
+        return Markup('<svg class="plot" viewBox="0 0 {} {}" ').format(WIDTH, math.ceil(height)) + names + body
+    whole = WIDTH + 2 * _MARGIN, math.ceil(height) + 2 * _MARGIN + _HEADING
+    box = Markup('<svg xmlns="http://www.w3.org/2000/svg" class="plot" width="{}" height="{}" viewBox="{} {} {} {}" ')
+    style = Markup("<style>{}</style>").format(Markup(style_sheet()))  # noqa: S704 -- from the package
+    paper = Markup('<rect class="paper" x="{}" y="{}" width="100%" height="100%"/>').format(
+        -_MARGIN, -_MARGIN - _HEADING
+    )
+    heading = _text(title, "heading", 2, -_HEADING + 8)
+    return box.format(*whole, -_MARGIN, -_MARGIN - _HEADING, *whole) + names + style + paper + heading + body
 
 
 def _text(content: str, kind: str, x: float, y: float, *, anchor: str = "start") -> Markup:
