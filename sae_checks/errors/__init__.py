@@ -33,7 +33,6 @@ from sae_checks.errors.exceptions import (
     HookNotHereError,
     HubBusyError,
     HubError,
-    HubNameError,
     MeasuringError,
     ModelNotUnderstoodError,
     RecordError,
@@ -43,6 +42,7 @@ from sae_checks.errors.exceptions import (
 )
 from sae_checks.errors.hub import (
     hub_busy,
+    hub_denied,
     hub_gated,
     hub_no_file,
     hub_no_repo,
@@ -130,7 +130,6 @@ __all__ = [  # noqa: RUF022 -- by subject
     "MeasuringError",
     "ModelNotUnderstoodError",
     "HubError",
-    "HubNameError",
     "HubBusyError",
     "RecordError",
     "HistoryError",
@@ -163,6 +162,7 @@ __all__ = [  # noqa: RUF022 -- by subject
     # hub
     "hub_no_repo",
     "hub_gated",
+    "hub_denied",
     "hub_no_revision",
     "hub_no_file",
     "hub_unsafe_path",

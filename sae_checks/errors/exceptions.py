@@ -28,11 +28,7 @@ class ModelNotUnderstoodError(MeasuringError):
 
 
 class HubError(SaeChecksError):
-    """The Hugging Face Hub did not give what was requested."""
-
-
-class HubNameError(HubError):
-    """The Hub has no such repository or revision: exit code 4, as for any wrong name."""
+    """The Hugging Face Hub did not give what was requested; before anything is measured: exit code 4."""
 
 
 class HubBusyError(HubError):

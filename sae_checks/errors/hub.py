@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from sae_checks.errors.exceptions import HubBusyError, HubError, HubNameError
+from sae_checks.errors.exceptions import HubBusyError, HubError
 from sae_checks.errors.wording import message, shown
 
 
-def hub_no_repo(repo_id: str) -> HubNameError:
-    return HubNameError(
+def hub_no_repo(repo_id: str) -> HubError:
+    return HubError(
         message(
             f"the Hub has no repository {shown(repo_id)}, or your token may not read it",
             expected="a public repository, or one that your token (HF_TOKEN) can read",
@@ -28,8 +28,19 @@ def hub_gated(repo_id: str) -> HubError:
     )
 
 
-def hub_no_revision(repo_id: str, revision: str) -> HubNameError:
-    return HubNameError(
+def hub_denied(repo_id: str, status: str) -> HubError:
+    return HubError(
+        message(
+            f"the Hub denies access to {shown(repo_id)}",
+            expected="a token (HF_TOKEN, or that of hf auth login) that is valid and may read the repository",
+            got=shown(status),
+            attempt="hf auth login (of a gated repository, accept the terms first), or unset HF_TOKEN",
+        )
+    )
+
+
+def hub_no_revision(repo_id: str, revision: str) -> HubError:
+    return HubError(
         message(
             f"the repository {shown(repo_id)} has no revision {shown(revision)!r}",
             expected="a branch, a tag or a commit of that repository",

@@ -6,7 +6,6 @@ standard library, pytest, and modules of this project that do the same.
 """
 
 from sae_checks.plugin.collection import (
-    pytest_collect_directory,
     pytest_collect_file,
     pytest_collection_finish,
     pytest_collection_modifyitems,
@@ -24,7 +23,6 @@ from sae_checks.plugin.xdist import (
 
 __all__ = [
     "pytest_addoption",
-    "pytest_collect_directory",
     "pytest_collect_file",
     "pytest_collection_finish",
     "pytest_collection_modifyitems",

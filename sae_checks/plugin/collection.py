@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from sae_checks import checks, errors
-from sae_checks.plugin.state import GATE, GATE_ID, HUB_ERROR, REQUEST, RUN_STATE, cell_in_nodeid, param_id
+from sae_checks.plugin.state import GATE, GATE_ID, REQUEST, RUN_STATE, cell_in_nodeid, param_id
 
 _CHECK_NAMES = {check.name for check in (*checks.CHECKS, checks.NO_REGRESSION)}
 _SPEED_FILE = "test_speed.py"
@@ -33,21 +33,6 @@ class GateModule(pytest.Module):
             return True
         # WHY: pytest reports an empty parametrisation as a skip, so a check that no SAE has is not collected
         return any(check == own_check for _, own_check in request.own)
-
-
-class HubErrorCollector(pytest.Directory):
-    """Stands in for the gate when the Hub does not describe the release: a collection error, whatever -k and -m say."""
-
-    def collect(self) -> list[pytest.Item]:
-        """Raise the error of the Hub."""
-        raise self.CollectError(str(self.config.stash[HUB_ERROR]))
-
-
-def pytest_collect_directory(path: Path, parent: pytest.Collector) -> pytest.Collector | None:
-    """Replace the gate by the error of the Hub, if there is one."""
-    if path != GATE or HUB_ERROR not in parent.config.stash:
-        return None
-    return HubErrorCollector.from_parent(parent, path=path, nodeid=GATE_ID.rstrip("/"))
 
 
 def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> pytest.Collector | None:

@@ -1,8 +1,7 @@
 """
 Declares the options, settles the request when pytest starts, and prints the header.
 
-A wrong option ends the run here with exit code 4. An error of the Hub becomes a collection error instead, because it is
-not the user's mistake and JUnit should report it.
+A wrong option ends the run here with exit code 4. So does a Hub that does not give the release or the model.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ import pytest
 from sae_checks import checks, errors
 from sae_checks.plan import flags, options
 from sae_checks.plugin.reporting import Reporter
-from sae_checks.plugin.state import GATE, GATE_ID, HUB_ERROR, REQUEST, RUN_STATE, RunState
+from sae_checks.plugin.state import GATE, GATE_ID, REQUEST, RUN_STATE, RunState
 from sae_checks.release import completion, hub, release
 from sae_checks.run.settle import Request, measured_cell, settle
 
@@ -43,16 +42,9 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "sae_check(name): a check of the gate; sae-checks judges its SAE")
     try:
         request = _settled_request(config)
-    except (errors.UsageError, errors.HubNameError) as problem:
+    except (errors.UsageError, errors.HubError) as problem:
         raise pytest.UsageError(str(problem)) from None
-    except errors.HubError as problem:
-        request = problem
     if request is None:
-        return
-    if isinstance(request, errors.HubError):
-        config.stash[HUB_ERROR] = request
-        config.args = [str(GATE)]  # WHY: `collection.HubErrorCollector` reports it there, whatever paths were given
-        config.option.continue_on_collection_errors = True  # WHY: exit code 1 as for any error, not 2 ("interrupted")
         return
     # WHY: the last filter wins, so a smoke run warns even where the user's ini file turns warnings into errors
     config.addinivalue_line("filterwarnings", "default::sae_checks.plugin.fixtures.InconclusiveWarning")
@@ -111,13 +103,13 @@ def _commit_line(found: release.Release) -> list[str]:
     return [f"sae-checks: SAEs {found.source}@{found.revision} ({how})"]
 
 
-def _settled_request(config: pytest.Config) -> Request | errors.HubError | None:
-    """The settled request; on an xdist worker that of the controller, or its Hub error. None: no release is given."""
+def _settled_request(config: pytest.Config) -> Request | None:
+    """The settled request; on an xdist worker that of the controller. None: no release is given."""
     if hasattr(config, "workerinput"):
         packed = config.workerinput.get("sae_checks")
         if packed is None:
             return None
-        settled: Request | errors.HubError = pickle.loads(packed)  # noqa: S301 -- from our own controller
+        settled: Request = pickle.loads(packed)  # noqa: S301 -- from our own controller
         return settled
     raw = flags.gather(config.getoption, config.getini)
     if not raw["sae_release"]:

@@ -10,7 +10,6 @@ from urllib.parse import quote, unquote
 
 import pytest
 
-from sae_checks.errors import HubError
 from sae_checks.run.settle import Cell, Request
 
 if TYPE_CHECKING:
@@ -35,8 +34,6 @@ class RunState:
 
 REQUEST = pytest.StashKey[Request]()
 """in the configuration: what the run judges."""
-HUB_ERROR = pytest.StashKey[HubError]()
-"""in the configuration, instead of REQUEST: why the Hub does not describe the release."""
 RUN_STATE = pytest.StashKey[RunState]()
 """in the configuration, beside REQUEST."""
 RESULT = pytest.StashKey["Result"]()

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from sae_checks.plugin.state import HUB_ERROR, REQUEST, RUN_STATE, cell_in_nodeid
+from sae_checks.plugin.state import REQUEST, RUN_STATE, cell_in_nodeid
 from sae_checks.run.settle import Cell, Request, measured_cell
 
 # WHY Any below: pytest-xdist is optional and has no types
@@ -21,8 +21,8 @@ from sae_checks.run.settle import Cell, Request, measured_cell
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_configure_node(node: Any) -> None:
-    """Send the request, or the error of the Hub, to a worker."""
-    settled = node.config.stash.get(REQUEST, None) or node.config.stash.get(HUB_ERROR, None)
+    """Send the request to a worker."""
+    settled = node.config.stash.get(REQUEST, None)
     if settled is not None:
         node.workerinput["sae_checks"] = pickle.dumps(settled)
 

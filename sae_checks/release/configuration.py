@@ -106,6 +106,8 @@ class BrokenSae:
 
     sae_id: str
     problem: str
+    is_withheld: bool = False
+    """the Hub did not give its configuration."""
 
 
 def describe(

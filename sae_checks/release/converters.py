@@ -174,8 +174,9 @@ def describe(
                 remote=remote,
                 norm_scaling_factor=sae.norm_scaling_factor,
             )
-        except errors.SaeError as problem:
-            return BrokenSae(sae_id=sae.sae_id, problem=str(problem))
+        except (errors.SaeError, errors.HubError) as problem:
+            is_withheld = isinstance(problem, errors.HubError)
+            return BrokenSae(sae_id=sae.sae_id, problem=str(problem), is_withheld=is_withheld)
         return replace(described, format="registered", release=entry.name, allow_pickle=allow_pickle)
 
     with quiet(), confined(repo, allow_pickle=allow_pickle), ThreadPoolExecutor(8) as pool:
@@ -194,10 +195,8 @@ def _converted_cfg(sae_id: str, entry: registry.RegisteredRelease) -> Mapping[st
 
     try:
         return dict(load_sae_config_from_huggingface(entry.name, sae_id))
-    except errors.SaeError:
+    except (errors.SaeError, errors.HubError):
         raise
-    except errors.HubError as problem:
-        raise errors.SaeError(str(problem)) from None
     except Exception as problem:  # noqa: BLE001 -- any failure of a converter breaks this SAE alone
         raise errors.not_converted(sae_id, str(entry.conversion), f"{type(problem).__name__}: {problem}") from None
 

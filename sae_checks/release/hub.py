@@ -81,8 +81,8 @@ def pin(repo_id: str, *, kind: RepoKind = "model", revision: str | None = None) 
     Resolve *repo_id* at *revision* (None: main) to a commit and its files.
 
     Raises:
-        HubNameError: there is no such repository or revision.
-        HubError: access is denied or the Hub does not answer in time; offline: the revision is not in the cache.
+        HubError: there is no such repository or revision, access is denied, or the Hub does not answer in time;
+            offline: the revision is not in the cache.
     """
     from huggingface_hub import HfApi
 

@@ -82,7 +82,7 @@ def resolve(
 
     Raises:
         UsageError: there is no such release, no SAE in it or none that matches, or pickles are needed and not allowed.
-        HubError: the repository cannot be pinned.
+        HubError: the repository cannot be pinned, or the Hub gives no configuration of an SAE.
     """
     unpinned, _, revision = name.partition("@")
     if name in EMBEDDED_RELEASES:
@@ -168,6 +168,8 @@ def _from_repo(repo: hub.HubRepo, patterns: Sequence[str]) -> Release:
 def _on_hub(
     name: str, repo: hub.HubRepo, saes: tuple[Sae | BrokenSae, ...], *, model: str | None, n_saes: int
 ) -> Release:
+    if all(isinstance(sae, BrokenSae) and sae.is_withheld for sae in saes):  # WHY: nothing could be measured
+        raise errors.HubError(*[sae.problem for sae in saes if isinstance(sae, BrokenSae)][:1])
     return Release(
         name=name,
         source=repo.repo_id,
@@ -188,8 +190,9 @@ def _read_remote(
     def read(sae_id: str) -> Sae | BrokenSae:
         try:
             return read_remote_sae(sae_id, HubFolder(repo=repo, path=paths[sae_id]), overrides, factors.get(sae_id))
-        except errors.SaeError as problem:
-            return BrokenSae(sae_id=sae_id, problem=str(problem))
+        except (errors.SaeError, errors.HubError) as problem:
+            is_withheld = isinstance(problem, errors.HubError)
+            return BrokenSae(sae_id=sae_id, problem=str(problem), is_withheld=is_withheld)
 
     with ThreadPoolExecutor(8) as pool:
         return tuple(sorted(pool.map(read, paths), key=_by_depth))

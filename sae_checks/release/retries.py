@@ -95,19 +95,24 @@ def with_our_errors(call: Callable[[], T], repo_id: str, revision: str, path: st
     except hub.RemoteEntryNotFoundError:
         raise errors.hub_no_file(f"{repo_id}@{revision}", path) from None
     except hub.HfHubHTTPError as problem:
-        raise _busy(repo_id, problem) from None
+        raise _refusal(repo_id, problem) from None
     except (hub.LocalEntryNotFoundError, httpx2.HTTPError, OSError) as problem:
         # a refused connection, a time-out or a truncated body; LocalEntryNotFoundError hides which of these it is
         cause = problem.__cause__ if isinstance(problem, hub.LocalEntryNotFoundError) else None
         if isinstance(cause, hub.HfHubHTTPError):
-            raise _busy(repo_id, cause) from None
+            raise _refusal(repo_id, cause) from None
         raise errors.hub_busy(repo_id, f"{type(cause or problem).__name__}: {cause or problem}") from None
 
 
-def _busy(repo_id: str, problem: Any) -> errors.HubBusyError:  # an HfHubHTTPError: its module is not imported here
-    """The error for an HTTP status, with the wait that the Hub asks for."""
+def _refusal(repo_id: str, problem: Any) -> errors.HubError:  # an HfHubHTTPError: its module is not imported here
+    """The error for an HTTP status: one that asking again does not change, or a busy Hub and the wait it asks for."""
     response = problem.response
+    status = f"HTTP {response.status_code} {response.reason_phrase}"
+    if response.status_code in (401, 403):
+        return errors.hub_denied(repo_id, status)
+    if response.status_code == 404:
+        return errors.hub_no_repo(repo_id)
     wait = re.fullmatch(r"(\d{1,9})", response.headers.get("Retry-After", ""), re.ASCII)
     wait = wait or re.search(r";r=0;t=(\d{1,9})", response.headers.get("RateLimit", ""), re.ASCII)
-    status, wait_s = f"HTTP {response.status_code} {response.reason_phrase}", int(wait[1]) if wait else 0
+    wait_s = int(wait[1]) if wait else 0
     return errors.hub_busy(repo_id, f"{status}, wait {wait_s} s" if wait_s else status, wait_s=wait_s)

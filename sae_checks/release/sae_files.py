@@ -48,23 +48,21 @@ def read_remote_sae(
         norm_scaling_factor: the registry's factor.
 
     Raises:
-        SaeError: as `read_sae`, or a file cannot be fetched.
+        SaeError: as `read_sae`.
+        HubError: a file cannot be fetched.
     """
-    try:
-        folder = _fetch(remote, CFG_FILE, max_bytes=configuration.MAX_CFG_BYTES).parent
-        cfg = configuration.read_cfg(sae_id, folder / CFG_FILE)
-        weights = SPARSIFY_WEIGHTS_FILE if converters.is_sparsify(cfg) else WEIGHTS_FILE
-        if weights not in remote.names:
-            raise _missing(sae_id, weights, remote.names)
-        if converters.is_sparsify(cfg):
-            above = HubFolder(repo=remote.repo, path=PurePosixPath(remote.path).parent.as_posix())
-            if converters.SPARSIFY_RUN_FILE in above.names:
-                _fetch(above, converters.SPARSIFY_RUN_FILE)
-            return converters.describe_sparsify(sae_id, cfg, folder, weights=folder / weights, remote=remote)
-        if norm_scaling_factor is None and SCALER_FILE in remote.names:
-            _fetch(remote, SCALER_FILE)
-    except errors.HubError as problem:
-        raise errors.SaeError(str(problem)) from None
+    folder = _fetch(remote, CFG_FILE, max_bytes=configuration.MAX_CFG_BYTES).parent
+    cfg = configuration.read_cfg(sae_id, folder / CFG_FILE)
+    weights = SPARSIFY_WEIGHTS_FILE if converters.is_sparsify(cfg) else WEIGHTS_FILE
+    if weights not in remote.names:
+        raise _missing(sae_id, weights, remote.names)
+    if converters.is_sparsify(cfg):
+        above = HubFolder(repo=remote.repo, path=PurePosixPath(remote.path).parent.as_posix())
+        if converters.SPARSIFY_RUN_FILE in above.names:
+            _fetch(above, converters.SPARSIFY_RUN_FILE)
+        return converters.describe_sparsify(sae_id, cfg, folder, weights=folder / weights, remote=remote)
+    if norm_scaling_factor is None and SCALER_FILE in remote.names:
+        _fetch(remote, SCALER_FILE)
     # TRAP: SAE Lens applies overrides to the top level only; entries about the model are in `metadata`
     return _describe_sae_lens(
         sae_id, cfg, folder, remote=remote, overrides=overrides, registered_factor=norm_scaling_factor

@@ -2,7 +2,6 @@
 
 import json
 from pathlib import Path
-from xml.etree import ElementTree as ET
 
 import pytest
 import stand_in
@@ -198,7 +197,7 @@ def test_offline_uses_the_cached_commit_and_says_which(judge, hub, monkeypatch):
     assert run.record.release.revision == pinned
     assert run.record.release.sae_ids == ("a",)
     unknown = judge(release=f"{SAES}@v9")
-    assert unknown.exit_code == pytest.ExitCode.TESTS_FAILED
+    assert unknown.exit_code == pytest.ExitCode.USAGE_ERROR
     assert f"offline, and {SAES} at 'v9' is not in the cache" in unknown.text
     assert hub.requests == []
 
@@ -229,35 +228,38 @@ def test_what_spoils_in_the_cache_is_seen_offline(judge, hub, tmp_path, monkeypa
         (SAES, Status(429, {"Retry-After": "60"}), "HTTP 429 Too Many Requests, wait 60 s"),
         (SAES, Status(500), "HTTP 500"),
         (SAES, Gated(), "is gated"),
+        (SAES, Status(401), "HTTP 401"),
+        (SAES, Status(403), "the Hub denies access to org/saes"),
+        (SAES, Status(404), "has no repository org/saes"),
         (MODEL, Refused(), "the Hub does not answer"),
         (MODEL, Gated(), "is gated"),
+        (MODEL, Status(403), "the Hub denies access to org/model"),
     ],
-    ids=["refused", "slow", "trickle", "429", "500", "gated", "model refused", "model gated"],
 )
-def test_a_hub_that_does_not_tell_is_one_error(judge, hub, repo, fault, said):
-    """Nothing can be collected: one <error> with the sentence, whatever is selected, and no record."""
+def test_a_hub_that_does_not_tell_is_a_usage_error(judge, hub, repo, fault, said):
+    """Nothing can be measured: exit code 4, the sentence with what to type, and no record, whatever is selected."""
     hub.model(SAES, saes("a"))
     hub.faults[f"/api/models/{repo}*"] = fault
-    run = judge("-k", "nothing_of_that_name")
-    assert run.exit_code == pytest.ExitCode.TESTS_FAILED
-    (case,) = ET.parse(run.junit_path).getroot().iter("testcase")
-    (error,) = case
-    assert error.tag == "error"
-    assert said in error.text
+    run = judge("-k", "nothing_of_that_name", "-n2")
+    assert run.exit_code == pytest.ExitCode.USAGE_ERROR
     assert said in run.text
+    assert "  try:      " in run.text
     assert "Traceback" not in run.text
     assert not run.record_path.exists()
+    assert not run.junit_path.exists()
+    if fault == Gated() or fault in (Status(401), Status(403), Status(404)):  # asking again does not change it
+        assert sum(path.startswith(f"/api/models/{repo}") for _, path in hub.requests) == 1
 
 
-def test_the_same_error_from_every_worker_is_one(judge, hub):
-    """Under -n the workers say what the controller found, and ask the Hub nothing themselves."""
-    hub.model(SAES, saes("a"))
-    hub.faults[f"/api/models/{SAES}"] = Gated()
-    run = judge("-n2")
-    assert run.exit_code == pytest.ExitCode.TESTS_FAILED
-    (case,) = ET.parse(run.junit_path).getroot().iter("testcase")
-    assert "is gated" in case.find("error").text
-    assert len(hub.requests) == 1
+@pytest.mark.parametrize("fault", [Gated(), Refused(), Missing()], ids=["gated", "refused", "missing"])
+def test_a_release_without_any_configuration_is_a_usage_error(judge, hub, fault):
+    """A gated repository lists its files and gives none: exit code 4. One SAE's file is an error of that SAE alone."""
+    hub.model(SAES, saes("a", "b"))
+    hub.faults[f"/{SAES}/resolve/*/cfg.json"] = fault
+    run = judge()
+    assert run.exit_code == pytest.ExitCode.USAGE_ERROR, run.text
+    assert SAES in run.text
+    assert not run.record_path.exists()
 
 
 def hostile():
