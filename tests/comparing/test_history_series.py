@@ -22,11 +22,12 @@ def test_runs_alike_are_one_series():
     (line,) = lines(again, replace(first, platform="elsewhere"))
     assert (line.sae_id, line.check, line.measure, line.unit) == ("a", "ce_loss", "ce_increase", "nats/token")
     (only,) = line.series
-    assert [round(point.estimate.value, 1) for point in only.points] == [0.1, 0.2]  # by time, not as they came
+    assert [round(point.value, 1) for point in only.points] == [0.1, 0.2]  # by time, not as they came
 
 
 CHANGES = {
-    "tokens": ({"corpus": {"fingerprint": histories.OTHER_SHA}}, "fingerprint of the tokens"),
+    "text": ({"corpus": {"source": "other.jsonl"}}, "text: text.jsonl -> other.jsonl"),
+    "rows of a whole file": ({"corpus": {"n_listed": 99}}, "text: text.jsonl -> sha256 000000000000"),
     "sequences": ({"corpus": {"n_sequences": 256}}, "sequences: 64 -> 256"),
     "context": ({"corpus": {"n_context_tokens": 16}}, "tokens per sequence: 32 -> 16"),
     "BOS": ({"corpus": {"prepend_bos": False}}, "BOS before every sequence: True -> False"),
@@ -49,6 +50,32 @@ def test_what_was_measured_in_another_way_is_another_series(change, words):
     (told,) = before.key.changes(after.key)
     assert words in told
     assert before.key != after.key
+
+
+SEEDS = {
+    "a file": {"n_listed": 99, "source": "elsewhere.jsonl"},
+    "part of a dataset": {"sha256": histories.OTHER_SHA},
+    "passages": {"kind": "lambada", "n_context_tokens": 16},
+}
+
+
+@pytest.mark.parametrize("draw", SEEDS.values(), ids=SEEDS)
+def test_runs_that_differ_in_the_seed_are_one_series(draw):
+    """Another draw has other tokens and another number of them; of a dataset other rows are read."""
+    same = {name: draw[name] for name in ("kind", "n_listed") if name in draw}
+    other = {"fingerprint": histories.OTHER_SHA, "n_scored_tokens": 990, "n_truncated": 3, **draw}
+    runs = [replace(histories.ce_loss(), provenance=histories.facts(corpus=corpus)) for corpus in (same, other)]
+    (line,) = lines(*(histories.run(result, day=day) for day, result in enumerate(runs)))
+    assert [len(series.points) for series in line.series] == [2]
+
+
+def test_a_point_is_the_value_of_the_verdict():
+    """Of the judged measure, with its interval and n; of others the estimate."""
+    result = histories.ce_loss()
+    (line,) = lines(histories.run(result))
+    (point,) = line.series[0].points
+    judged = result.judged
+    assert (point.value, point.low, point.high, point.n) == (judged.value, judged.low, judged.high, judged.n)
 
 
 def test_another_version_or_rule_is_another_series():

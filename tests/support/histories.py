@@ -145,3 +145,40 @@ def run(*results, release="demo", day=0, special_tokens="keep", exit_status=0, s
         results=results or (ce_loss(),),
         exit_status=exit_status,
     )
+
+
+def release(n_saes, n_runs, *, worse=(), noise=0.03):
+    """
+    *n_runs* runs of *n_saes* SAEs, a day apart, with twelve limited measures.
+
+    *worse*: {(index of the SAE, index of the check): (first worse run, factor)}; the device changes after a quarter.
+    """
+    rng = np.random.default_rng(0)
+    ids = tuple(f"blocks.{i}.hook_resid_pre" for i in range(n_saes))
+    worse = dict(worse)
+    of_saes = [check for check in checks.CHECKS if check.of == "sae"][:12]
+    runs = []
+    for day in range(n_runs):
+        results = []
+        device = "cpu" if day < n_runs // 4 else "cuda:0"
+        for i, sae_id in enumerate(ids):
+            for j, check in enumerate(of_saes):
+                since, factor = worse.get((i, j), (n_runs, 1.0))
+                value = (factor if day >= since else 1.0) * (1 + noise * rng.normal())
+                results.append(_measured(sae_id, check, value, device))
+        runs.append(run(*results, day=day, sae_ids=ids))
+    return runs
+
+
+def _measured(sae_id, check, value, device):
+    measure = check.measures[-1]
+    estimate = Estimate(measure=measure.name, value=value, low=value - 0.06, high=value + 0.06, unit=measure.unit, n=N)
+    return Result(
+        sae_id=sae_id,
+        check=check.name,
+        outcome="passed" if value <= 2 else "failed",
+        reason="",
+        limit=builders.limit(check.name, measure.name, value=2.0),
+        estimates=(estimate,),
+        provenance=facts(sae_id, model={"device": device}),
+    )

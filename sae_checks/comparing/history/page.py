@@ -1,10 +1,10 @@
-"""Trends -> one HTML page without scripts and without anything to fetch; every plot has a table, names are escaped."""
+"""Trends -> one HTML page without scripts and without anything to fetch. Names are escaped."""
 
 from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -12,64 +12,54 @@ from pathlib import Path
 import jinja2
 
 from sae_checks import __version__, errors
+from sae_checks.comparing.history import drawing, moves, trend
+from sae_checks.comparing.history.drawing import Plot, Sparkline
+from sae_checks.comparing.history.moves import Move
 from sae_checks.comparing.history.series import Point
 from sae_checks.comparing.history.trend import Trend
 from sae_checks.errors import shown
+from sae_checks.release.natural_order import natural_key
 
-WIDTH, HEIGHT = 720.0, 200.0
-LEFT, RIGHT, TOP, BOTTOM = 70.0, 12.0, 12.0, 26.0
-_N_TICKS = 4
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Marker:
-    """One run in a plot, in pixels."""
-
-    x: float
-    y: float
-    low: float
-    high: float
-    kind: str
-    """outcome of the check, with hyphens."""
-    title: str
+N_OPEN = 1
+"""Up to so many SAEs, their plots are unfolded."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class VerticalLine:
-    """A vertical line: a new series or an accepted shift."""
+class Cell:
+    """One measure of one SAE."""
 
-    x: float
-    kind: str
-    title: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Plot:
-    """One line, drawn."""
-
-    title: str
-    summary: str
-    """for screen readers."""
-    paths: tuple[str, ...]
-    marks: tuple[Marker, ...]
-    vertical_lines: tuple[VerticalLine, ...]
-    limits: tuple[float, ...]
-    """y of the last run's limit."""
-    ticks: tuple[tuple[float, str], ...]
-    """(y, number)."""
-    days: tuple[tuple[float, str], ...]
-    """(x, date) of the first and the last run."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Section:
-    """The section of one line."""
-
-    number: int
+    anchor: str
+    """HTML id of its plot."""
     trend: Trend
+    last: Point
+    is_current: bool
+    """whether the newest run has a value."""
+    move: Move | None
+    """None: it has not become worse."""
+    spark: Sparkline
     plot: Plot
-    rows: tuple[tuple[int, Point], ...]
-    """(number of the series, run), by time."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """One SAE or stack."""
+
+    anchor: str
+    name: str
+    cells: tuple[Cell | None, ...]
+    """one per column of the page; None: not measured in any run."""
+    values: tuple[tuple[int, tuple[Point | None, ...]], ...]
+    """(number of the run, its values in the order of the measured cells)."""
+
+    @property
+    def measured(self) -> tuple[Cell, ...]:
+        return tuple(cell for cell in self.cells if cell is not None)
+
+    @property
+    def moved(self) -> tuple[Move, ...]:
+        """What has become worse, the earliest first."""
+        found = [cell.move for cell in self.measured if cell.move is not None]
+        return tuple(sorted(found, key=lambda move: move.since.started))
 
 
 def html(trends: Sequence[Trend], release: str, url: str, n_unreadable: int) -> str:
@@ -81,21 +71,25 @@ def html(trends: Sequence[Trend], release: str, url: str, n_unreadable: int) -> 
     )
     template = environment.from_string(folder.joinpath("trend.html").read_text("utf-8"))
     allowed = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
+    points = {p.run_id: p for each in trends for part in each.parts for p in part.series.points}
+    runs = sorted(points.values(), key=lambda point: (point.started, point.run_id))
+    columns = tuple(dict.fromkeys((each.line.check, each.line.measure) for each in trends))
+    rows = tuple(_rows(trends, columns, runs))
     return template.render(
         style=style,
         style_hash=allowed,
         release=shown(release),
         url=shown(url, n_most=300),
-        sections=[_section(i, trend) for i, trend in enumerate(trends, 1)],
+        columns=columns,
+        rows=rows,
+        moved=sorted((row for row in rows if row.moved), key=lambda row: row.moved[0].since.started),
+        notes=tuple(trend.notes_by_text(trends)),
+        runs=runs,
+        is_open=len(rows) <= N_OPEN,
         n_unreadable=n_unreadable,
         version=__version__,
         shown=shown,
-        width=WIDTH,
-        height=HEIGHT,
-        left=LEFT,
-        right=WIDTH - RIGHT,
-        top=TOP,
-        bottom=HEIGHT - BOTTOM,
+        drawing=drawing,
     )
 
 
@@ -112,88 +106,37 @@ def write(page: str, path: Path) -> None:
         raise errors.not_written(str(path), str(problem)) from None
 
 
-def _section(number: int, trend: Trend) -> Section:
-    rows = [(i, point) for i, part in enumerate(trend.parts, 1) for point in part.series.points]
-    rows.sort(key=lambda row: (row[1].started, row[1].run_id))
-    return Section(number=number, trend=trend, plot=_plot(trend, [point for _, point in rows]), rows=tuple(rows))
-
-
-def _plot(trend: Trend, points: Sequence[Point]) -> Plot:
-    column = {point.run_id: i for i, point in enumerate(points)}
-    step = (WIDTH - LEFT - RIGHT) / len(points)
-    last_limit = points[-1].limit
-    limits = () if last_limit is None else tuple(side.value for side in last_limit.sides)
-    scale = _Scale.of([*_heights(trend), *limits])
-
-    def x(point: Point) -> float:
-        return round(LEFT + step * (column[point.run_id] + 0.5), 1)
-
-    name = f"{trend.line.measure} of {shown(trend.line.sae_id)}"
-    days = [(x(p), f"{p.started:%Y-%m-%d}") for p in dict.fromkeys((points[0], points[-1]))]
-    return Plot(
-        title=name,
-        summary=f"{len(points)} runs in {len(trend.parts)} series, {trend.line.unit}; the table below has every value",
-        paths=tuple(_path([(x(p), scale.y(p.estimate.value)) for p in part.series.points]) for part in trend.parts),
-        marks=tuple(_mark(p, x(p), scale) for part in trend.parts for p in part.series.points),
-        vertical_lines=tuple(_vertical_lines(trend, {p: x(p) - step / 2 for p in points})),
-        limits=tuple(scale.y(limit) for limit in limits),
-        ticks=tuple((scale.y(value), f"{value:.4g}") for value in scale.ticks),
-        days=tuple(days),
-    )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Scale:
-    """The y axis: values to pixels."""
-
-    low: float
-    high: float
-
-    @classmethod
-    def of(cls, values: Sequence[float]) -> _Scale:
-        low, high = min(values), max(values)
-        room = 0.06 * (high - low) or 0.05 * abs(high) or 1.0
-        return cls(low=low - room, high=high + room)
-
-    @property
-    def ticks(self) -> tuple[float, ...]:
-        return tuple(self.low + (self.high - self.low) * (i + 0.5) / _N_TICKS for i in range(_N_TICKS))
-
-    def y(self, value: float) -> float:
-        return round(TOP + (HEIGHT - TOP - BOTTOM) * (self.high - value) / (self.high - self.low), 1)
-
-
-def _heights(trend: Trend) -> Iterator[float]:
-    for part in trend.parts:
-        for point in part.series.points:
-            yield from (point.estimate.low, point.estimate.high)
-
-
-def _mark(point: Point, x: float, scale: _Scale) -> Marker:
-    found = point.estimate
-    title = (
-        f"{point.started:%Y-%m-%d %H:%M} UTC: {found.value:.4g} [{found.low:.4g}, {found.high:.4g}], {point.outcome}"
-    )
-    return Marker(
-        x=x,
-        y=scale.y(found.value),
-        low=scale.y(found.low),
-        high=scale.y(found.high),
-        kind=point.outcome.replace("_", "-"),
-        title=title,
-    )
-
-
-def _vertical_lines(trend: Trend, place_of: dict[Point, float]) -> Iterator[VerticalLine]:
-    for i, part in enumerate(trend.parts):
-        points = part.series.points
-        if i:
-            yield VerticalLine(x=round(place_of[points[0]], 1), kind="series", title="a new series starts")
-        for at, shift in part.accepted:
-            yield VerticalLine(
-                x=round(place_of[points[at]], 1), kind="accepted", title=f"accepted: {shown(shift.reason)}"
+def _rows(trends: Sequence[Trend], columns: Sequence[tuple[str, str]], runs: Sequence[Point]) -> Iterator[Row]:
+    column = {run.run_id: i for i, run in enumerate(runs)}
+    days = [f"{run.started:%Y-%m-%d}" for run in runs]
+    moved = {(move.line.sae_id, move.line.check, move.line.measure): move for move in moves.moves(trends)}
+    by_place = {(each.line.sae_id, each.line.check, each.line.measure): each for each in trends}
+    for i, sae_id in enumerate(sorted({each.line.sae_id for each in trends}, key=natural_key), 1):
+        cells: list[Cell | None] = []
+        for j, place in enumerate(columns, 1):
+            found = by_place.get((sae_id, *place))
+            if found is None:
+                cells.append(None)
+                continue
+            last = max((part.series.points[-1] for part in found.parts), key=lambda point: column[point.run_id])
+            cells.append(
+                Cell(
+                    anchor=f"p{i}-{j}",
+                    trend=found,
+                    last=last,
+                    is_current=last.run_id == runs[-1].run_id,
+                    move=moved.get((sae_id, *place)),
+                    spark=drawing.sparkline(found, len(runs), column),
+                    plot=drawing.plot(found, days, column),
+                )
             )
+        measured = [cell.trend for cell in cells if cell is not None]
+        yield Row(anchor=f"s{i}", name=sae_id, cells=tuple(cells), values=tuple(_values(measured, column)))
 
 
-def _path(places: Sequence[tuple[float, float]]) -> str:
-    return " ".join(f"{'L' if i else 'M'}{x:g} {y:g}" for i, (x, y) in enumerate(places))
+def _values(trends: Sequence[Trend], column: Mapping[str, int]) -> Iterator[tuple[int, tuple[Point | None, ...]]]:
+    by_run = [{p.run_id: p for part in each.parts for p in part.series.points} for each in trends]
+    for run_id, number in sorted(column.items(), key=lambda pair: pair[1]):
+        found = tuple(of_measure.get(run_id) for of_measure in by_run)
+        if any(point is not None for point in found):
+            yield number + 1, found

@@ -3,7 +3,7 @@ Runs -> series of values of one measure, each measured in the same way.
 
 The key of a series holds everything that decides what a value means: SAE, measure and its version, the language model's
 weights, the kind of device, and the configuration. It does not hold the SAE's weights: a series shows how they change.
-A run with another key starts a new series.
+Nor does it hold the seed: runs on other draws of the same text are one series. A run with another key starts a new one.
 """
 
 from __future__ import annotations
@@ -66,7 +66,12 @@ class Point:
     run_id: str
     started: datetime
     revision: str | None
-    estimate: Estimate
+    value: float
+    low: float | None
+    high: float | None
+    """of the interval that the verdict rests on; None: there is no bound on this side."""
+    n: int
+    """sequences or items."""
     outcome: Outcome
     limit: Limit | None
     """of this measure."""
@@ -106,6 +111,7 @@ def lines(
         every: all measures.
     """
     found: dict[tuple[str, str, str], dict[Key, list[Point]]] = {}
+    units: dict[tuple[str, str], str] = {}
     for run in sorted(runs, key=lambda run: (when(run.record.started), run.run_id)):
         for result in run.record.results:
             if sae_ids and not any(fnmatch.fnmatchcase(result.sae_id, pattern) for pattern in sae_ids):
@@ -114,12 +120,13 @@ def lines(
                 key = key_of(result, estimate, run.record)
                 line = found.setdefault((key.sae_id, key.check, key.measure), {})
                 line.setdefault(key, []).append(_point(run, result, estimate))
+                units[key.check, key.measure] = estimate.unit
     return tuple(
         Line(
             sae_id=sae_id,
             check=check,
             measure=measure,
-            unit=next(iter(of_line.values()))[0].estimate.unit,
+            unit=units[check, measure],
             series=tuple(Series(key=key, points=tuple(points)) for key, points in of_line.items()),
         )
         for (sae_id, check, measure), of_line in found.items()
@@ -165,11 +172,16 @@ def _chosen(result: Result, measures: Sequence[str], *, every: bool) -> Iterator
 
 def _point(run: Run, result: Result, estimate: Estimate) -> Point:
     limit = result.limit if result.limit is not None and result.limit.measure == estimate.measure else None
+    is_judged = result.judged is not None and result.judged.measure == estimate.measure
+    shown = result.judged if is_judged and result.judged is not None else estimate
     return Point(
         run_id=run.run_id,
         started=when(run.record.started),
         revision=run.record.release.revision,
-        estimate=estimate,
+        value=shown.value,
+        low=shown.low,
+        high=shown.high,
+        n=shown.n,
         outcome=result.outcome,
         limit=limit,
     )
@@ -188,10 +200,11 @@ def _config(result: Result, of: Record) -> Iterator[tuple[str, str]]:
     if result.provenance is not None:
         model, corpus, sae = result.provenance.model, result.provenance.corpus, result.provenance.sae
         yield "corpus", corpus.kind
-        yield "fingerprint of the tokens", corpus.fingerprint[:_N_DIGITS]
+        # WHY the name of a text that was read in part: the hash of its rows depends on the seed
+        yield "text", corpus.source if corpus.n_listed is None else f"sha256 {corpus.sha256[:_N_DIGITS]}"
         yield "sequences", str(corpus.n_sequences)
-        yield "scored tokens", str(corpus.n_scored_tokens)
-        yield "tokens per sequence", str(corpus.n_context_tokens)
+        if corpus.kind == "text":  # WHY: the longest passage or query of a draw depends on the seed
+            yield "tokens per sequence", str(corpus.n_context_tokens)
         yield "BOS before every sequence", str(corpus.prepend_bos)
         yield "backend", " ".join((model.backend, *model.processing))
         yield "dtype", model.dtype

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
+from sae_checks.comparing.history import moves, trend
 from sae_checks.comparing.history.compare import ComparedCheck, Comparison, worst_first
 from sae_checks.comparing.history.runs import RunSummary
 from sae_checks.comparing.history.trend import Trend
 from sae_checks.errors import shown
 from sae_checks.judging.estimates import Estimate
+from sae_checks.judging.limits import Limit
+from sae_checks.release.natural_order import natural_key
 
 Row = tuple[str, ...]
 
@@ -71,32 +74,35 @@ def comparison_counts(found: Comparison) -> str:
     return f"{found.n_judged} of {len(found.cells)} compared by a margin{how}: {words or 'nothing'}"
 
 
-def trend_table(trends: Iterable[Trend]) -> Iterator[str]:
-    """Table of trends, a row per series, with the notes below it."""
-    rows: list[Row] = [("SAE", "measure", "key", "runs", "from", "to", "first", "last", "limit")]
-    notes: list[str] = []
-    for trend in trends:
-        for part in trend.parts:
+def trend_table(found: Sequence[Trend]) -> Iterator[str]:
+    """Table of trends, a row per series, SAEs in natural order; below it what has become worse, and the notes."""
+    moved = {(move.line, move.last): move for move in moves.moves(found)}
+    rows: list[Row] = [("SAE", "measure", "since", "runs", "first", "last", "limit", "worse since")]
+    for each in sorted(found, key=lambda each: natural_key(each.line.sae_id)):
+        for part in each.parts:
             points = part.series.points
             last = points[-1]
+            move = moved.get((each.line, last))
             rows.append(
                 (
-                    shown(trend.line.sae_id),
-                    f"{trend.line.measure} {trend.line.unit}",
-                    part.series.key.config_hash,
-                    str(len(points)),
+                    shown(each.line.sae_id),
+                    each.line.measure,
                     f"{points[0].started:%Y-%m-%d}",
-                    f"{last.started:%Y-%m-%d}",
-                    f"{points[0].estimate.value:.4g}",
-                    f"{last.estimate.value:.4g}",
-                    "" if last.limit is None else shown(last.limit),
+                    str(len(points)),
+                    f"{points[0].value:.3g}",
+                    f"{last.value:.3g}",
+                    "" if last.limit is None else _short_limit(last.limit),
+                    "" if move is None else f"{move.since.started:%Y-%m-%d}",
                 )
             )
-        notes += [
-            f"{note.kind}: {trend.line.measure} of {shown(trend.line.sae_id)}: {note.text}" for note in trend.notes
-        ]
     yield from aligned(rows)
-    yield from notes
+    yield from (f"{note.kind}: {places}: {note.text}" for note, places in trend.notes_by_text(found))
+
+
+def _short_limit(limit: Limit) -> str:
+    if limit.floor is not None:
+        return f"{limit.floor:g}..{limit.value:g}"
+    return f"{'<=' if limit.kind == 'max' else '>='} {limit.value:g}"
 
 
 def _row(cell: ComparedCheck) -> Row:

@@ -10,6 +10,8 @@ from sae_checks.comparing.history.series import Line, Point, Series
 from sae_checks.errors import shown
 from sae_checks.judging.accepted_shifts import AcceptedShift
 
+_N_NAMED_MOST = 3  # measures or SAEs of a note; more are counted
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Note:
@@ -46,6 +48,22 @@ def trends(lines: Sequence[Line], release: str, shifts: Sequence[AcceptedShift])
         parts = tuple(_annotated(series, of_line) for series in line.series)
         found.append(Trend(line=line, parts=parts, notes=tuple(_notes(parts))))
     return tuple(found)
+
+
+def notes_by_text(found: Sequence[Trend]) -> Iterator[tuple[Note, str]]:
+    """Every note of *found* once, with the measures and SAEs that it is on: `ce_increase, kl of 26 SAEs`."""
+    places: dict[Note, list[Line]] = {}
+    for each in found:
+        for note in each.notes:
+            places.setdefault(note, []).append(each.line)
+    for note, lines in places.items():
+        measures = tuple(dict.fromkeys(line.measure for line in lines))
+        saes = tuple(dict.fromkeys(shown(line.sae_id) for line in lines))
+        yield note, f"{_listed(measures, 'measures')} of {_listed(saes, 'SAEs')}"
+
+
+def _listed(names: Sequence[str], what: str) -> str:
+    return ", ".join(names) if len(names) <= _N_NAMED_MOST else f"{len(names)} {what}"
 
 
 def _annotated(series: Series, shifts: Sequence[AcceptedShift]) -> AnnotatedSeries:
