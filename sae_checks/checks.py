@@ -33,6 +33,8 @@ class Check:
     """it is only reported where no limit is written for it."""
     is_exact: bool = False
     """its measures are no estimates from a sample, and it has no limit in thresholds.toml."""
+    sampled: str = "sequences"
+    """what its values are of; empty: there is nothing to count."""
     ablated: tuple[str, ...] = ()
     """names of the measures that need a pass with zeros in place of the activation (zero ablation)."""
 
@@ -59,6 +61,7 @@ CE_LOSS = Check(
 LAMBADA = Check(
     name="lambada",
     title="Lambada",
+    sampled="passages",
     measures=(
         Measure(name="accuracy_clean", unit="fraction"),
         Measure(name="accuracy_spliced", unit="fraction"),
@@ -81,6 +84,7 @@ LAMBADA = Check(
 CBT = Check(
     name="cbt",
     title="Children's Book Test",
+    sampled="queries",
     measures=(
         Measure(name="choice_accuracy_clean", unit="fraction"),
         Measure(name="choice_accuracy_spliced", unit="fraction"),
@@ -184,6 +188,7 @@ RANDOM_ERROR = Check(
 DISTINCT = Check(
     name="distinct",
     title="distinct",
+    sampled="",
     measures=(Measure(name="copies", unit="SAEs"),),
     is_exact=True,
     is_study=True,
@@ -203,6 +208,7 @@ STACKED = Check(
 STACKED_LAMBADA = Check(
     name="stacked_lambada",
     title="stacked, Lambada",
+    sampled="passages",
     measures=(
         Measure(name="stack_accuracy_clean", unit="fraction"),
         Measure(name="stack_accuracy_spliced", unit="fraction"),
@@ -215,6 +221,7 @@ STACKED_LAMBADA = Check(
 GOLDEN = Check(
     name="golden",
     title="golden prompts",
+    sampled="prompts",
     measures=(
         Measure(name="golden_probability_clean", unit="fraction"),
         Measure(name="golden_probability_spliced", unit="fraction"),
@@ -226,6 +233,7 @@ GOLDEN = Check(
 NO_REGRESSION = Check(
     name="no_regression",
     title="against the baseline",
+    sampled="pairs",
     measures=tuple(Measure(name=name, unit="that of the measure") for name in ("before", "after", "difference")),
     of="comparison",
 )

@@ -161,6 +161,7 @@ def compare(after: Result, baseline: Baseline, limit: Limit, now: Conditions, bu
         blank,
         outcome=decided.outcome,
         reason=reason,
+        judged=decided.judged,
         estimates=decided.estimates,
         decision=decided.decision,
     )

@@ -5,13 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from sae_checks import checks
-from sae_checks.judging import sequential
+from sae_checks.judging import judged, sequential
 from sae_checks.judging.budget import N_LEAST, Budget
 from sae_checks.judging.estimates import Estimate, NotFinite, NotMeasured, ProxyMean, Reading
+from sae_checks.judging.judged import JudgedValue
 from sae_checks.judging.limits import Limit
+from sae_checks.judging.samples import Answers
 from sae_checks.judging.sequential import Decision
 
 Outcome = Literal["passed", "failed", "inconclusive", "not_measured", "reported", "error"]
@@ -32,18 +34,31 @@ _HELPS = (
 )
 
 
+_NOT_TOPK = "a token has more active latents than this TopK SAE's k; it was not loaded as TopK"
+
+
+class _Said(NamedTuple):
+    """An outcome in words."""
+
+    outcome: Outcome
+    reason: str
+    judged: JudgedValue | None = None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
     """The verdict of one check on one SAE."""
 
     outcome: Outcome
     reason: str
-    """one line: measure, value, interval, n and limit, or why there are none."""
+    """one line: value, limit, interval and n, or why there are none."""
     limit: Limit | None
     estimates: tuple[Estimate, ...]
     """without their samples."""
     decision: Decision | None
     """None: the limited measure is counted or exact, or was not measured."""
+    judged: JudgedValue | None
+    """the value on which the verdict rests; None: none was measured, or it is not finite."""
     is_final: bool
     """more of the corpus would not change the outcome."""
 
@@ -67,31 +82,35 @@ def judge(readings: Sequence[Reading], limit: Limit | None, budget: Budget) -> V
     With a range, the worse of its two ends counts.
     """
     if limit is not None and limit.floor is not None:
-        ends = [judge(readings, end, budget) for end in limit.sides]
-        worst = min(ends, key=lambda end: _WORST_FIRST.index(end.outcome))
-        return replace(
-            worst,
-            limit=limit,
-            reason=worst.reason if worst.outcome != "passed" else f"{ends[0].reason}; {limit}",
-            is_final=(worst.outcome == "failed" and worst.is_final) or all(end.is_final for end in ends),
-        )
+        return _judge_range(readings, limit, budget)
     decision = None
-    outcome: Outcome = "failed"
     is_final = True
-    if (reason := _not_finite(readings) or _loading_error(readings, budget)) is None:
+    if (said := _not_finite(readings) or _loading_error(readings, budget)) is None:
         decision = _decision(readings, limit, budget)
-        outcome, reason = _outcome_and_reason(readings, limit, decision, budget)
+        said = _said(readings, limit, decision, budget)
         is_final = decision is not None or _is_never_measured(readings, limit)
-        if outcome == "passed" and (doubt := _undecided_loading_error(readings, budget)) is not None:
-            outcome, reason = "inconclusive", doubt
+        if said.outcome == "passed" and (doubt := _undecided_loading_error(readings, budget)) is not None:
+            said = doubt
     return Verdict(
-        outcome=outcome,
-        reason=reason,
+        outcome=said.outcome,
+        reason=said.reason,
         limit=limit,
         estimates=tuple(replace(r, sample=None) for r in readings if isinstance(r, Estimate) and _finite(r)),
-        decision=decision if decision is not None and decision.outcome == outcome else None,
-        is_final=is_final and outcome != "inconclusive",
+        decision=decision if decision is not None and decision.outcome == said.outcome else None,
+        judged=said.judged,
+        is_final=is_final and said.outcome != "inconclusive",
     )
+
+
+def _judge_range(readings: Sequence[Reading], limit: Limit, budget: Budget) -> Verdict:
+    upper, lower = ends = [judge(readings, end, budget) for end in limit.sides]
+    worst = min(ends, key=lambda end: _WORST_FIRST.index(end.outcome))
+    is_final = (worst.outcome == "failed" and worst.is_final) or all(end.is_final for end in ends)
+    reason, found = worst.reason, worst.judged
+    if worst.outcome == "passed" and upper.judged is not None and lower.judged is not None:
+        found = judged.of_range(upper.judged, lower.judged)
+        reason = found.against(limit, limit.check)
+    return replace(worst, limit=limit, reason=reason, judged=found, is_final=is_final)
 
 
 def _is_never_measured(readings: Sequence[Reading], limit: Limit | None) -> bool:
@@ -112,24 +131,31 @@ def _limit_of_proxy(proxy: ProxyMean, limit: Limit) -> Limit:
     return replace(limit, measure=proxy.measure, kind=proxy.kind, value=proxy.value, unit=proxy.unit, floor=None)
 
 
-def _outcome_and_reason(
-    readings: Sequence[Reading], limit: Limit | None, decision: Decision | None, budget: Budget
-) -> tuple[Outcome, str]:
+def _said(readings: Sequence[Reading], limit: Limit | None, decision: Decision | None, budget: Budget) -> _Said:
+    """What the limited measure says; without a limit, the last one that was measured."""
+    estimates = [r for r in readings if isinstance(r, Estimate)]
     if limit is None:
-        known = [describe(r) for r in readings if isinstance(r, Estimate)]
-        reasons = [r.reason for r in readings if isinstance(r, NotMeasured)]
-        return ("reported", f"no limit is written: {', '.join(known[-2:])}") if known else ("not_measured", reasons[0])
+        if not estimates:
+            return _Said("not_measured", next(r.reason for r in readings if isinstance(r, NotMeasured)))
+        found = judged.judged_value(estimates[-1].measure, estimates, None, limit=None, outcome="reported")
+        assert found is not None
+        return _Said("reported", f"no limit is written: {found.alone()}", found)
     limited = next(r for r in readings if r.measure == limit.measure)
     if isinstance(limited, NotMeasured):
-        return "not_measured", limited.reason
+        return _Said("not_measured", limited.reason)
     assert isinstance(limited, Estimate)
-    if reason := _no_room_to_fail(readings, limit):
-        return "not_measured", reason
-    if decision is not None:
-        return decision.outcome, _reason(limited, decision, limit, budget)
-    if limited.n < N_LEAST and not checks.named(limit.check).is_exact:
-        return "inconclusive", f"{describe(limited)}: fewer than {N_LEAST} decide nothing; limit {limit}"
-    return "passed" if limit.allows(limited.value) else "failed", f"{describe(limited)}, limit {limit}"
+    reason = _no_room_to_fail(readings, limit)
+    too_few = limited.n < N_LEAST and not checks.named(limit.check).is_exact
+    outcome: Outcome = "passed" if limit.allows(limited.value) else "failed"
+    if reason is not None or decision is not None or too_few:
+        outcome = "not_measured" if reason is not None else "inconclusive" if decision is None else decision.outcome
+    n_listed = limited.sample.n_listed if isinstance(limited.sample, Answers) else None
+    found = judged.judged_value(limit.measure, estimates, decision, limit=limit, outcome=outcome, n_listed=n_listed)
+    assert found is not None
+    if reason is None:
+        reason = _reason(limited, found, decision, limit, budget)
+        reason += f": fewer than {N_LEAST} decide nothing" if decision is None and too_few else ""
+    return _Said(outcome, reason, found)
 
 
 def _finite(estimate: Estimate) -> bool:
@@ -142,23 +168,16 @@ def describe(estimate: Estimate) -> str:
     return f"{estimate.measure} {value} [{low}, {high}] {estimate.unit} (n = {estimate.n})"
 
 
-def _reason(limited: Estimate, decision: Decision, limit: Limit, budget: Budget) -> str:
-    """`ce_increase 0.05 [0.04, 0.1] nats/token (n = 40 of 256, worst 0.2, skewness 0.7), limit ...` and more."""
+def _reason(limited: Estimate, found: JudgedValue, decision: Decision | None, limit: Limit, budget: Budget) -> str:
+    """`2.06 > 0.0282 nats/token [1.44, 2.84], n 16`, and why that is inconclusive."""
+    reason = found.against(limit, limit.check)
+    if decision is None:
+        return reason
+    tested = limit
     if limited.proxy is not None:
-        mean = replace(limited, n=decision.n_used, proxy=None)  # WHY n: its value over all sequences is not known
-        tested = _reason(mean, decision, _limit_of_proxy(limited.proxy, limit), budget)
-        return f"{describe(limited)}, limit {limit}, tested by {tested}"
-    low = "-inf" if decision.low is None else f"{decision.low:.4g}"
-    high = "inf" if decision.high is None else f"{decision.high:.4g}"
-    used = f"n = {decision.n_used} of {decision.n_most}, worst {decision.worst:.4g}, skewness {decision.skewness:.2g}"
-    reason = f"{limit.measure} {decision.value:.4g} [{low}, {high}] {limit.unit} ({used}), limit {limit}"
-    if decision.outcome == "inconclusive":
-        return f"{reason}: {_why_inconclusive(decision, limit, budget)}"
-    if limited.n > decision.n_used:
-        reason += f"; all {limited.n}: {limited.value:.4g} [{limited.low:.4g}, {limited.high:.4g}]"
-        if limit.allows(limited.value) != (decision.outcome == "passed"):
-            reason += ", on the other side of the limit: the first look that decides is final"
-    return reason
+        tested = _limit_of_proxy(limited.proxy, limit)
+        reason += f"; tested by {tested.measure} {judged.of_decision(decision, tested).against(tested, limit.check)}"
+    return f"{reason}: {_why_inconclusive(decision, tested, budget)}" if decision.outcome == "inconclusive" else reason
 
 
 def _why_inconclusive(decision: Decision, limit: Limit, budget: Budget) -> str:
@@ -169,41 +188,53 @@ def _why_inconclusive(decision: Decision, limit: Limit, budget: Budget) -> str:
         return f"fewer than {budget.n_least_to_pass} cannot pass"
     if decision.n_needed is None:
         return "the value is too close to the limit for any number of sequences"
-    return f"the interval contains the limit; about {max(decision.n_needed, n + 1)} like these would settle it"
+    return f"the interval contains the limit; about {max(decision.n_needed, n + 1)} would settle it"
 
 
-def _not_finite(readings: Sequence[Reading]) -> str | None:
+def _not_finite(readings: Sequence[Reading]) -> _Said | None:
     for reading in readings:
         if isinstance(reading, NotFinite):
-            return f"not finite: {reading.where}"
+            return _Said("failed", f"not finite: {reading.where}")
         if isinstance(reading, Estimate) and not _finite(reading):
-            return f"not finite: {reading.measure} is {reading.value} [{reading.low}, {reading.high}]"
+            where = f"{reading.measure} is {reading.value} [{reading.low}, {reading.high}]"
+            return _Said("failed", f"not finite: {where}")
     return None
 
 
-def _loading_error(readings: Sequence[Reading], budget: Budget) -> str | None:
-    """Evidence that the measurement or the loading is wrong, in words."""
+def _loading_error(readings: Sequence[Reading], budget: Budget) -> _Said | None:
+    """Evidence that the measurement or the loading is wrong."""
     most = next((r for r in readings if isinstance(r, Estimate) and r.measure == "l0_max_of_k"), None)
     if most is not None and most.value > 1:
-        return f"{describe(most)}: a token has more active latents than this TopK SAE's k; it was not loaded as TopK"
+        bound = _bound(checks.SPARSITY, most, "max", 1.0, _NOT_TOPK)
+        found = judged.judged_value(most.measure, [most], None, limit=bound, outcome="failed")
+        assert found is not None
+        return _implausible("failed", replace(found, bound=bound), bound.source)
     for of, bound in _plausible_limits(readings):
         assert of.sample is not None
-        if sequential.decide(of.sample, bound, budget).outcome == "failed":
-            return f"{describe(of)}: {bound.source}"
+        decision = sequential.decide(of.sample, bound, budget)
+        if decision.outcome == "failed":
+            return _implausible("failed", judged.of_decision(decision, bound), bound.source)
     return None
 
 
-def _undecided_loading_error(readings: Sequence[Reading], budget: Budget) -> str | None:
+def _implausible(outcome: Outcome, found: JudgedValue, why: str) -> _Said:
+    assert found.bound is not None
+    return _Said(outcome, f"{found.measure} {found.against(found.bound, found.bound.check)}: {why}", found)
+
+
+def _undecided_loading_error(readings: Sequence[Reading], budget: Budget) -> _Said | None:
     """
-    A plausible limit that is still undecided while more can be measured, in words.
+    A plausible limit that is still undecided while more can be measured.
 
     WHY: otherwise a pass would depend on how much had been measured when it was reached.
     """
     for of, bound in _plausible_limits(readings):
         assert of.sample is not None
         is_all = of.sample.n + of.sample.n_without_value >= budget.n_most
-        if not is_all and sequential.decide(of.sample, bound, budget).outcome == "inconclusive":
-            return f"{describe(of)}: undecided whether this is plausible, {bound}"
+        decision = None if is_all else sequential.decide(of.sample, bound, budget)
+        if decision is not None and decision.outcome == "inconclusive":
+            found = judged.of_decision(decision, bound)
+            return _implausible("inconclusive", found, "undecided whether this is plausible")
     return None
 
 
@@ -218,10 +249,13 @@ def _plausible_limits(readings: Sequence[Reading]) -> Iterator[tuple[Estimate, L
     estimates = {r.measure: r for r in readings if isinstance(r, Estimate) and r.sample is not None}
     for check, measure, kind, value, source in rules:
         if (of := estimates.get(measure)) is not None:
-            bound = Limit(
-                check=check.name, measure=measure, kind=kind, value=value, unit=of.unit, source=source, where=""
-            )
-            yield of, bound
+            yield of, _bound(check, of, kind, value, source)
+
+
+def _bound(check: checks.Check, of: Estimate, kind: Literal["max", "min"], value: float, source: str) -> Limit:
+    return Limit(
+        check=check.name, measure=of.measure, kind=kind, value=value, unit=of.unit, source=source, where="the check"
+    )
 
 
 def _no_room_to_fail(readings: Sequence[Reading], limit: Limit) -> str | None:

@@ -9,7 +9,7 @@ from sae_checks.record.results import Result
 
 
 def properties(result: Result) -> list[tuple[str, object]]:
-    """The JUnit properties of a test case: outcome, reason, limit, and every measure with its interval."""
+    """The JUnit properties of a test case: outcome, reason, limit, every measure, and the bounds of the judged one."""
     found: list[tuple[str, object]] = [
         ("sae_id", result.sae_id),
         ("check", result.check),
@@ -25,10 +25,18 @@ def properties(result: Result) -> list[tuple[str, object]]:
             ("limit.source", result.limit.source),
             ("limit.where", result.limit.where),
         ]
+    if result.accepted is not None:
+        found.append(("accepted", result.accepted))
     if result.decision is not None:
         decision = asdict(result.decision).items()
         found += [(f"decision.{name}", number) for name, number in decision if number is not None]
+    judged = result.judged
     for e in result.estimates:
-        found += [(e.measure, e.value), (f"{e.measure}.low", e.low), (f"{e.measure}.high", e.high)]
-        found += [(f"{e.measure}.unit", e.unit), (f"{e.measure}.n", e.n)]
+        value = judged.value if judged is not None and judged.measure == e.measure else e.value
+        found += [(e.measure, value), (f"{e.measure}.unit", e.unit)]
+    if judged is not None:
+        ends = (("low", judged.low), ("high", judged.high))
+        found += [(f"{judged.measure}.{name}", end) for name, end in ends if end is not None]
+        found.append((f"{judged.measure}.n", judged.n))
+        found += [] if judged.bound is None else [(f"{judged.measure}.limit", str(judged.bound))]
     return found

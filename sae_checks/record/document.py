@@ -15,6 +15,7 @@ from sae_checks.diagnosis import Diagnosis
 from sae_checks.explanation import Explanation
 from sae_checks.fields import Count, Sha256
 from sae_checks.judging.changed_answers import ChangedAnswer, ChangedChoice
+from sae_checks.judging.judged import JudgedValue
 from sae_checks.judging.propagation_readings import Downstream
 from sae_checks.judging.verdict import Outcome
 from sae_checks.judging.worst_sequences import WorstSequence
@@ -142,11 +143,15 @@ class ResultRow(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, o
     limits: Annotated[tuple[LimitRow, ...], Meta(max_length=1)]
     """empty: none is written."""
     estimates: dict[str, EstimateRow]
-    """what was measured, by measure."""
+    """what was measured, by measure; descriptive: `judged` is what the verdict rests on."""
     model_index: Count | None
     """index into models; null: nothing was measured."""
     corpus_index: Count | None
     """index into corpora; null: nothing was measured."""
+    judged: JudgedValue | None = None
+    """the value that is shown, as the verdict saw it; null: none was measured, or it is not finite."""
+    accepted: str | None = None
+    """source of a limit that allows what the default limit would fail; null: the default would pass it, too."""
     paired_sample: PairedRatioRow | PairedAnswersRow | None = None
     """the limited measure sequence by sequence or item by item, for a later run to be compared with."""
     curves: dict[str, CurveRow] = {}

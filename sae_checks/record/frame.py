@@ -20,8 +20,7 @@ def of_results(results: Iterable[Result]) -> Any:  # Any: pandas' DataFrame, whi
 
 
 def _row(result: Result) -> tuple[object, ...]:
-    measure = None if result.limit is None else result.limit.measure
-    found = next((estimate for estimate in result.estimates if estimate.measure == measure), None)
-    numbers = (None,) * 5 if found is None else (found.value, found.low, found.high, found.unit, found.n)
+    found = result.judged
+    numbers = (None,) * 6 if found is None else (found.measure, found.value, found.low, found.high, found.unit, found.n)
     limit = None if result.limit is None else str(result.limit)
-    return (result.sae_id, result.check, result.outcome, measure, *numbers, limit, result.reason)
+    return (result.sae_id, result.check, result.outcome, *numbers, limit, result.reason)

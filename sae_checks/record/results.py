@@ -6,13 +6,13 @@ from dataclasses import dataclass
 from importlib import metadata
 from typing import Any
 
-from sae_checks import checks
 from sae_checks.diagnosis import Diagnosis
 from sae_checks.explanation import Explanation
 from sae_checks.judging.changed_answers import ChangedAnswer, ChangedChoice
 from sae_checks.judging.estimates import Estimate
+from sae_checks.judging.judged import JudgedValue, judged_value
 from sae_checks.judging.limits import Limit
-from sae_checks.judging.paired_samples import PairedSample
+from sae_checks.judging.paired_samples import PairedAnswers, PairedSample
 from sae_checks.judging.position_readings import Curve
 from sae_checks.judging.propagation_readings import Downstream
 from sae_checks.judging.sequential import Decision
@@ -36,22 +36,6 @@ _PACKAGES = (
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class JudgedValue:
-    """The one value of a check that is shown everywhere, with the interval on which its verdict rests."""
-
-    measure: str
-    value: float
-    low: float | None
-    high: float | None
-    """None: there is no bound on this side."""
-    unit: str
-    n: int
-    """sequences or items that the value is of."""
-    is_exact: bool
-    """whether the value has no error: it was counted, or the whole list was measured."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Result:
     """One check of one SAE or stack, or one comparison with the baseline."""
 
@@ -63,10 +47,14 @@ class Result:
     """the verdict in words."""
     limit: Limit | None
     """None: none is written for this check."""
+    judged: JudgedValue | None = None
+    """the value that is shown, as the verdict saw it; None: none was measured, or it is not finite."""
+    accepted: str | None = None
+    """source of a limit that allows what the default limit would fail; None: the default would pass it, too."""
     estimates: tuple[Estimate, ...] = ()
-    """everything that was measured."""
+    """everything that was measured, with descriptive intervals."""
     decision: Decision | None = None
-    """what the verdict rests on; None: the limited measure is counted or exact, or there is no verdict."""
+    """the test of the limited measure; None: the measure is counted or exact, or there is no verdict."""
     paired_sample: PairedSample | None = None
     """the limited measure sequence by sequence, for a later run to be compared with; None: it has no sample."""
     curves: tuple[Curve, ...] = ()
@@ -88,25 +76,21 @@ class Result:
     provenance: Provenance | None = None
     """what it was measured on; None: nothing was measured."""
 
-    @property
-    def judged(self) -> JudgedValue | None:
-        """The value of the limited measure as the verdict saw it; None: it was not measured."""
-        measure = checks.named(self.check).measures[-1].name if self.limit is None else self.limit.measure
-        of = next((estimate for estimate in self.estimates if estimate.measure == measure), None)
-        if of is None:
-            return None
-        low: float | None = of.low
-        high: float | None = of.high
-        value, n = of.value, of.n
-        decision = self.decision
-        if decision is not None and decision.measure == measure:
-            value, low, high, n = decision.value, decision.low, decision.high, decision.n_used
-        elif decision is not None:  # a proxy was tested: nothing bounds the measure itself
-            low = high = None
-            n = decision.n_used
-        return JudgedValue(
-            measure=measure, value=value, low=low, high=high, unit=of.unit, n=n, is_exact=low == value == high
+    def __post_init__(self) -> None:
+        """Find what the verdict rests on where it is not given, as in a record of an earlier version."""
+        if self.judged is not None or not self.estimates:
+            return
+        measure = self.estimates[-1].measure if self.limit is None else self.limit.measure
+        sample = self.paired_sample
+        found = judged_value(
+            measure,
+            self.estimates,
+            self.decision,
+            limit=self.limit,
+            outcome=self.outcome,
+            n_listed=sample.n_listed if isinstance(sample, PairedAnswers) else None,
         )
+        object.__setattr__(self, "judged", found)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -153,8 +137,8 @@ class Record:
         The checks that were selected as a table of pandas, one row each.
 
         Returns:
-            Columns `sae`, `check`, `outcome`, `measure`, `value`, `low` and `high` (a nominal 95 % interval), `unit`,
-            `n` (sequences or items), `limit` and `reason`; the measure is the one that is limited.
+            Columns `sae`, `check`, `outcome`, `measure`, `value`, `low` and `high` (the bounds of the verdict), `unit`,
+            `n` (sequences or items), `limit` and `reason`; the measure is the one that was judged.
         """
         from sae_checks.record import frame
 

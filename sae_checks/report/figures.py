@@ -161,7 +161,7 @@ def profile_plots(run: Record) -> tuple[DotPlot, ...]:
 
 
 def _profile(run: Record, check: checks.Check) -> DotPlot:
-    found = [(r, e) for r in run.results if r.check == check.name and (e := wording.limited(r)) is not None]
+    found = [(r, e) for r in run.results if r.check == check.name and (e := r.judged) is not None]
     names = list(dict.fromkeys(e.measure for _, e in found))
     units = list(dict.fromkeys(e.unit for _, e in found))
     return DotPlot(
@@ -173,8 +173,8 @@ def _profile(run: Record, check: checks.Check) -> DotPlot:
             Dot(
                 label=r.sae_id,
                 value=e.value,
-                low=e.low,
-                high=e.high,
+                low=e.value if e.low is None else e.low,
+                high=e.value if e.high is None else e.high,
                 outcome=r.outcome,
                 limits=tuple(side.value for side in r.limit.sides) if r.limit else (),
             )

@@ -148,7 +148,6 @@ def _template() -> jinja2.Template:
     environment.filters.update(
         number=wording.number,
         limit=wording.limit,
-        limited=wording.limited,
         unit=wording.unit,
         seconds=wording.seconds,
         name=wording.breakable,

@@ -88,7 +88,7 @@ def _sections(contents: Contents) -> Iterator[str]:
 def _reasons(subjects: Iterable[Subject]) -> Iterator[tuple[str, ...]]:
     for subject in subjects:
         for result in subject.red:
-            estimate = wording.limited(result)
+            estimate = result.judged
             name = escaped(subject.name)
             title = escaped(checks.named(result.check).title)
             if estimate is None:
@@ -149,7 +149,7 @@ def _cell(result: Result | None) -> str:
     if result is None:
         return ""
     sign, word = wording.OUTCOMES[result.outcome]
-    estimate = wording.limited(result)
+    estimate = result.judged
     value = "" if estimate is None else f" {wording.number(estimate.value)}"
     limit = f" ({wording.limit(result.limit)})" if result.limit is not None and estimate is not None else ""
     return f"**{sign} {word}**{value}{limit}" if result.outcome in RED else f"{sign}{value or ' ' + word}{limit}"
@@ -207,7 +207,7 @@ def _outcome(result: Result) -> str:
     return " ".join(wording.OUTCOMES[result.outcome])
 
 
-def _interval(low: float, high: float) -> str:
+def _interval(low: float | None, high: float | None) -> str:
     return escaped(wording.interval(low, high))
 
 

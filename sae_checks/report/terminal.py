@@ -74,12 +74,14 @@ def baseline_table(results: Sequence[Result]) -> tuple[Line, ...]:
         return ()
     columns = [[StyledText(text="against the baseline"), *(StyledText(text=r.sae_id) for r in found)]]
     for measure in ("before", "after", "difference"):
-        values = (next((e for e in r.estimates if e.measure == measure), None) for r in found)
+        values = (
+            next((e for e in (r.judged, *r.estimates) if e is not None and e.measure == measure), None) for r in found
+        )
         columns.append(
             [StyledText(text=measure), *(StyledText(text="" if e is None else f"{e.value:.4g}") for e in values)]
         )
-    intervals = (next((f"[{e.low:.4g}, {e.high:.4g}]" for e in r.estimates if e.measure == measure), "") for r in found)
-    columns.append([StyledText(text="95 %"), *(StyledText(text=interval) for interval in intervals)])
+    intervals = ("" if r.judged is None else wording.interval(r.judged.low, r.judged.high) for r in found)
+    columns.append([StyledText(text="interval"), *(StyledText(text=interval) for interval in intervals)])
     columns.append([StyledText(text="margin"), *(StyledText(text=_margin(r)) for r in found)])
     columns.append([StyledText(text="verdict"), *map(_verdict_on_difference, found)])
     return _aligned(columns)
@@ -183,5 +185,5 @@ def _column_title(check: checks.Check, results: Sequence[Result]) -> str:
 
 def _cell(result: Result) -> StyledText:
     word, tone = _OUTCOMES[result.outcome]
-    estimate = wording.limited(result)
+    estimate = result.judged
     return StyledText(text=word if estimate is None else f"{estimate.value:.4g} {word}", tone=tone)

@@ -6,10 +6,8 @@ import re
 
 from markupsafe import Markup
 
-from sae_checks import checks, errors
-from sae_checks.judging.estimates import Estimate
+from sae_checks import errors
 from sae_checks.judging.limits import Limit
-from sae_checks.record.results import Result
 
 OUTCOMES = {
     "passed": ("✓", "passed"),
@@ -39,9 +37,11 @@ def number(value: float) -> str:
     return digits.replace("-", "−")  # noqa: RUF001 -- the minus sign is meant
 
 
-def interval(low: float, high: float) -> str:
-    """`[0.1, 0.2]`."""
-    return f"[{number(low)}, {number(high)}]"
+def interval(low: float | None, high: float | None) -> str:
+    """`[0.1, 0.2]`, with an infinity where there is no bound; empty if there is none on both sides."""
+    if low is None and high is None:
+        return ""
+    return f"[{'−∞' if low is None else number(low)}, {'∞' if high is None else number(high)}]"  # noqa: RUF001 -- the minus sign is meant
 
 
 def limit(of: Limit | None) -> str:
@@ -69,12 +69,6 @@ def breakable(value: str) -> Markup:
 def token(value: str) -> str:
     """*value*, a token, with ↵ for a line end and → for a tab."""
     return text(value.replace("\r\n", "\n").replace("\n", "↵").replace("\t", "→"))
-
-
-def limited(result: Result) -> Estimate | None:
-    """The estimate of the measure that *result* is judged by; without a limit, that of the check's last measure."""
-    name = checks.named(result.check).measures[-1].name if result.limit is None else result.limit.measure
-    return next((estimate for estimate in result.estimates if estimate.measure == name), None)
 
 
 def unit(name: str) -> str:

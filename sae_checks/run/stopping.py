@@ -72,6 +72,7 @@ def _judge(
         outcome=decided.outcome,
         reason=decided.reason + what_settles(row, decided.decision, request.plan.options),
         limit=limit,
+        judged=decided.judged,
         estimates=decided.estimates,
         decision=decided.decision,
         paired_sample=None

@@ -121,7 +121,7 @@ def test_permuting_both_runs_changes_nothing(one, other, order):
 @pytest.mark.parametrize(
     ("shift", "outcome", "words"),
     [
-        (0.02, "failed", "difference 0.02"),
+        (0.02, "failed", "0.02"),
         (0.005, "passed", "worse, but within the margin: "),
         (-0.02, "passed", "better: "),
     ],

@@ -200,7 +200,7 @@ def test_each_result_travels_once(gate, monkeypatch):
 
 
 def test_junit_has_every_measure_limit_and_outcome(mixed):
-    """The properties of a test case are the result: outcome, reason, limit, and every measure with its interval."""
+    """The properties of a test case are the result: outcome, reason, limit, every measure, the bounds of one."""
     assert set(mixed.junit) == set(mixed.results)
     for cell, result in mixed.results.items():
         found = properties_of(mixed.junit[cell])
@@ -209,9 +209,13 @@ def test_junit_has_every_measure_limit_and_outcome(mixed):
         assert float(found[f"limit.{result.limit.kind}"]) == result.limit.value
         assert found["limit.measure"] == result.limit.measure
         for e in result.estimates:
-            assert float(found[e.measure]) == e.value
-            assert (float(found[f"{e.measure}.low"]), float(found[f"{e.measure}.high"])) == (e.low, e.high)
-            assert (found[f"{e.measure}.unit"], int(found[f"{e.measure}.n"])) == (e.unit, e.n)
+            is_judged = e.measure == result.judged.measure
+            assert float(found[e.measure]) == (result.judged if is_judged else e).value
+            assert found[f"{e.measure}.unit"] == e.unit
+            assert (f"{e.measure}.low" in found) == (is_judged and result.judged.low is not None)
+            assert (f"{e.measure}.n" in found) == is_judged
+        if (of := result.judged) is not None:
+            assert found.get(f"{of.measure}.low") == (None if of.low is None else str(of.low))
 
 
 def test_junit_names_of_properties_are_distinct(mixed):
@@ -236,16 +240,14 @@ def test_junit_says_error_failure_and_skipped(mixed):
 
 
 def test_junit_first_line_of_a_failure(mixed):
-    """The message's first line alone, which is all that some readers show, has measure, value, limit and SAE."""
+    """The message's first line alone, which is all that some readers show, has check, value, limit and SAE."""
     for cell, case in mixed.junit.items():
         if mixed.outcomes[cell] == "failed":
             result = mixed.results[cell]
             first = case.find("failure").get("message").splitlines()[0]
             assert len(first) <= 500
-            for part in (*cell, result.limit.measure, str(result.limit)):
+            for part in (*cell, f"{result.judged.value:.3g} ", f" {result.limit.value:g} ", f"n {result.judged.n}"):
                 assert part in first
-            value = next(e.value for e in result.estimates if e.measure == result.limit.measure)
-            assert f"{value:.4g}" in first
 
 
 def test_junit_is_valid(mixed):

@@ -254,7 +254,8 @@ def test_the_usable_context_is_decided_on_sequences(mean, outcome):
     assert found.outcome == outcome, found.reason
     assert found.decision.measure == "running_increase"
     assert "tested by running_increase" in found.reason
-    assert "usable_context" in found.reason.partition("tested by")[0]
+    assert "fraction of training context" in found.reason.partition("tested by")[0]
+    assert (found.judged.low, found.judged.high) == (None, None)
 
 
 def test_the_verdict_on_the_usable_context_is_that_of_its_first_look():

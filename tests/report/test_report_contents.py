@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 import report_record
-from builders import estimate, limit
+from builders import limit
 from hypothesis import given
 from hypothesis import strategies as st
 from strategies import curves, finite, records
@@ -293,12 +293,3 @@ def test_limits_say_their_side():
     assert wording.limit(limit("sparsity", "explained_variance", "min", 0.9)) == "≥ 0.9"
     assert wording.limit(replace(limit(value=2.0), floor=0.5)) == "0.5 to 2"
     assert wording.limit(None) == ""
-
-
-def test_the_limited_measure_or_the_last():
-    """What has no limit is told by the last measure of its check; what was not measured by none."""
-    kl, increase = estimate("kl", 1.0), estimate("ce_increase", 2.0)
-    result = Result(sae_id="a", check="ce_loss", outcome="passed", reason="", limit=limit(), estimates=(kl, increase))
-    assert wording.limited(result) == increase
-    assert wording.limited(replace(result, limit=None)) == kl
-    assert wording.limited(replace(result, estimates=())) is None
