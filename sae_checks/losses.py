@@ -42,6 +42,83 @@ class Reconstructions:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Moments:
+    """
+    First and second moments of an activation y and its reconstruction, as sums over positions of each sequence.
+
+    Attention sinks, positions whose |y| is above ten times the median of their sequence, are left out.
+    """
+
+    n_tokens: Counts  # (n_sequences,)
+    n_left_out: Counts  # (n_sequences,) attention sinks
+    target_sum: Floats  # (n_sequences, d_out) sum of y
+    output_sum: Floats  # (n_sequences, d_out) sum of the reconstruction
+    target_squared: Floats  # (n_sequences,) |y|^2
+    output_squared: Floats  # (n_sequences,) |reconstruction|^2
+    product: Floats  # (n_sequences,) y times reconstruction
+
+    @property
+    def n(self) -> int:
+        """Number of positions of all sequences."""
+        return int(self.n_tokens.sum())
+
+    @property
+    def mean_error(self) -> Floats:
+        """Mean of y minus reconstruction, (d_out,)."""
+        return np.asarray((self.target_sum - self.output_sum).sum(0) / max(1, self.n))
+
+    @property
+    def spread(self) -> float:
+        """Mean |y - mean of y|^2."""
+        return _central(self.target_squared, self.target_sum, self.target_sum, self.n)
+
+    @property
+    def output_spread(self) -> float:
+        """As `spread`, of the reconstruction."""
+        return _central(self.output_squared, self.output_sum, self.output_sum, self.n)
+
+    @property
+    def covariance(self) -> float:
+        """Mean product of y and reconstruction, each less its mean."""
+        return _central(self.product, self.target_sum, self.output_sum, self.n)
+
+    @property
+    def explained_variance(self) -> float:
+        """1 - mean |y - reconstruction|^2 over `spread`; NaN if y does not vary."""
+        error = float((self.target_squared - 2 * self.product + self.output_squared).sum()) / max(1, self.n)
+        return 1 - _quotient(error, self.spread)
+
+    @property
+    def best_explained_variance(self) -> float:
+        """Explained variance after the best scalar factor and the best constant; between 0 and 1."""
+        return _quotient(self.covariance**2, self.spread * self.output_spread)
+
+    @property
+    def relative_bias(self) -> float:
+        """Norm of `mean_error` over the root of `spread`."""
+        return _quotient(float(np.linalg.norm(self.mean_error)), float(np.sqrt(self.spread)))
+
+    @property
+    def length_ratio(self) -> float:
+        """
+        Factor by which the reconstruction varies too much; 1 if no scalar factor brings it nearer to y.
+
+        Source: the relative reconstruction bias of Rajamanoharan et al. 2024, here about the means.
+        """
+        return _quotient(self.output_spread, self.covariance)
+
+
+def _central(products: Floats, one_sum: Floats, other_sum: Floats, n: int) -> float:
+    """Mean of products about the means, from the sums over sequences."""
+    n = max(1, n)
+    return float(products.sum() / n - (one_sum.sum(0) / n) @ (other_sum.sum(0) / n))
+
+
+def _quotient(numerator: float, denominator: float) -> float:
+    return numerator / denominator if denominator != 0 else float("nan")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class RatioSums:
     """
     Moments for a ratio sum(numerator) / sum(denominator) and its interval, over sequences. All (n_positions,).

@@ -15,9 +15,10 @@ from sae_checks import errors
 from sae_checks.corpora import cbt, corpus, golden
 from sae_checks.corpora.corpus import Corpus
 from sae_checks.corpora.sequences import Sequences, token_texts
+from sae_checks.diagnosis import Diagnosis, not_diagnosed
 from sae_checks.explanation import Explanation
 from sae_checks.losses import ChoiceLosses, ItemLosses, TextLosses
-from sae_checks.measuring import corpus_pass, explaining
+from sae_checks.measuring import corpus_pass, diagnosing, explaining
 from sae_checks.measuring.choices import ChoiceSums
 from sae_checks.measuring.local_studies import Studies, StudyKey
 from sae_checks.measuring.measured import (
@@ -69,7 +70,7 @@ class LocalExecutor:
     """
 
     def __init__(self, plan: Plan, progress_of: Callable[[str], Progress] = silent) -> None:
-        """*progress_of* makes what shows progress, for "text", "lambada", "cbt", "studies" or "explanation"."""
+        """*progress_of* makes what shows progress, for a kind of pass, "studies", "explanation" or "diagnosis"."""
         # WHY: SAEs and losses are in float32 by contract, so products use no TF32 or bfloat16
         torch.set_float32_matmul_precision("highest")
         self._plan = plan
@@ -171,6 +172,20 @@ class LocalExecutor:
             n_batch_tokens=self._plan.options.n_batch_tokens,
             progress=self._progress_of("explanation"),
         )
+
+    def diagnose(self, sae_id: str) -> Diagnosis:
+        """Measure what is wrong with an SAE. If that is impossible, the diagnosis says why; verdicts do not need it."""
+        try:
+            sae_in_model = self._saes.get(sae_id)
+            return diagnosing.diagnosis(
+                sae_in_model.model,
+                sae_in_model.sae.loaded(),
+                self._corpus("text", sae_in_model).sequences,
+                n_batch_tokens=self._plan.options.n_batch_tokens,
+                progress=self._progress_of("diagnosis"),
+            )
+        except Exception as problem:  # noqa: BLE001 -- no error here, not even a bug, may cost a verdict
+            return not_diagnosed(str(problem).partition("\n")[0] or type(problem).__name__)
 
     def spliced_forward(self, sae_id: str) -> Callable[[], None]:
         """Return what a benchmark times: a function that splices an SAE and resumes the model, on the first batch."""

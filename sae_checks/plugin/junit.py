@@ -16,6 +16,8 @@ def properties(result: Result) -> list[tuple[str, object]]:
         ("outcome", result.outcome),
         ("reason", errors.shown(result.reason.partition("\n")[0], n_most=400)),
     ]
+    if result.diagnosis is not None:
+        found.append(("diagnosis", result.diagnosis.sentence))
     if result.limit is not None:
         found += [
             ("limit", str(result.limit)),

@@ -1,4 +1,4 @@
-"""Judges one check of one SAE or stack: measures what the check needs, until it is decided."""
+"""Judges one check of one SAE or stack: measures what the check needs, until it is decided, and diagnoses a red SAE."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from sae_checks import checks, errors
+from sae_checks.diagnosis import Diagnosis
+from sae_checks.record import run_verdict
 from sae_checks.record.results import Result
 from sae_checks.release import release
 from sae_checks.run.settle import Cell, Request
@@ -25,6 +27,7 @@ class Judge:
         self._request = request
         self.executor = executor
         self._rules: dict[str, StoppingRule] = {}
+        self._diagnoses: dict[str, Diagnosis] = {}
 
     def result(self, cell: Cell, together: Collection[Cell] = ()) -> Result:
         """
@@ -37,7 +40,22 @@ class Judge:
 
         Returns:
             The result. If the check cannot be measured its outcome is "error" or "not_measured", with the reason.
+            Every red result of an SAE has its diagnosis, which is measured when the first of them is judged.
         """
+        return self._with_diagnosis(self._result(cell, together))
+
+    def _with_diagnosis(self, result: Result) -> Result:
+        """*result* with the diagnosis of its SAE, if it is red by what was measured."""
+        sae_id, profile = result.sae_id, self._request.plan.options.profile
+        is_red = result.outcome != "error" and run_verdict.is_red(result.outcome, profile=profile)
+        if not is_red or sae_id not in self._request.plan.release.sae_ids:
+            return result
+        if sae_id not in self._diagnoses:
+            self._diagnoses[sae_id] = self.executor.diagnose(sae_id)
+        return replace(result, diagnosis=self._diagnoses[sae_id])
+
+    def _result(self, cell: Cell, together: Collection[Cell]) -> Result:
+        """As `result`, without a diagnosis."""
         row = ROW_OF[cell[1]]
         if (reason := self._why_impossible(row, cell[0])) is not None:
             return judge_not_given(self._request, cell, reason)

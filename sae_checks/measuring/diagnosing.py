@@ -1,0 +1,187 @@
+"""Measures what is wrong with one SAE, by correcting its reconstruction and splicing that."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection
+from dataclasses import replace
+from typing import Any
+
+import torch
+
+from sae_checks.corpora.sequences import Sequences
+from sae_checks.diagnosis import Corrected, Diagnosis, conclusion
+from sae_checks.losses import Moments
+from sae_checks.measuring.scoring import Batch, Progress, batches
+from sae_checks.measuring.sequence_sums import n_within
+from sae_checks.measuring.variants import Increase, Outputs, Variants
+from sae_checks.model.interface import CleanPass, LanguageModel
+from sae_checks.saes.sae import Reconstructs
+
+N_SEQUENCES = 16
+N_TOKENS = 2048
+"""tokens to run, about: with long contexts fewer sequences are measured, but at least two."""
+N_FIRST_POSITIONS = 4
+TOP_SHARE = 0.01
+"""of the tokens, by their increase."""
+N_WORST_LATENTS = 10
+N_STEPS = 10
+"""of the descent to a better b_dec."""
+
+
+def few(sequences: Sequences, n_positions: int) -> Sequences:
+    """The first of *sequences*, cut to *n_positions*, that are diagnosed."""
+    return sequences.first(min(N_SEQUENCES, max(2, N_TOKENS // n_positions)), n_positions)
+
+
+def diagnosis(
+    model: LanguageModel, sae: Reconstructs, sequences: Sequences, *, n_batch_tokens: int, progress: Progress
+) -> Diagnosis:
+    """
+    Diagnose *sae* on the first of *sequences*.
+
+    Args:
+        model: the model of *sae*.
+        sae: the SAE with its weights.
+        sequences: the text corpus.
+        n_batch_tokens: most tokens per forward pass.
+        progress: called with (tokens of the clean pass, all of them).
+    """
+    n_positions = n_within(sae, sequences)
+    first = few(sequences, n_positions)
+    with torch.inference_mode():
+        passes = _passes(model, first, {sae.hook, sae.hook_out}, n_batch_tokens, progress)
+        found = _corrections(Variants(model, sae, passes, n_positions))
+    return replace(found, sentence=conclusion(found, sae.hook_out))
+
+
+def _passes(
+    model: LanguageModel, sequences: Sequences, hooks: Collection[str], n_batch_tokens: int, progress: Progress
+) -> list[tuple[Batch, CleanPass]]:
+    """The clean passes over *sequences*, which are few enough to be kept."""
+    return [(batch, model.clean(batch.tokens, hooks)) for batch in batches(model, sequences, n_batch_tokens, progress)]
+
+
+def _corrections(of: Variants) -> Diagnosis:
+    """Every measurement that changes the reconstruction at the SAE's own hook; the sentence is still empty."""
+    own = of.moments(of.output)
+    norm_factor = of.mean_norm / math.sqrt(of.seen[0].x.shape[-1])
+    worst, harmful_mass = _worst_latents(of)
+    at_norm, b_dec = _at_norm(of, own, norm_factor), _b_dec(of.sae)
+    variants: dict[str, Outputs | None] = {
+        "own": of.output,
+        **_by_moments(of, own),
+        "b_dec": None if b_dec is None else _with_b_dec(of, own),
+        "norm": None if at_norm is None else at_norm[0],
+        "latents": of.without(worst) if worst else None,
+    }
+    known = {name: outputs for name, outputs in variants.items() if outputs is not None}
+    increases = of.increases(known)
+    increase = increases["own"]
+
+    def corrected(name: str) -> Corrected | None:
+        return with_correction(of.moments(known[name]), increases[name], increase) if name in known else None
+
+    return Diagnosis(
+        sentence="",
+        n_sequences=of.n_sequences,
+        n_tokens=own.n,
+        explained_variance=finite(own.explained_variance),
+        best_explained_variance=finite(own.best_explained_variance),
+        ce_increase_nats_per_token=finite(increase.mean),
+        length_ratio=finite(own.length_ratio),
+        with_length=corrected("length"),
+        relative_bias=finite(own.relative_bias),
+        with_bias=corrected("bias"),
+        with_b_dec=corrected("b_dec"),
+        b_dec_is_zero=None if b_dec is None else not bool(b_dec.any()),
+        with_length_and_bias=corrected("both"),
+        norm_factor=finite(norm_factor),
+        with_norm=corrected("norm"),
+        norm_is_folded_twice=None if at_norm is None else at_norm[1],
+        worst_latents=worst,
+        without_worst_latents=corrected("latents"),
+        harmful_mass=harmful_mass,
+        first_positions_share=increase.share_of(increase.position < N_FIRST_POSITIONS),
+        top_tokens_share=increase.share_of(increase.is_costliest(TOP_SHARE)),
+    )
+
+
+def _by_moments(of: Variants, own: Moments) -> dict[str, Outputs]:  # a dict: by name of the variant
+    """The reconstruction with the best length, with the best bias, and with both."""
+    missing = of.vector(own.mean_error)
+    mean = of.vector(own.output_sum.sum(0) / max(1, own.n))
+    found: dict[str, Outputs] = {"bias": [output + missing for output in of.output]}
+    if not math.isfinite(own.length_ratio) or own.length_ratio == 0:
+        return found
+    factor = 1 / own.length_ratio
+    lengths: list[Outputs] = [[factor * output for output in of.output]]
+    if not isinstance(of.contributions, str):
+        biases = [each.bias for each in of.contributions]
+        lengths.append([b + factor * (output - b) for b, output in zip(biases, of.output, strict=True)])
+    found["length"] = max(lengths, key=lambda outputs: of.moments(outputs).explained_variance)
+    found["both"] = [mean + missing + factor * (output - mean) for output in of.output]
+    return found
+
+
+def _b_dec(sae: Reconstructs) -> torch.Tensor | None:
+    """The b_dec of *sae* if it is subtracted from the input, too; else None."""
+    module: Any = getattr(sae, "module", None)  # Any: SAE Lens's classes have no types of their own
+    b_dec = getattr(module, "b_dec", None)
+    return b_dec if isinstance(b_dec, torch.Tensor) and getattr(module.cfg, "apply_b_dec_to_input", False) else None
+
+
+def _with_b_dec(of: Variants, own: Moments) -> Outputs | None:
+    """
+    The reconstruction with a better b_dec, subtracted from the input and added to the output; None: none was found.
+
+    Each step adds a share of the mean error to b_dec, and is kept if the SAE explains more; otherwise the share halves.
+    """
+    found, best = None, own
+    b_dec, share = of.vector(own.mean_error) * 0, 0.5
+    for _ in range(N_STEPS):
+        tried = b_dec + share * of.vector(best.mean_error)
+        outputs = of.with_b_dec(tried)
+        moments = of.moments(outputs)
+        if moments.explained_variance > best.explained_variance:
+            found, best, b_dec = outputs, moments, tried
+        else:
+            share /= 2
+    return found
+
+
+def _worst_latents(of: Variants) -> tuple[tuple[int, ...], float | None]:
+    """The latents whose removal lowers the squared error most, and the share of such effects in all; or (), None."""
+    effects = of.removal_effects()
+    if isinstance(effects, str):
+        return (), None
+    worst = torch.argsort(effects, stable=True)[:N_WORST_LATENTS]
+    harmful = float(effects.clamp_max(0).sum().abs() / effects.abs().sum().clamp_min(torch.finfo(effects.dtype).tiny))
+    return tuple(int(i) for i in worst if effects[i] < 0), finite(harmful)
+
+
+def _at_norm(of: Variants, own: Moments, norm_factor: float) -> tuple[Outputs, bool] | None:
+    """
+    The reconstruction with the SAE run as if its input were still to be divided by its norm, or multiplied.
+
+    Returns:
+        The better of the two, and whether it is the multiplied one; None: neither explains more than the SAE as it is.
+    """
+    tried = [(of.at_scale(f, f), is_twice) for f, is_twice in ((1 / norm_factor, False), (norm_factor, True))]
+    explained = [of.moments(outputs).explained_variance for outputs, _ in tried]
+    best = max(range(2), key=lambda i: explained[i])
+    return tried[best] if explained[best] > own.explained_variance else None
+
+
+def with_correction(moments: Moments, increase: Increase, before: Increase) -> Corrected | None:
+    """What is left with a correction; None: a number is not finite."""
+    explained, nats = moments.explained_variance, increase.mean
+    if not (math.isfinite(explained) and math.isfinite(nats)):
+        return None
+    recovered = 1 - nats / before.mean if before.mean > 0 else None
+    return Corrected(explained_variance=explained, ce_increase_nats_per_token=nats, recovered_loss=recovered)
+
+
+def finite(value: float) -> float | None:
+    """*value*, or None if it is not finite."""
+    return value if math.isfinite(value) else None

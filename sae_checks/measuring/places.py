@@ -1,0 +1,94 @@
+"""Where else in the model an SAE would be at home: what it explains at other hooks than its own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import torch
+
+from sae_checks import errors
+from sae_checks.losses import Moments
+from sae_checks.measuring.moment_sums import MomentSums
+from sae_checks.measuring.scoring import Batch
+from sae_checks.model.interface import CleanPass, LanguageModel
+from sae_checks.release import hooks
+from sae_checks.saes.sae import Reconstruction, Reconstructs
+from sae_checks.saes.splice import preprocess
+
+Pair = tuple[str, str]
+"""a hook that is read, and the hook that is written; the same one but for transcoders."""
+
+
+class Moved:
+    """An SAE at other hooks than its own. Implements `Reconstructs`."""
+
+    def __init__(self, sae: Reconstructs, pair: Pair) -> None:
+        self.sae_id = sae.sae_id
+        self.hook, self.hook_out = pair
+        self.head_slice = sae.head_slice
+        self.n_training_context_tokens = sae.n_training_context_tokens
+        self.center = sae.center
+        self._sae = sae
+
+    def reconstruct(self, x: torch.Tensor) -> Reconstruction:
+        """As the SAE at home."""
+        return self._sae.reconstruct(x)
+
+
+def tensor_of(pair: Pair) -> tuple[object, object]:
+    """What tells *pair* from others: `resid_post` of a block is the same tensor as `resid_pre` of the next."""
+    read, written = (_tensor_of(hooks.parse_known(name)) for name in pair)
+    return read, written
+
+
+def _tensor_of(hook: hooks.Hook) -> object:
+    if hook.boundary is not None:
+        return hook.boundary
+    return (hook.layer, "resid_mid") if hook.place in ("mlp_in", "resid_mid") else hook.name
+
+
+def other_places(sae: Reconstructs, model: LanguageModel, others: Iterable[Reconstructs]) -> tuple[Pair, ...]:
+    """
+    The places of *model* that may be the home of *sae*, without its own.
+
+    These are the hooks of the *others* of its release, the same place in every block, and for an SAE that writes where
+    it reads the other places of its block.
+    """
+    own: Pair = (sae.hook, sae.hook_out)
+    read, written = (hooks.parse_known(hook) for hook in own)
+    n_layers = model.facts.n_layers
+    shifted = [
+        (read.neighbour(step, n_layers), written.neighbour(step, n_layers)) for step in range(-n_layers, n_layers)
+    ]
+    found: list[Pair] = [(other.hook, other.hook_out) for other in others]
+    found += [(a, b) for a, b in shifted if a is not None and b is not None]
+    if read == written:
+        found += [(name, name) for name in (known.replace("L", str(read.layer), 1) for known in hooks.KNOWN)]
+    widths = [model.width(sae.sae_id, hook) for hook in own]
+    by_tensor: dict[object, Pair] = {tensor_of(own): own}
+    for pair in found:
+        if tensor_of(pair) not in by_tensor and _widths(sae, model, pair) == widths:
+            by_tensor[tensor_of(pair)] = pair
+    return tuple(by_tensor.values())[1:]
+
+
+def _widths(sae: Reconstructs, model: LanguageModel, pair: Pair) -> list[int] | None:
+    """Widths of the activations at *pair*; None: the model has no such hook."""
+    try:
+        return [model.width(sae.sae_id, hook) for hook in pair]
+    except errors.SaeError:
+        return None
+
+
+def moments_at(
+    sae: Reconstructs, pairs: Sequence[Pair], passes: Sequence[tuple[Batch, CleanPass]], n_within: int
+) -> list[Moments]:
+    """The moments of *sae* at each of *pairs*, over the first *n_within* positions."""
+    sums = [MomentSums(1 + max(int(batch.sequences.max()) for batch, _ in passes)) for _ in pairs]
+    for batch, clean in passes:
+        counted = batch.replaced.clone()
+        counted[:, n_within:] = False
+        for (read, written), of_pair in zip(pairs, sums, strict=True):
+            output = sae.reconstruct(preprocess(clean.activation(read), read, sae)).output
+            of_pair.add(batch, preprocess(clean.activation(written), written, sae), output, counted)
+    return [of_pair.moments() for of_pair in sums]
