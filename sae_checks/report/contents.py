@@ -4,22 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 from sae_checks import checks, errors
 from sae_checks.explanation import Explanation
 from sae_checks.judging.changed_answers import ChangedAnswer, ChangedChoice
 from sae_checks.judging.worst_sequences import WorstSequence
 from sae_checks.provenance import CorpusFacts, FileHash, ModelFacts, SaeFacts
+from sae_checks.record import run_verdict
 from sae_checks.record.results import Record, Result
-from sae_checks.report import figures, wording
-from sae_checks.report.plots import DotPlot, LinePlot, MatrixPlot
+from sae_checks.report import figures, overview, tradeoff, wording
+from sae_checks.report.plots import DotPlot, LinePlot, MatrixPlot, ScatterPlot
 
 RED = ("error", "failed", "inconclusive")
 """Outcomes that stop a release, the gravest first."""
-
-VerdictWord = Literal["passed", "failed", "undecided", "partial"]
-"""partial: everything that was selected passed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,15 +44,20 @@ class Subject:
         """The results that are not green, the gravest first."""
         return tuple(sorted((r for r in self.results if r.outcome in RED), key=lambda r: RED.index(r.outcome)))
 
+    @property
+    def n_failed(self) -> int:
+        """Checks that failed or broke off."""
+        return sum(result.outcome in ("error", "failed") for result in self.results)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
     """The verdict on a run."""
 
-    word: VerdictWord
+    word: run_verdict.Word
     sentence: str
     reasons: tuple[Subject, ...]
-    """subjects with red checks, those with most first."""
+    """subjects with red checks, those with most failures first."""
     notes: tuple[str, ...]
     """what the run did not check."""
 
@@ -71,6 +73,10 @@ class Contents:
     saes: tuple[Subject, ...]
     stacks: tuple[Subject, ...]
     comparisons: tuple[Subject, ...]
+    facts: tuple[tuple[str, str], ...]
+    """what was judged, as (label, text)."""
+    tradeoff: tuple[tradeoff.Row, ...]
+    scatters: tuple[ScatterPlot, ...]
     profiles: tuple[DotPlot, ...]
     matrices: tuple[MatrixPlot, ...]
     stacked: tuple[DotPlot, ...]
@@ -93,6 +99,7 @@ def build(run: Record) -> Contents:
     saes, stacks, comparisons = (_subjects(run, kind) for kind in ("sae", "stack", "comparison"))
     provenances = [result.provenance for result in run.results if result.provenance is not None]
     models = tuple(dict.fromkeys(provenance.model for provenance in provenances))
+    sparse = tradeoff.rows(run)
     return Contents(
         run=run,
         verdict=_verdict(run, (*saes, *stacks, *comparisons)),
@@ -100,6 +107,9 @@ def build(run: Record) -> Contents:
         saes=saes,
         stacks=stacks,
         comparisons=comparisons,
+        facts=overview.facts(run),
+        tradeoff=sparse,
+        scatters=tradeoff.plots(sparse),
         profiles=figures.profile_plots(run),
         matrices=figures.propagation_plots(run),
         stacked=tuple(figures.stack_plots(run)),
@@ -137,65 +147,24 @@ def _subject(anchor: str, name: str, results: Sequence[Result]) -> Subject:
 
 
 def _verdict(run: Record, subjects: Sequence[Subject]) -> Verdict:
-    """
-    The verdict on *run*: failed if a check is red, passed only if every SAE has a verdict.
-
-    Like the run's exit status: in the smoke profile an inconclusive check is neither red nor a verdict, `distinct`
-    is no verdict on an SAE, and a run with a baseline passes only if a comparison was decided.
-    """
-    is_smoke = dict(run.options).get("profile") == "smoke"
-    stops = RED[:2] if is_smoke else RED
-    stopping = [subject for subject in subjects if any(r.outcome in stops for r in subject.results)]
-    decided = [r for r in run.results if r.outcome in ("passed", *stops) and r.check != checks.DISTINCT.name]
-    open_saes = [sae_id for sae_id in run.release.sae_ids if sae_id not in {r.sae_id for r in decided}]
-    n_left_out = sum(map(_is_left_out, run.results))
-    n_saes, counts = len(run.release.sae_ids), _outcome_counts(run.results)
-    word: VerdictWord = "passed"
-    sentence = f"All {n_saes} SAEs within limits: {counts}."
-    if stopping:
-        word, sentence = "failed", f"{_subject_counts(stopping, n_saes)} not within limits: {counts}."
-    elif open_saes or not decided:
-        word, sentence = "undecided", f"No verdict on {len(open_saes)} of {n_saes} SAEs: {counts}."
-    elif not _is_compared(run, decided):
-        word, sentence = "undecided", f"Nothing was compared with the baseline: {counts}."
-    elif n_left_out:
-        word, sentence = "partial", f"All {n_saes} SAEs within the limits that were checked: {counts}."
+    judged = {r.sae_id for r in run.results if run_verdict.is_verdict(r)}
     return Verdict(
-        word=word,
-        sentence=sentence,
-        reasons=tuple(sorted((s for s in subjects if s.red), key=lambda s: -len(s.red))),
-        notes=tuple(_notes(is_smoke=is_smoke, open_saes=open_saes, n_left_out=n_left_out)),
+        word=run.verdict,
+        sentence=overview.sentence(run),
+        reasons=tuple(sorted((s for s in subjects if s.red), key=lambda s: (-s.n_failed, -len(s.red)))),
+        notes=tuple(
+            _notes(
+                is_smoke=dict(run.options).get("profile") == "smoke",
+                open_saes=[sae_id for sae_id in run.release.sae_ids if sae_id not in judged],
+                n_left_out=sum(map(_is_left_out, run.results)),
+            )
+        ),
     )
 
 
 def _is_left_out(result: Result) -> bool:
     """Whether the check was deselected, by `-k` or the like, or the run ended before it."""
     return result.outcome == "not_measured" and result.reason.startswith(("not selected", "not reached"))
-
-
-def _is_compared(run: Record, decided: Sequence[Result]) -> bool:
-    """Whether the run has no baseline, or has a verdict on at least one comparison with it."""
-    if dict(run.options).get("baseline") is None:
-        return True
-    comparisons = [r for r in run.results if r.check == checks.NO_REGRESSION.name]
-    are_left_out = bool(comparisons) and all(map(_is_left_out, comparisons))
-    return are_left_out or any(r.check == checks.NO_REGRESSION.name for r in decided)
-
-
-def _subject_counts(subjects: Sequence[Subject], n_saes: int) -> str:
-    """`2 of 5 SAEs and 1 stack`."""
-    n_of_saes = sum(subject.anchor.startswith("sae-") for subject in subjects)
-    parts = [f"{n_of_saes} of {n_saes} SAEs"] if n_of_saes else []
-    for kind in ("stack", "comparison"):
-        n = sum(subject.anchor.startswith(f"{kind}-") for subject in subjects)
-        parts += [f"{n} {kind}{'s' if n > 1 else ''}"] if n else []
-    return " and ".join(parts)
-
-
-def _outcome_counts(results: Sequence[Result]) -> str:
-    in_order = (*RED, *(outcome for outcome in wording.OUTCOMES if outcome not in RED))
-    counts = {outcome: sum(r.outcome == outcome for r in results) for outcome in in_order}
-    return ", ".join(f"{n} {wording.OUTCOMES[outcome][1]}" for outcome, n in counts.items() if n) or "no checks"
 
 
 def _notes(*, is_smoke: bool, open_saes: Sequence[str], n_left_out: int) -> Iterable[str]:

@@ -42,5 +42,7 @@ def write_plots(found: Contents, folder: Path) -> None:
     for old in folder.iterdir():
         if _OURS.fullmatch(old.name):
             old.unlink()
+    for cloud in found.scatters:
+        (folder / f"{cloud.name}.svg").write_text(svg.scatter(cloud, is_file=True), encoding="utf-8")
     for plot in (*found.profiles, *found.stacked):
         (folder / f"{plot.name}.svg").write_text(svg.dots(plot, is_file=True), encoding="utf-8")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import statistics
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -88,7 +89,49 @@ class MatrixPlot:
         return min(n_levels - 1, int(value / most * n_levels))
 
 
-Plot = LinePlot | DotPlot | MatrixPlot
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Point:
+    """One SAE of a ScatterPlot."""
+
+    label: str
+    x: float
+    y: float
+    group: str
+    """what its shape says."""
+    layer: int | None
+    """what its colour says; None: not known."""
+    is_red: bool
+    """whether *y* is beyond its limit."""
+    limits: tuple[float, ...] = ()
+    """of *y*."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScatterPlot:
+    """One measure against another, a point per SAE."""
+
+    name: str
+    title: str
+    description: str
+    x_title: str
+    y_title: str
+    points: tuple[Point, ...]
+
+    @property
+    def groups(self) -> tuple[str, ...]:
+        """Every group once."""
+        return tuple(dict.fromkeys(point.group for point in self.points))
+
+    @property
+    def layers(self) -> tuple[int, ...]:
+        """Every layer once, the first first."""
+        return tuple(sorted({point.layer for point in self.points if point.layer is not None}))
+
+    @property
+    def common_limits(self) -> tuple[float, ...]:
+        """The limits, if they are those of all points."""
+        found = {point.limits for point in self.points}
+        return next(iter(found)) if len(found) == 1 else ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -156,16 +199,49 @@ def clamped(value: float) -> float:
     return min(max(value, -_FAR), _FAR)
 
 
+def scatter_scale(values: Sequence[float], limits: Sequence[float] = (), *, is_whole: bool = False) -> Scale:
+    """
+    The scale of *values* and *limits*: logarithmic over a factor of 30, else linear without the far outliers.
+
+    With *is_whole* outliers are on it, too.
+    """
+    if _is_far_apart(values, limits):
+        return logarithmic([x * f for x in (*values, *limits) for f in (0.8, 1.25)])
+    low, high = (-math.inf, math.inf) if is_whole else _fences(values)
+    return linear([*limits, *(x for x in map(clamped, values) if low <= x <= high)])
+
+
+def _is_far_apart(values: Sequence[float], limits: Sequence[float]) -> bool:
+    return min([*values, *limits], default=0) > 0 and max(values) / 30 >= min(values)
+
+
+def _fences(values: Sequence[float]) -> tuple[float, float]:
+    """
+    The range beyond which a value is cut off: Tukey's outer fences, three interquartile ranges from the quartiles.
+
+    Infinite for fewer than four values. Source: Tukey, Exploratory Data Analysis (1977), section 2E.
+    """
+    found = sorted(map(clamped, values))
+    if len(found) < 4:
+        return -math.inf, math.inf
+    lower, _, upper = statistics.quantiles(found, n=4, method="inclusive")
+    room = 3 * (upper - lower)
+    return (lower - room, upper + room) if room else (-math.inf, math.inf)
+
+
 def dot_scale(dots: Sequence[Dot]) -> Scale:
-    """The scale of a DotPlot: logarithmic if all values are above 0 and span a factor of 30; zero is on it if near."""
+    """The scale of a DotPlot: as `scatter_scale`, with the intervals; zero is on it if near."""
     values = [dot.value for dot in dots]
     limits = [limit for dot in dots for limit in dot.limits]
-    if min([*values, *limits], default=0) > 0 and max(values) / 30 >= min(values):
+    if _is_far_apart(values, limits):
         ends = [end for dot in dots for end in (dot.low, dot.high) if end > 0]
         return logarithmic(
             [x * f for x in [*values, *limits, *(e for e in ends if e >= min(values) / 4)] for f in (0.8, 1.25)]
         )
-    found = [clamped(x) for x in (*limits, *(end for dot in dots for end in (dot.value, dot.low, dot.high)))] or [0.0]
+    low, high = _fences(values)
+    within = [dot for dot in dots if low <= dot.value <= high]
+    ends = [clamped(min(max(end, low), high)) for dot in within for end in (dot.value, dot.low, dot.high)]
+    found = [*map(clamped, limits), *ends] or [0.0]
     has_zero_near = max(found) - min(found) > max(map(abs, found)) / 2
     return linear([*found, *([0.0] if has_zero_near else [])])
 

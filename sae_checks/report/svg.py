@@ -10,13 +10,14 @@ from importlib import resources
 from markupsafe import Markup
 
 from sae_checks.report import plots, wording
-from sae_checks.report.plots import Dot, DotPlot, LinePlot, ReferenceLine, Scale
+from sae_checks.report.plots import Dot, DotPlot, LinePlot, Point, ReferenceLine, Scale, ScatterPlot
 
 WIDTH = 380
 """pixels. WHY: fits a telephone without scaling; wide pages put several side by side."""
 _HEIGHT = 232
 _LEFT, _RIGHT, _TOP, _BOTTOM = 50, 8, 20, 38
 _ROW = 36
+_N_COLOURS = 8
 _MARGIN, _HEADING = 12, 22  # of a file
 _N_CHARACTERS_MOST = 54  # of a label
 
@@ -60,6 +61,86 @@ def dots(plot: DotPlot, *, is_file: bool = False) -> Markup:
     for dot, y in rows:
         parts += _dot(box, dot, y)
     return _svg(plot.name, plot.title, plot.description, height, parts, is_file=is_file)
+
+
+def scatter(plot: ScatterPlot, *, is_file: bool = False) -> Markup:
+    """Draw *plot*: colours by layer, shapes by group, limits as dashed lines; points off the axes as arrows."""
+    box = _Box(
+        plots.scatter_scale([p.x for p in plot.points], is_whole=True),
+        plots.scatter_scale([p.y for p in plot.points], [limit for p in plot.points for limit in p.limits]),
+        bottom=_HEIGHT - _BOTTOM,
+        right=14,
+    )
+    parts = [*_y_axis(box, plot.y_title), *_x_axis(box, plot.x_title)]
+    for at in plot.common_limits:
+        mark = ReferenceLine(along="y", at=at, label=f"limit {wording.number(at)}")
+        parts += _mark(box, mark, box.top)
+    for point in plot.points if not plot.common_limits else ():
+        x = box.x(point.x)
+        parts += [_rule("limit", x - 6, box.y(at), x + 6, box.y(at)) for at in point.limits]
+    for point in sorted(plot.points, key=lambda p: p.is_red):
+        parts.append(_point(box, plot, point))
+    keys, height = _keys(plot)
+    return _svg(plot.name, plot.title, plot.description, height, [*parts, *keys], is_file=is_file)
+
+
+def _point(box: _Box, plot: ScatterPlot, point: Point) -> Markup:
+    x, y = box.x(point.x), box.y(point.y)
+    kind = f"k{_colour(plot, point.layer)}{' red' if point.is_red else ''}"
+    said = f"{point.label}: {wording.number(point.x)}, {wording.number(point.y)}"
+    title = Markup("<title>{}</title>").format(wording.text(said))
+    scale = box.y_scale
+    if not scale.low <= point.y <= scale.high:
+        way = 1 if point.y < scale.low else -1
+        shape = _element("path", kind, d=f"M{_px(x - 5)} {_px(y - 5 * way)}h10l-5 {8 * way}z")
+        anchor, aside = ("end", -8) if x > WIDTH / 2 else ("start", 8)
+        label = _text(wording.number(point.y), "label", x + aside, y - 5 * way + 4, anchor=anchor)
+        return Markup("<g>{}{}{}</g>").format(title, shape, label)
+    return Markup("<g>{}{}</g>").format(title, _marker(plot.groups.index(point.group), kind, x, y))
+
+
+def _marker(group: int, kind: str, x: float, y: float) -> Markup:
+    """The shape of the group number *group*: a disc, square, triangle, diamond or cross; then from the first again."""
+    shapes = (
+        "",
+        "m-4-4h8v8h-8z",
+        "m0-5l5 9h-10z",
+        "m0-5.5l5.5 5.5-5.5 5.5-5.5-5.5z",
+        "m-5-2h3v-3h4v3h3v4h-3v3h-4v-3h-3z",
+    )
+    drawn = shapes[group % len(shapes)]
+    if not drawn:
+        return _element("circle", kind, cx=_px(x), cy=_px(y), r="4.2")
+    return _element("path", kind, d=f"M{_px(x)} {_px(y)}{drawn}")
+
+
+def _colour(plot: ScatterPlot, layer: int | None) -> str:
+    """The number of the colour of *layer*, or `none`."""
+    if layer is None:
+        return "none"
+    return str(round(plot.layers.index(layer) * (_N_COLOURS - 1) / max(1, len(plot.layers) - 1)))
+
+
+def _keys(plot: ScatterPlot) -> tuple[list[Markup], float]:
+    """What colours and shapes mean, in rows below the plot, and the height of it all."""
+    layers: dict[str, list[int]] = {}
+    for layer in plot.layers:
+        layers.setdefault(_colour(plot, layer), []).append(layer)
+    words = [(0, f"k{colour}", f"block {_range(found)}") for colour, found in layers.items()]
+    words += [(i, "knone", group or "unknown") for i, group in enumerate(plot.groups)]
+    parts: list[Markup] = []
+    x, y = 6.0, float(_HEIGHT + 12)
+    for group, kind, word in words:
+        width = 14 + 6.2 * min(len(word), _N_CHARACTERS_MOST) + 10
+        if x + width > WIDTH and x > 6:
+            x, y = 6.0, y + 17
+        parts += [_marker(group, kind, x, y - 4), _text(word[:_N_CHARACTERS_MOST], "label", x + 9, y)]
+        x += width
+    return parts, y + 6
+
+
+def _range(layers: Sequence[int]) -> str:
+    return str(layers[0]) if len(layers) == 1 else f"{layers[0]}\N{EN DASH}{layers[-1]}"
 
 
 class _Box:
@@ -137,8 +218,19 @@ def _dot(box: _Box, dot: Dot, y: float) -> Iterator[Markup]:
     yield _text(label, "label", box.left, y - 10)
     for limit in dot.limits:
         yield _rule("limit", box.x(limit), y - 7, box.x(limit), y + 7)
+    if not box.x_scale.low <= dot.value <= box.x_scale.high:
+        yield from _beyond(box, dot, y)
+        return
     yield _rule(f"whisker {dot.outcome}", box.x(dot.low), y, box.x(dot.high), y)
     yield _shape(dot.outcome, box.x(dot.value), y)
+
+
+def _beyond(box: _Box, dot: Dot, y: float) -> Iterator[Markup]:
+    """An arrow at the end of the axis, and the value, of a *dot* that is not on it."""
+    way = 1 if dot.value > box.x_scale.high else -1
+    x = box.x(dot.value)
+    yield _element("path", f"dot {dot.outcome}", d=f"M{_px(x - 8 * way)} {_px(y - 5)}v10l{8 * way}-5z")
+    yield _text(wording.number(dot.value), "label", x - 12 * way, y + 4, anchor="end" if way > 0 else "start")
 
 
 def _shape(outcome: str, x: float, y: float) -> Markup:

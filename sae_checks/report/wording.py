@@ -20,10 +20,9 @@ OUTCOMES = {
 """Sign and word of each outcome. WHY a sign: colour alone does not reach every reader."""
 
 VERDICTS = {
-    "passed": ("✓", "Within its limits"),
-    "failed": ("✕", "Not within its limits"),
-    "undecided": ("?", "Not decided"),
-    "partial": ("◐", "Within the limits that were checked"),
+    "passed": ("✓", "PASSED"),
+    "failed": ("✕", "FAILED"),
+    "not_decided": ("?", "NOT DECIDED"),
 }
 """Sign and words of the verdict on a run."""
 

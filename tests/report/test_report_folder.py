@@ -30,7 +30,12 @@ def test_the_whole_folder(written, tmp_path, capsys):
     assert capsys.readouterr().out == f"report: {out / 'index.html'}\n"
     assert {path.name for path in out.iterdir()} == {"index.html", "summary.md", "plots"}
     of_checks = ("ce_loss", "lambada", "long_context", "sparsity")
-    expected = {"stack-0.svg", *(f"profile-{check}.svg" for check in of_checks)}
+    expected = {
+        "l0-ce_increase.svg",
+        "l0-explained_variance.svg",
+        "stack-0.svg",
+        *(f"profile-{check}.svg" for check in of_checks),
+    }
     assert {path.name for path in (out / "plots").iterdir()} == expected
     assert (out / "index.html").read_text(encoding="utf-8").startswith("<!doctype html>")
 
@@ -71,7 +76,7 @@ def test_any_plot_is_a_file(tmp_path_factory, run):
     plots = tmp_path_factory.mktemp("plots")
     found = contents.build(run)
     folder.write_plots(found, plots)
-    assert len(list(plots.iterdir())) == len(found.profiles) + len(found.stacked)
+    assert len(list(plots.iterdir())) == len((*found.scatters, *found.profiles, *found.stacked))
     for path in plots.iterdir():
         assert path.name.isascii()
         assert ET.parse(path).getroot().find("{http://www.w3.org/2000/svg}title").text

@@ -62,7 +62,7 @@ def test_the_verdict_comes_first_then_why():
     """Before any table: the word, what failed, and by how much."""
     said = Page(page_of(report_record.run())).text
     order = [
-        "Not within its limits: a-release",
+        "FAILED: a-release",
         "1 of 3 SAEs not within limits: 1 failed, 15 passed",
         "ce_increase 2 [1.99, 2.01] nats/token, limit ≤ 0.3",
         "Every SAE, every check",
@@ -77,7 +77,7 @@ def test_the_verdict_comes_first_then_why():
 def test_a_green_run_is_green():
     """And says nothing of reasons."""
     said = Page(page_of(report_record.run(red=()))).text
-    assert "Within its limits" in said
+    assert "PASSED" in said
     assert "Why" not in said.split("Every SAE")[0]
 
 

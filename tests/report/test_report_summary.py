@@ -41,7 +41,7 @@ def rows(text):
 def test_it_says_why_first():
     """The verdict in the title, then the reasons as a table, the grid behind them."""
     text = markdown_of(report_record.run())
-    assert text.startswith("# a-release: ✕ Not within its limits\n")
+    assert text.startswith("# a-release: ✕ FAILED\n")
     assert text.index("## Why") < text.index("## Every SAE, every check")
     assert ["blocks.1.hook_resid_pre", "CE loss", "✕ failed", "2 nats/token", "[1.99, 2.01]", "≤ 0.3"] in rows(text)
     assert "**✕ failed** 2 (≤ 0.3)" in text

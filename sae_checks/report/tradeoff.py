@@ -1,0 +1,124 @@
+"""The trade-off of an SAE: how sparse it is against how much it keeps, as rows and as plots."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from sae_checks import checks
+from sae_checks.judging.limits import Limit
+from sae_checks.record.results import Record, Result
+from sae_checks.release import hooks
+from sae_checks.report import wording
+from sae_checks.report.plots import Point, ScatterPlot
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """One SAE with its sparsity and what it keeps; None: not measured."""
+
+    sae_id: str
+    architecture: str
+    """empty: never measured."""
+    layer: int | None
+    """index of the block of its hook; None: not known."""
+    l0: float | None
+    """latents/token."""
+    ce_increase: float | None
+    """nats/token."""
+    explained_variance: float | None
+    """fraction."""
+    ce_limit: Limit | None
+    variance_limit: Limit | None
+    n: int | None
+    """sequences behind *ce_increase*."""
+    outcome: str
+    """the gravest of its checks."""
+
+
+def rows(run: Record) -> tuple[Row, ...]:
+    """The SAEs of *run*, in the order of the record."""
+    of_sae: dict[str, list[Result]] = {}
+    for result in run.results:
+        if checks.named(result.check).of == "sae":
+            of_sae.setdefault(result.sae_id, []).append(result)
+    return tuple(_row(sae_id, results) for sae_id, results in of_sae.items())
+
+
+def _row(sae_id: str, results: Sequence[Result]) -> Row:
+    facts = next((r.provenance.sae for r in results if r.provenance is not None and r.provenance.sae), None)
+    limits = {r.limit.measure: r.limit for r in results if r.limit is not None}
+    outcomes = {r.outcome for r in results}
+    ce_increase = _value(results, "ce_increase")
+    return Row(
+        sae_id=sae_id,
+        architecture="" if facts is None else facts.architecture,
+        layer=None if facts is None else _layer(facts.hook),
+        l0=(_value(results, "l0") or (None, None))[0],
+        ce_increase=None if ce_increase is None else ce_increase[0],
+        explained_variance=(_value(results, "explained_variance") or (None, None))[0],
+        ce_limit=limits.get("ce_increase"),
+        variance_limit=limits.get("explained_variance"),
+        n=None if ce_increase is None else ce_increase[1],
+        outcome=next((o for o in ("error", "failed", "inconclusive", "passed") if o in outcomes), "reported"),
+    )
+
+
+def _value(results: Sequence[Result], measure: str) -> tuple[float, int] | None:
+    """The value of *measure* and its n: as judged if it is limited, else as estimated."""
+    for result in results:
+        judged = result.judged
+        if judged is not None and judged.measure == measure:
+            return judged.value, judged.n
+    return next(((e.value, e.n) for r in results for e in r.estimates if e.measure == measure), None)
+
+
+def _layer(hook: str) -> int | None:
+    found = hooks.parse(hook)
+    return None if found is None else found.layer
+
+
+def plots(found: Sequence[Row]) -> tuple[ScatterPlot, ...]:
+    """L0 against the increase of the cross-entropy, and against the explained variance, if there are two SAEs."""
+    drawn = (
+        ("l0-ce_increase", "CE increase against L0", "ce_increase, nats/token", _points(found, "ce_increase")),
+        (
+            "l0-explained_variance",
+            "Explained variance against L0",
+            "explained variance",
+            _points(found, "explained_variance"),
+        ),
+    )
+    return tuple(
+        ScatterPlot(
+            name=name,
+            title=title,
+            description=f"{len(points)} SAEs, from {wording.number(min(p.x for p in points))} to "
+            f"{wording.number(max(p.x for p in points))} active latents per token and from "
+            f"{wording.number(min(p.y for p in points))} to {wording.number(max(p.y for p in points))} {y_title}.",
+            x_title="L0, latents/token",
+            y_title=y_title,
+            points=points,
+        )
+        for name, title, y_title, points in drawn
+        if len(points) > 1
+    )
+
+
+def _points(found: Sequence[Row], measure: str) -> tuple[Point, ...]:
+    def each() -> Iterator[Point]:
+        for row in found:
+            is_loss = measure == "ce_increase"
+            y, limit = (row.ce_increase, row.ce_limit) if is_loss else (row.explained_variance, row.variance_limit)
+            if row.l0 is not None and y is not None:
+                yield Point(
+                    label=row.sae_id,
+                    x=row.l0,
+                    y=y,
+                    group=row.architecture,
+                    layer=row.layer,
+                    is_red=limit is not None and not limit.allows(y),
+                    limits=tuple(side.value for side in limit.sides) if limit else (),
+                )
+
+    return tuple(each())
