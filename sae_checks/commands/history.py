@@ -19,6 +19,7 @@ from sae_checks import errors
 if TYPE_CHECKING:
     from sae_checks.comparing.history.compare import Comparison
     from sae_checks.comparing.history.runs import RunSummary, UnreadableFile
+    from sae_checks.judging.limits import Limit
     from sae_checks.record.results import Record
 
 REGRESSED, UNREADABLE, UNSETTLED, USAGE = 1, 1, 3, 4
@@ -238,14 +239,20 @@ def _comparison_row(found: Comparison) -> dict[str, object]:  # a dict: it becom
             "before": numbers(cell.before),
             "after": numbers(cell.after),
             "difference": numbers(cell.difference),
-            "margin": None if cell.margin is None else {"value": abs(cell.margin.value), "unit": cell.margin.unit},
+            "margin": None if cell.margin is None else _margin_row(cell.margin),
             "how": cell.how,
+            "was": cell.was,
+            "now": cell.now,
             "state": cell.state,
             "reason": cell.reason,
         }
         for cell in found.cells
     ]
     return {"has_regressed": found.has_regressed, "is_settled": found.is_settled, "cells": cells}
+
+
+def _margin_row(margin: Limit) -> dict[str, object]:  # a dict: it becomes JSON
+    return {"value": abs(margin.value), "unit": margin.unit, "where": margin.where, "source": margin.source}
 
 
 def _print(lines: Iterable[str]) -> None:

@@ -137,15 +137,15 @@ def test_compare_exits_by_what_it_finds(write, capsys):
     assert main.main(["compare", sound, sound]) == 0
     out = capsys.readouterr().out
     assert "the same" in out
-    assert "not compared: no margin; passed now" in out
+    assert "not compared, no margin: 1 (distinct 1)" in out
     assert "1 of 2 compared by a margin: 1 no worse, 1 not compared" in out
     assert main.main(["compare", sound, worse]) == 1
     out = capsys.readouterr().out
-    assert "REGRESSED: ce_loss of a: difference 0.1" in out
-    assert "margin written in thresholds.toml [default.regression.ce_loss]" in out
+    row = out.splitlines()[out.splitlines().index("REGRESSED (1)") + 2]
+    assert row.split() == ["a", "ce_loss", "0.101", "0.201", "0.1", "margin", "0.01"]
     assert main.main(["compare", worse, sound]) == 0  # better
     assert main.main(["compare", sound, unknown]) == 3
-    assert "UNDECIDED: ce_loss of a" in capsys.readouterr().out
+    assert "UNDECIDED (1)" in capsys.readouterr().out
     assert main.main(["compare", sound, less]) == 3
     assert "only in the first run (passed)" in capsys.readouterr().out
     assert main.main(["compare", less, less]) == 3  # nothing was compared
@@ -155,12 +155,31 @@ def test_compare_exits_by_what_it_finds(write, capsys):
 
 
 def test_compare_says_what_is_unpaired(write, capsys):
-    """In the table, in the tally and below."""
+    """In the row and in the counts."""
     first = write("first", ce_loss())
     second = write("second", ce_loss(values(0.2, seed=9), fingerprint=OTHER_SHA))
     assert main.main(["compare", first, second]) == 1
     out = capsys.readouterr().out
-    assert out.count("unpaired") == 3
+    assert out.count("unpaired") == 2
+
+
+def test_compare_has_a_row_for_what_has_changed_alone(write, capsys):
+    """Regressions first, SAEs as people count; what is the same is counted; 80 columns."""
+    ids = [f"blocks.{i}.hook_resid_pre" for i in range(12)]
+    before = [ce_loss(sae_id=sae_id) for sae_id in ids]
+    after = [
+        ce_loss(values(0.2 if i in (2, 10) else 0.05 if i == 1 else 0.1), sae_id=sae_id, weights=OTHER_SHA)
+        for i, sae_id in enumerate(ids)
+    ]
+    reported = histories.without_values("long_context", "reported", sae_id=ids[0])
+    first, second = write("first", *before, reported), write("second", *after[::-1])
+    assert main.main(["compare", first, second]) == 1
+    out = capsys.readouterr().out
+    rows = [line.split()[0] for line in out.splitlines() if line.startswith("blocks")]
+    assert rows == [ids[2], ids[10], ids[1]]
+    assert "the same: 9 (ce_loss 9)" in out
+    assert f"LOST, only in the first run (reported): 1 (long_context 1; {ids[0]})" in " ".join(out.split())
+    assert max(map(len, out.splitlines())) <= 80
 
 
 def test_compare_as_json(write, capsys):
@@ -170,11 +189,9 @@ def test_compare_as_json(write, capsys):
     found = json.loads(capsys.readouterr().out)
     assert (found["has_regressed"], found["is_settled"]) == (True, True)
     (only,) = found["cells"]
-    assert (only["state"], only["how"], only["margin"]) == (
-        "regressed",
-        "paired",
-        {"value": 0.01, "unit": "nats/token"},
-    )
+    assert (only["state"], only["how"], only["was"], only["now"]) == ("regressed", "paired", "passed", "passed")
+    assert (only["margin"]["value"], only["margin"]["unit"]) == (0.01, "nats/token")
+    assert only["margin"]["where"] == "thresholds.toml [default.regression.ce_loss]"
     assert only["difference"]["value"] == pytest.approx(only["after"]["value"] - only["before"]["value"], abs=1e-6)
 
 

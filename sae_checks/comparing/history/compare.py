@@ -20,9 +20,12 @@ from sae_checks.comparing import baseline
 from sae_checks.comparing.baseline import Conditions
 from sae_checks.judging.budget import ALPHA, N_LEAST, Budget
 from sae_checks.judging.estimates import Estimate
+from sae_checks.judging.judged import JudgedValue
 from sae_checks.judging.limits import Limit
 from sae_checks.judging.thresholds import Thresholds
+from sae_checks.judging.verdict import Outcome
 from sae_checks.record.results import Record, Result
+from sae_checks.release.natural_order import natural_key
 
 State = Literal["regressed", "undecided", "lost", "no worse", "not compared", "new"]
 
@@ -38,12 +41,18 @@ class ComparedCheck:
     check: str
     measure: str
     """the limited one; of a check without a limit the last."""
-    before: Estimate | None
-    after: Estimate | None
+    before: Estimate | JudgedValue | None
+    after: Estimate | JudgedValue | None
+    """as its run judged it; of a pair, over the sequences that both runs have."""
     difference: Estimate | None
     """after - before; None: not compared."""
     margin: Limit | None
     """of the difference; None: no margin is written."""
+    limit: Limit | None
+    """of the second run; of the first for a check that it alone has."""
+    was: Outcome | None
+    now: Outcome | None
+    """outcome in each run; None: it does not have the check."""
     how: Literal["paired", "unpaired", "not"]
     state: State
     reason: str
@@ -106,10 +115,13 @@ class _Pair:
             sae_id=after.sae_id,
             check=after.check,
             measure=measure,
-            before=None if before is None else _value(before, measure),
-            after=_value(after, measure),
+            before=None if before is None else _shown(before, measure),
+            after=_shown(after, measure),
             difference=None,
             margin=margin,
+            limit=after.limit,
+            was=None if before is None else before.outcome,
+            now=after.outcome,
             how="not",
             state="not compared",
             reason="",
@@ -134,7 +146,7 @@ class _Pair:
         if not other:
             return self._paired(blank, before, after)
         if [what for what, *_ in other] == [_FINGERPRINT] and (why := _not_the_same_text(before, after)) is None:
-            return self._unpaired(blank)
+            return self._unpaired(blank, _value(before, blank.measure), _value(after, blank.measure))
         what, earlier, later = (why, "", "") if len(other) == 1 and other[0][0] == _FINGERPRINT else other[0]
         change = f"{what}: {_short(earlier)} -> {_short(later)}" if earlier or later else str(what)
         return replace(blank, state="undecided", reason=f"cannot be compared: {change}")
@@ -160,11 +172,11 @@ class _Pair:
             reason=judged.reason.partition("\n")[0],
         )
 
-    def _unpaired(self, blank: ComparedCheck) -> ComparedCheck:
+    def _unpaired(self, blank: ComparedCheck, before: Estimate | None, after: Estimate | None) -> ComparedCheck:
         assert blank.margin is not None
-        if blank.before is None or blank.after is None:
+        if before is None or after is None:
             return replace(blank, state="undecided", reason="cannot be compared: a run has no value")
-        difference = subtract(blank.after, blank.before)
+        difference = subtract(after, before)
         state = _judged(difference, blank.margin, self.n_checks)
         words = {"no worse": "no worse", "regressed": "worse by more than the margin"}
         verdict = words.get(state, "the interval contains the margin")
@@ -235,10 +247,13 @@ def _gone(before: Result) -> ComparedCheck:
         sae_id=before.sae_id,
         check=before.check,
         measure=measure,
-        before=_value(before, measure),
+        before=_shown(before, measure),
         after=None,
         difference=None,
         margin=None,
+        limit=before.limit,
+        was=before.outcome,
+        now=None,
         how="not",
         state="lost" if before.outcome in _MEASURED else "not compared",
         reason=f"only in the first run ({_outcome_word(before)})",
@@ -254,9 +269,7 @@ def _margin(result: Result, release: str, limits: Thresholds) -> Limit | None:
 
 
 def _why_no_margin(result: Result) -> str:
-    if result.limit is None:
-        return f"no limit, and so no margin; {_outcome_word(result)} now"
-    return f"no margin; {_outcome_word(result)} now"
+    return "no limit, and so no margin" if result.limit is None else "no margin"
 
 
 def _not_the_same_text(before: Result, after: Result) -> str | None:
@@ -279,6 +292,11 @@ def _value(result: Result, measure: str) -> Estimate | None:
     return next((e for e in result.estimates if e.measure == measure), None)
 
 
+def _shown(result: Result, measure: str) -> Estimate | JudgedValue | None:
+    judged = result.judged
+    return judged if judged is not None and judged.measure == measure else _value(result, measure)
+
+
 def _conditions(run: Record) -> Conditions:
     rule = str(dict(run.options).get("special_tokens"))
     return Conditions(special_tokens=rule, sae_ids=run.release.sae_ids)
@@ -293,6 +311,7 @@ def _short(text: str) -> str:
 
 
 def worst_first(cells: Sequence[ComparedCheck]) -> Iterator[ComparedCheck]:
-    """*cells* by state, the worst first, otherwise in their order."""
+    """*cells* by state, the worst first; within a state SAEs in natural order and checks in that of the catalogue."""
     order: tuple[State, ...] = ("regressed", "lost", "undecided", "no worse", "new", "not compared")
-    yield from sorted(cells, key=lambda cell: order.index(cell.state))
+    place = {check.name: i for i, check in enumerate(checks.CHECKS)}
+    yield from sorted(cells, key=lambda c: (order.index(c.state), natural_key(c.sae_id), place.get(c.check, 0)))

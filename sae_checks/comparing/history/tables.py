@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import textwrap
 from collections.abc import Iterator, Sequence
 
 from sae_checks.comparing.history import moves, trend
@@ -10,6 +12,7 @@ from sae_checks.comparing.history.runs import RunSummary
 from sae_checks.comparing.history.trend import Trend
 from sae_checks.errors import shown
 from sae_checks.judging.estimates import Estimate
+from sae_checks.judging.judged import JudgedValue
 from sae_checks.judging.limits import Limit
 from sae_checks.release.natural_order import natural_key
 
@@ -49,18 +52,78 @@ def run_table(summaries: Sequence[RunSummary]) -> Iterator[str]:
 
 
 def comparison_table(found: Comparison) -> Iterator[str]:
-    """Table of a comparison, the worst checks first; then why checks are red or undecided; then the counts."""
+    """
+    Tables of a comparison, one per verdict, the worst first; then the counts.
+
+    Only a change has a row: checks that are the same, or have no values to compare, are counted by check and reason.
+    """
     cells = list(worst_first(found.cells))
-    rows: list[Row] = [("SAE", "check", "before", "after", "difference", "95 %", "margin", "pairs", "verdict")]
-    rows += [_row(cell) for cell in cells]
-    yield from aligned(rows)
-    for cell in cells:
-        if cell.state in ("regressed", "lost", "undecided"):
-            state = _state_words(cell.state).upper()
-            yield f"{state}: {cell.check} of {shown(cell.sae_id)}: {shown(cell.reason, n_most=400)}"
-            if cell.margin is not None and cell.how != "not":
-                yield f"  margin written in {shown(cell.margin.where)}: {shown(cell.margin.source)}"
+    titles = dict.fromkeys(map(_title, cells))
+    head: Row = ("SAE", "check", "before", "after", "difference", "because")
+    rows = {title: [_row(cell) for cell in cells if _title(cell) == title and _has_row(cell)] for title in titles}
+    lines = aligned([head, *(row for title in titles for row in rows[title])])
+    heading = next(lines)
+    for title in titles:
+        if rows[title]:
+            yield f"{title} ({len(rows[title])})"
+            yield heading
+            yield from itertools.islice(lines, len(rows[title]))
+            yield ""
+    for title in titles:
+        yield from _counted(title, [cell for cell in cells if _title(cell) == title and not _has_row(cell)])
     yield comparison_counts(found)
+
+
+def _counted(title: str, cells: Sequence[ComparedCheck]) -> Iterator[str]:
+    """`not compared, no margin: 12 (sparsity 5, golden 7)`, a paragraph per reason; what is open names its SAEs."""
+    is_told = title not in ("the same", "no worse", "no difference seen")
+    for reason in dict.fromkeys(cell.reason if is_told else "" for cell in cells):
+        of_reason = [cell for cell in cells if not is_told or cell.reason == reason]
+        names = [cell.check for cell in of_reason]
+        where = ", ".join(f"{check} {names.count(check)}" for check in dict.fromkeys(names))
+        if title.isupper():
+            saes = tuple(dict.fromkeys(shown(cell.sae_id) for cell in of_reason))
+            where += f"; {trend.listed(saes, 'SAEs')}"
+        why = f", {shown(reason, n_most=400)}" if reason else ""
+        yield from textwrap.wrap(
+            f"{title}{why}: {len(of_reason)} ({where})",
+            80,
+            subsequent_indent="  ",
+            break_long_words=False,
+            break_on_hyphens=False,
+        )
+
+
+def _title(cell: ComparedCheck) -> str:
+    if cell.state != "no worse":
+        return cell.state.upper() if cell.state in ("regressed", "lost", "undecided") else cell.state
+    words = cell.reason.partition(": ")[0] if cell.how == "paired" else "no worse"
+    return words if len(words) < 40 else "no worse"
+
+
+def _has_row(cell: ComparedCheck) -> bool:
+    if cell.state == "no worse":
+        return _title(cell) in ("better", "worse, but within the margin")
+    return cell.state == "regressed" or (cell.state == "undecided" and cell.difference is not None)
+
+
+def _row(cell: ComparedCheck) -> Row:
+    return (
+        shown(cell.sae_id),
+        cell.check,
+        _number(cell.before),
+        _number(cell.after),
+        _number(cell.difference),
+        _because(cell),
+    )
+
+
+def _because(cell: ComparedCheck) -> str:
+    """The limit, if a check fails it only now, or else the margin."""
+    if cell.state == "regressed" and cell.was != "failed" and cell.now in ("failed", "error"):
+        return f"limit {_short_limit(cell.limit)}" if cell.now == "failed" and cell.limit is not None else str(cell.now)
+    margin = "" if cell.margin is None else f"margin {abs(cell.margin.value):g}"
+    return f"{margin}, unpaired" if cell.how == "unpaired" else margin
 
 
 def comparison_counts(found: Comparison) -> str:
@@ -68,7 +131,7 @@ def comparison_counts(found: Comparison) -> str:
     counts = {
         state: len(found.of(state)) for state in ("regressed", "lost", "undecided", "no worse", "new", "not compared")
     }
-    words = ", ".join(f"{n} {_state_words(state)}" for state, n in counts.items() if n)
+    words = ", ".join(f"{n} {state}" for state, n in counts.items() if n)
     n_unpaired = sum(cell.how == "unpaired" for cell in found.cells)
     how = f" ({n_unpaired} of them unpaired)" if n_unpaired else ""
     return f"{found.n_judged} of {len(found.cells)} compared by a margin{how}: {words or 'nothing'}"
@@ -105,36 +168,8 @@ def _short_limit(limit: Limit) -> str:
     return f"{'<=' if limit.kind == 'max' else '>='} {limit.value:g}"
 
 
-def _row(cell: ComparedCheck) -> Row:
-    return (
-        shown(cell.sae_id),
-        f"{cell.check} ({cell.measure})",
-        _number(cell.before),
-        _number(cell.after),
-        _number(cell.difference),
-        "" if cell.difference is None else f"[{cell.difference.low:.4g}, {cell.difference.high:.4g}]",
-        "" if cell.margin is None else f"{abs(cell.margin.value):g} {cell.margin.unit}",
-        {"paired": str(cell.difference.n if cell.difference else ""), "unpaired": "unpaired", "not": ""}[cell.how],
-        verdict_words(cell),
-    )
-
-
-def verdict_words(cell: ComparedCheck) -> str:
-    """The verdict column: the state, with its own words if it is no worse, and the reason if it was not compared."""
-    if cell.state == "no worse":
-        how = cell.reason.partition(": ")[0] if cell.how == "paired" else "no worse"
-        return how if len(how) < 40 else "no worse"
-    if cell.state in ("not compared", "new"):
-        return f"{cell.state}: {shown(cell.reason)}"
-    return cell.state.upper()
-
-
-def _state_words(state: str) -> str:
-    return {"lost": "lost (decided before, open now)"}.get(state, state)
-
-
-def _number(estimate: Estimate | None) -> str:
-    return "" if estimate is None else f"{estimate.value:.4g}"
+def _number(of: Estimate | JudgedValue | None) -> str:
+    return "" if of is None else f"{of.value:.3g}"
 
 
 def _software(before: dict[str, str] | None, now: dict[str, str]) -> str:

@@ -59,10 +59,11 @@ def notes_by_text(found: Sequence[Trend]) -> Iterator[tuple[Note, str]]:
     for note, lines in places.items():
         measures = tuple(dict.fromkeys(line.measure for line in lines))
         saes = tuple(dict.fromkeys(shown(line.sae_id) for line in lines))
-        yield note, f"{_listed(measures, 'measures')} of {_listed(saes, 'SAEs')}"
+        yield note, f"{listed(measures, 'measures')} of {listed(saes, 'SAEs')}"
 
 
-def _listed(names: Sequence[str], what: str) -> str:
+def listed(names: Sequence[str], what: str) -> str:
+    """*names*, or `26 SAEs` if they are many."""
     return ", ".join(names) if len(names) <= _N_NAMED_MOST else f"{len(names)} {what}"
 
 
