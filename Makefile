@@ -18,9 +18,7 @@ PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest -n logical --maxprocesses 4 --dist loa
 .PHONY: demo test quick test-project fix lint docs wheel-test clean
 
 demo: $(INSTALLED)
-	mkdir -p $(REPORT)
-	$(BIN)/pytest --sae-release=demo \
-	  --junitxml=$(REPORT)/junit.xml --benchmark-json=$(REPORT)/benchmark.json --sae-record=$(REPORT)/record.json --sae-report=$(REPORT)/report
+	$(BIN)/pytest --sae-release=demo --sae-out=$(REPORT)
 
 test: $(INSTALLED)
 	$(PYTEST)

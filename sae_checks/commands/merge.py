@@ -28,7 +28,7 @@ def run(asked: argparse.Namespace) -> int:
         if asked.out.is_dir() or not asked.out.absolute().parent.is_dir():
             raise errors.bad_option("--out", str(asked.out), "a file in a folder that exists", "record.json")
         found = [(path, record.read(Path(path))) for path in asked.records]
-        merged = merging.merge(found, to=str(asked.out))
+        merged = merging.merge(found)
     except (errors.UsageError, errors.RecordError) as problem:
         sys.stderr.write(f"{problem}\n")
         return 4 if isinstance(problem, errors.UsageError) else 1

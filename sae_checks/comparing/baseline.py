@@ -66,7 +66,7 @@ def load(asked: str, own: Path | None) -> Baseline:
     path = own if asked == "last" else Path(asked).expanduser()
     try:
         if path is None:
-            raise errors.bad_baseline(asked, "`last` needs --sae-record FILE, which this run does not have")
+            raise errors.bad_baseline(asked, "`last` needs --sae-out DIR, which this run does not have")
         found = record.read(path) if asked == "last" or path.exists() else record.loads(_at_revision(asked, own), asked)
     except (errors.RecordError, OSError, ValueError) as problem:
         raise errors.bad_baseline(asked, str(problem).partition("\n")[0]) from None
@@ -98,7 +98,7 @@ def _at_revision(asked: str, own: Path | None) -> str:
     """
     revision, _, path = asked.partition(":")
     if not path and own is None:
-        raise errors.bad_baseline(asked, "no such file; a git revision needs --sae-record FILE or REVISION:PATH")
+        raise errors.bad_baseline(asked, "no such file; a git revision needs --sae-out DIR or REVISION:PATH")
     path = path or os.path.relpath(own or "")
     command = ["git", "show", "--end-of-options", f"{revision}:./{path}"]
     try:

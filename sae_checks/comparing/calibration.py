@@ -190,7 +190,7 @@ def _check_whole(run: Record, name: str) -> None:
     if options.get("profile") != "full":
         given = [(name, options.get(name)) for name in ("release", "model", "corpus", "lambada", "cbt", "thresholds")]
         same = " ".join(errors.typed(f"--sae-{name}", str(value)) for name, value in given if value is not None)
-        attempt = f"pytest {same} --sae-profile=full --sae-record=record.json"
+        attempt = f"pytest {same} --sae-profile=full --sae-out=full"
         raise errors.not_calibrated(name, f"it is of a run with --sae-profile={options.get('profile')}", attempt)
 
 

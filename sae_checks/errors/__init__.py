@@ -80,6 +80,8 @@ from sae_checks.errors.options import (
     context_too_long,
     device_unavailable,
     option_needed,
+    option_removed,
+    out_not_writable,
     release_not_given,
     too_many_shards,
 )
@@ -141,6 +143,8 @@ __all__ = [  # noqa: RUF022 -- by subject
     "bad_option",
     "release_not_given",
     "option_needed",
+    "option_removed",
+    "out_not_writable",
     "device_unavailable",
     "context_too_long",
     "too_many_shards",

@@ -14,7 +14,7 @@ def bad_baseline(asked: str, problem: str) -> UsageError:
             f"--sae-baseline {shown(asked)} is no run to compare with",
             expected="a run record, last, or a git revision that has the record   (pytest --help)",
             got=shown(problem, n_most=300),
-            attempt="pytest --sae-release=NAME --sae-record=FILE, and then the same with --sae-baseline=last",
+            attempt="pytest --sae-release=NAME --sae-out=DIR, and then the same with --sae-baseline=last",
         )
     )
 
@@ -59,7 +59,7 @@ def history_not_kept(url: str, problem: str) -> HistoryError:
             f"the record of this run is not in the history {shown(url)}",
             expected="one more file there",
             got=shown(problem, n_most=300),
-            attempt="--sae-record=FILE in the next run; sae-checks history URL --keep=FILE adds that record later",
+            attempt="--sae-out=DIR in the next run; sae-checks history URL --keep=DIR/record.json adds it later",
         )
     )
 

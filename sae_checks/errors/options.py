@@ -43,6 +43,28 @@ def option_needed(flag: str, release: str, what: str) -> UsageError:
     )
 
 
+def option_removed(flag: str, instead: str) -> UsageError:
+    return UsageError(
+        message(
+            f"{flag} is gone",
+            expected=f"{instead}=DIR, which writes all files of a run",
+            got=flag,
+            attempt=f"{instead}=gate-report",
+        )
+    )
+
+
+def out_not_writable(folder: str, problem: str) -> UsageError:
+    return UsageError(
+        message(
+            f"--sae-out={shown(folder)} cannot be written",
+            expected="a folder for record.json, junit.xml, benchmark.json and the folder report; it is created",
+            got=shown(problem, n_most=300),
+            attempt="--sae-out=gate-report",
+        )
+    )
+
+
 def device_unavailable(device: str) -> UsageError:
     return UsageError(
         message(

@@ -12,9 +12,9 @@ def bad_record(path: str, problem: str) -> RecordError:
     return RecordError(
         message(
             f"{shown(path)} is not a run record: {shown(problem, n_most=300)}",
-            expected="strict JSON with schema 3 or 4, as --sae-record writes it",
+            expected="strict JSON with schema 3 or 4, as --sae-out writes it",
             got=shown(problem, n_most=300),
-            attempt="pytest --sae-release=NAME --sae-record=FILE",
+            attempt="pytest --sae-release=NAME --sae-out=DIR",
         )
     )
 
@@ -36,7 +36,7 @@ def shards_missing(cells: Sequence[str]) -> RecordError:
             f"{len(cells)} check(s) of the release are in none of the records: this is not the whole release",
             expected="the record of every shard",
             got=f"none that has {listed(cells)}",
-            attempt="run the missing shards: pytest --sae-release=NAME --sae-shard=I/N --sae-record=FILE",
+            attempt="run the missing shards: pytest --sae-release=NAME --sae-shard=I/N --sae-out=DIR",
         )
     )
 
@@ -47,7 +47,7 @@ def not_explained(path: str, pattern: str, sae_ids: Sequence[str], explained: Se
             f"{path} explains no SAE that {shown(pattern)} matches",
             expected="the record of a run with --sae-explain, and one of the SAEs that it explains",
             got=f"explained: {listed(explained)}; SAEs: {listed(sae_ids)}",
-            attempt=f"pytest --sae-release=NAME {typed('--sae-explain', pattern)} --sae-record=FILE",
+            attempt=f"pytest --sae-release=NAME {typed('--sae-explain', pattern)} --sae-out=DIR",
         )
     )
 
@@ -69,7 +69,7 @@ def report_not_written(folder: str, problem: str) -> UsageError:
             f"the report cannot be written to {shown(folder)}",
             expected="a folder, or a place where one can be created",
             got=shown(problem, n_most=300),
-            attempt="--sae-report=DIR with another folder, or sae-checks report RECORD --out=DIR",
+            attempt="--sae-out=DIR with another folder, or sae-checks report RECORD --out=DIR",
         )
     )
 

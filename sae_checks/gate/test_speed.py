@@ -1,7 +1,7 @@
 """
 Times a spliced forward pass. It is a report and no check: time is never judged.
 
-Collected with an option of pytest-benchmark (`--benchmark-json`, `--benchmark-only`, ...), or by its path.
+Collected with --sae-out or an option of pytest-benchmark (`--benchmark-json`, `--benchmark-only`, ...), or by its path.
 """
 
 from collections.abc import Callable

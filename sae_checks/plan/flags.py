@@ -30,7 +30,12 @@ class OptionSpec:
     @property
     def key(self) -> str:
         """The ini key and argparse destination: `--sae-model` -> `sae_model`."""
-        return self.flag.removeprefix("--").replace("-", "_")
+        return key_of(self.flag)
+
+
+def key_of(flag: str) -> str:
+    """The ini key and argparse destination of *flag*."""
+    return flag.removeprefix("--").replace("-", "_")
 
 
 SPECS: tuple[OptionSpec, ...] = (
@@ -177,10 +182,10 @@ SPECS: tuple[OptionSpec, ...] = (
         help="limits that take precedence over the shipped thresholds.toml",
     ),
     OptionSpec(
-        flag="--sae-record",
-        example="record.json",
-        metavar="FILE",
-        help="write the run record (JSON) to FILE",
+        flag="--sae-out",
+        example="gate-report",
+        metavar="DIR",
+        help="write record.json, report/, junit.xml and benchmark.json into DIR; without it a run writes nothing",
     ),
     OptionSpec(
         flag="--sae-history",
@@ -189,17 +194,11 @@ SPECS: tuple[OptionSpec, ...] = (
         help="add the run record to a history of runs: a folder, or any URL that fsspec opens",
     ),
     OptionSpec(
-        flag="--sae-report",
-        example="report",
-        metavar="DIR",
-        help="write the report to DIR: index.html, summary.md and plots",
-    ),
-    OptionSpec(
         flag="--sae-baseline",
         example="last",
         metavar="RUN",
-        help="compare with an earlier run on the same tokens: its record; last, what --sae-record names before "
-        "this run; or a git revision of that file (REVISION or REVISION:PATH)",
+        help="compare with an earlier run on the same tokens: its record; last, the record.json that "
+        "--sae-out has from before; or a git revision of that file (REVISION or REVISION:PATH)",
     ),
     OptionSpec(
         flag="--sae-explain",
@@ -210,6 +209,9 @@ SPECS: tuple[OptionSpec, ...] = (
         repeatable=True,
     ),
 )
+
+REMOVED = {"--sae-record": "--sae-out", "--sae-report": "--sae-out"}
+"""Options of earlier versions, each with the one to use instead."""
 
 
 def bad_value(key: str, got: str, expected: str) -> errors.UsageError:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, TypeVar
 
-from sae_checks.plan import flags, shards
+from sae_checks.plan import flags, output_folder, shards
 
 SpecialTokens = Literal["keep", "replace"]
 Bos = Literal["auto", "bos", "no-bos"]
@@ -48,15 +48,24 @@ class Options:
     bos: Bos = "auto"
     """Whether one BOS stands before every sequence; auto: as each SAE was trained."""
     thresholds: Path | None = None
-    record: Path | None = None
+    out: Path | None = None
+    """the folder for everything that the run writes; None: nothing is written."""
     history: str | None = None
     """a folder or URL, see `history.place`."""
-    report: Path | None = None
-    """the folder of the report."""
     baseline: str | None = None
     """a path, `last`, or a git revision, see `baseline.load`."""
     explain: tuple[str, ...] = ()
     """fnmatch patterns of the SAEs that are explained."""
+
+    @property
+    def record(self) -> Path | None:
+        """The file of the run record; None: it is not written."""
+        return None if self.out is None else self.out / output_folder.RECORD
+
+    @property
+    def report(self) -> Path | None:
+        """The folder of the report; None: it is not written."""
+        return None if self.out is None else self.out / output_folder.REPORT
 
     @property
     def n_items(self) -> int:
@@ -82,9 +91,6 @@ def parse(raw: Mapping[str, str | list[str] | None]) -> Options:
         UsageError: a value that is no whole number, device, dtype or rule.
     """
     asked = _Raw(raw)
-    record = asked.path("sae_record")
-    if record is not None and (record.is_dir() or not record.absolute().parent.is_dir()):
-        raise flags.bad_value("sae_record", str(record), "a file in a folder that exists")
     profile: Profile = next(p for p in PROFILES if p == asked.choice("sae_profile"))
     special_tokens, bos = _special_tokens(asked.text("sae_special_tokens") or "")
     return Options(
@@ -108,9 +114,8 @@ def parse(raw: Mapping[str, str | list[str] | None]) -> Options:
         special_tokens=special_tokens,
         bos=bos,
         thresholds=asked.path("sae_thresholds"),
-        record=record,
+        out=asked.path("sae_out"),
         history=asked.path_or_name("sae_history"),
-        report=_folder("sae_report", asked.path("sae_report")),
         baseline=asked.path_or_name("sae_baseline"),
         explain=asked.patterns("sae_explain"),
     )
@@ -154,17 +159,6 @@ class _Raw:
         if value not in choices:
             raise flags.bad_value(key, value, f"one of {', '.join(choices)}")
         return value
-
-
-def _is_new(path: Path) -> bool:
-    return not path.exists() and not path.is_symlink() and path.absolute().parent.is_dir()
-
-
-def _folder(key: str, path: Path | None) -> Path | None:
-    """*path*, if it is a folder or can become one."""
-    if path is not None and not path.is_dir() and not _is_new(path):
-        raise flags.bad_value(key, str(path), "a folder, or a new one in a folder that exists")
-    return path
 
 
 def _special_tokens(rule: str) -> tuple[SpecialTokens, Bos]:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from sae_checks import checks, errors
+from sae_checks.plugin import outputs
 from sae_checks.plugin.state import GATE, GATE_ID, REQUEST, RUN_STATE, cell_in_nodeid, param_id
 
 _CHECK_NAMES = {check.name for check in (*checks.CHECKS, checks.NO_REGRESSION)}
@@ -45,8 +46,10 @@ def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> pytest.Col
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
-    """Leave the timing out, unless an option of pytest-benchmark or a path selects it."""
+    """Leave the timing out, unless --sae-out, an option of pytest-benchmark or a path selects it."""
     if collection_path != GATE / _SPEED_FILE or any(config.getoption(name, None) for name in _BENCHMARK_OPTIONS):
+        return None
+    if outputs.times_saes(config):
         return None
     return None if any(arg.partition("::")[0].endswith(_SPEED_FILE) for arg in config.args) else True
 
@@ -78,19 +81,26 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Move the timing behind all checks."""
     # WHY: benchmarks run last, because each stores the values that the checks have measured before
-    items.sort(key=lambda item: item.nodeid.startswith(f"{GATE_ID}{_SPEED_FILE}"))
+    items.sort(key=_is_timing)
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
-    """Note which checks are selected."""
+    """Note which checks are selected, and whether SAEs are timed."""
     state = session.config.stash.get(RUN_STATE, None)
     if state is not None:
         state.selected |= {c for item in session.items if _is_check(item) and (c := cell_in_nodeid(item.nodeid))}
+        if outputs.times_saes(session.config) and any(map(_is_timing, session.items)):
+            outputs.write_benchmark(session.config)
 
 
 def _is_check(item: pytest.Item) -> bool:
     """Whether *item* is a check of the gate."""
     return item.get_closest_marker("sae_check") is not None
+
+
+def _is_timing(item: pytest.Item) -> bool:
+    """Whether *item* times an SAE."""
+    return item.nodeid.startswith(f"{GATE_ID}{_SPEED_FILE}")
 
 
 def _is_in_gate(path: Path) -> bool:

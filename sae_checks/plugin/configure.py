@@ -6,6 +6,7 @@ A wrong option ends the run here with exit code 4. So does a Hub that does not g
 
 from __future__ import annotations
 
+import argparse
 import os
 import pickle
 
@@ -13,6 +14,7 @@ import pytest
 
 from sae_checks import checks, errors
 from sae_checks.plan import flags, options
+from sae_checks.plugin import outputs
 from sae_checks.plugin.reporting import Reporter
 from sae_checks.plugin.state import GATE, GATE_ID, REQUEST, RUN_STATE, RunState
 from sae_checks.release import completion, hub, release
@@ -33,6 +35,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         else:
             group.addoption(spec.flag, dest=spec.key, metavar=spec.metavar, help=text)
             parser.addini(spec.key, help=f"{spec.flag}: {text}", type="string")
+    for flag in flags.REMOVED:
+        group.addoption(flag, dest=flags.key_of(flag), help=argparse.SUPPRESS)
     if "_ARGCOMPLETE" in os.environ and hasattr(parser, "optparser"):  # WHY: a shell completes an option
         completion.offer_releases(parser.optparser, "sae_release")
 
@@ -80,6 +84,7 @@ def pytest_report_header(config: pytest.Config) -> list[str]:
         f"sae-checks: model {models}, {lambada}, {cbt}",
         f"sae-checks: text {plan.corpus.name} ({plan.corpus_reason})",
         *_baseline_line(request),
+        *outputs.header_line(config),
     ]
 
 
@@ -111,10 +116,17 @@ def _settled_request(config: pytest.Config) -> Request | None:
             return None
         settled: Request = pickle.loads(packed)  # noqa: S301 -- from our own controller
         return settled
+    for flag, instead in flags.REMOVED.items():
+        if config.getoption(flags.key_of(flag), None) is not None:
+            raise errors.option_removed(flag, instead)
     raw = flags.gather(config.getoption, config.getini)
     if not raw["sae_release"]:
         given = [spec.flag for spec in flags.SPECS if config.getoption(spec.key)]
         if given:
             raise errors.release_not_given(given)
         return None
-    return settle(options.parse(raw))
+    asked = options.parse(raw)
+    settled = settle(asked)
+    if asked.out is not None and not config.getoption("collectonly"):
+        outputs.prepare(config, asked.out)
+    return settled

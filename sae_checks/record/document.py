@@ -187,7 +187,7 @@ class ReleaseRow(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class Document(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One run of the gate, as --sae-record writes it; explained in docs/record.md."""
+    """One run of the gate, as --sae-out writes it; explained in docs/record.md."""
 
     schema: Literal[4]
     started: str

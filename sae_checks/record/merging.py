@@ -16,20 +16,19 @@ from sae_checks.provenance import CorpusFacts
 from sae_checks.record import run_verdict
 from sae_checks.record.results import Record, Result
 
-_OF_ONE_PROCESS = ("record", "report", "history", "memory_gib")
+_OF_ONE_PROCESS = ("out", "history", "memory_gib")
 """Options about where a process writes and its memory: they may differ, and the merged record has none of them."""
 
 Cell = tuple[str, str]
 """(id of an SAE, a stack or a comparison, name of the check)."""
 
 
-def merge(records: Sequence[tuple[str, Record]], *, to: str | None = None) -> Record:
+def merge(records: Sequence[tuple[str, Record]]) -> Record:
     """
     Merge *records* into one, with the exit status that follows from its results.
 
     Args:
         records: (name of its source, record) of every shard, in any order; at least one.
-        to: value of the option `record` in the merged record.
 
     Raises:
         RecordError: the records are not of one run, disagree, or do not cover the whole run.
@@ -53,10 +52,7 @@ def merge(records: Sequence[tuple[str, Record]], *, to: str | None = None) -> Re
         first,
         started=min(one.started for _, one in records),
         wall_s=round(sum(one.wall_s for _, one in records), 3),
-        options=tuple(
-            (key, to if key == "record" else None if key in ("shard", *_OF_ONE_PROCESS) else value)
-            for key, value in first.options
-        ),
+        options=tuple((key, None if key in ("shard", *_OF_ONE_PROCESS) else value) for key, value in first.options),
         platform=" + ".join(dict.fromkeys(one.platform for _, one in records)),
         results=tuple(found[cell] for cell in cells),
     )

@@ -13,7 +13,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from sae_checks import checks as catalogue
-from sae_checks.plan import flags, options
+from sae_checks.plan import flags, options, output_folder
 from sae_checks.plan.corpus_source import CorpusSource
 from sae_checks.record import record, run_verdict
 from sae_checks.record.results import Record, Result
@@ -84,6 +84,8 @@ def judge(
         request = _request(
             release, name=name, model=model, tokenizer=tokenizer, texts=texts, more=more, folder=Path(folder)
         )
+        if request.plan.options.out is not None:
+            output_folder.prepare(request.plan.options.out)
         with in_memory.restored(model if is_in_memory else None):
             results, selected = _judge(request, checks, progress=progress)
     is_red = any(run_verdict.is_red(r.outcome, profile=request.plan.options.profile) for r in results.values())
@@ -190,7 +192,8 @@ def _options(
     raw |= {f"sae_{kind}": None if path is None else str(path) for kind, path in paths.items()}
     for name, value in more.items():
         if name not in known:
-            near = difflib.get_close_matches(name, (*known, "checks", "model", "tokenizer", *_TEXTS), n=1)
+            names = (*known, "checks", "model", "tokenizer", *_TEXTS)
+            near = ["out"] if f"--sae-{name}" in flags.REMOVED else difflib.get_close_matches(name, names, n=1)
             raise TypeError(f"judge() has no argument {name!r}" + (f"; did you mean {near[0]!r}?" if near else ""))
         spec = known[name]
         if spec.is_switch and not isinstance(value, bool):
@@ -264,7 +267,7 @@ def _bars() -> Callable[[str], Callable[[int, int], None]]:
 
 
 def _write(made: Record, chosen: options.Options) -> None:
-    """Write the record and the report, and add the run to the history, as the options say."""
+    """Write record and report, and add the run to the history, as the options say."""
     if chosen.record is not None:
         record.write(made, chosen.record)
     if chosen.history is not None:

@@ -140,7 +140,7 @@ def test_the_same_release_on_a_hub_gives_the_same_numbers(tmp_path):
         asked += ["--sae-study-sequences=0"]
         wanted = tmp_path / "record.json"
         done = subprocess.run(
-            [sys.executable, "-m", "pytest", "--sae-device=cpu", "-k", "not cbt", f"--sae-record={wanted}", *asked],
+            [sys.executable, "-m", "pytest", "--sae-device=cpu", "-k", "not cbt", f"--sae-out={tmp_path}", *asked],
             cwd=Path(__file__).parents[2],
             env={**environment(hub, tmp_path / "home"), "OMP_NUM_THREADS": "1"},
             capture_output=True,

@@ -282,7 +282,7 @@ def test_a_file_that_exists_is_kept(tmp_path):
 @pytest.mark.parametrize(
     ("of_run", "attempt"),
     [
-        (full(result(), profile="release"), "pytest --sae-release='my release' --sae-profile=full --sae-record="),
+        (full(result(), profile="release"), "pytest --sae-release='my release' --sae-profile=full --sae-out="),
         (full(result(), shard="1/2"), "sae-checks merge"),
         (full(result(outcome="error")), "sae-checks report r.json"),
     ],

@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 import tiny_release
-from gate_run import QUIET, GateRun, outputs, run_in
+from gate_run import QUIET, GateRun, options_of_outputs, run_in
 from tiny_release import TinyRelease
 
+from sae_checks.plugin import outputs
 from sae_checks.record import record
 
 
@@ -36,7 +37,12 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> TinyRelease:
 def gate(
     pytester: pytest.Pytester, tiny: TinyRelease, monkeypatch: pytest.MonkeyPatch, one_thread: None
 ) -> Callable[..., GateRun]:
-    """`pytest --sae-release ...` in this process and in pytester's folder, with a record and JUnit XML."""
+    """
+    `pytest --sae-release ...` in this process and in pytester's folder, with record, report and JUnit XML.
+
+    It times no SAE, which has its own tests.
+    """
+    monkeypatch.setattr(outputs, "times_saes", lambda _: False)
     for name in [name for name in os.environ if name.startswith("PYTEST_")]:
         monkeypatch.delenv(name)
     for name, value in QUIET.items():
@@ -47,7 +53,7 @@ def gate(
     ) -> GateRun:
         asked = tiny.args(saes, lambada=lambada) if options is None else options
         quick = ["-p", "no:hypothesispytest"]  # it imports hypothesis at the end of every run
-        written = outputs(pytester.path, asks=bool(asked))
+        written = options_of_outputs(pytester.path, asks=bool(asked))
         result = pytester.runpytest_inprocess(*quick, *asked, *written, *map(str, args), no_reraise_ctrlc=True)
         return run_in(pytester.path, int(result.ret), [*result.outlines, *result.errlines])
 
@@ -66,7 +72,7 @@ def _warm_up(release: TinyRelease) -> None:
     from sae_checks import checks
     from sae_checks.measuring.local import LocalExecutor
     from sae_checks.plan import flags, options
-    from sae_checks.report import terminal
+    from sae_checks.report import folder, terminal
     from sae_checks.run.settle import settle
 
     raw = {
@@ -85,3 +91,4 @@ def _warm_up(release: TinyRelease) -> None:
     results = [judge(executor, asked, sae_ids[0], check) for check in of_first]
     assert [record.unpack(record.pack(result)).outcome for result in results] == ["passed"] * len(results)
     assert terminal.check_table(results)
+    assert folder.PLOTS

@@ -41,7 +41,7 @@ def test_the_verdicts_are_those_of_pytest(gate, tiny, tmp_path):
     write_zero_sae(saes / HOOKS[0], HOOKS[0])
     for of, is_pass in ((None, True), (saes, False)):
         run, path = gate(saes=of), tmp_path / f"{is_pass}.json"
-        record = judged(tiny, of, record=path)
+        record = judged(tiny, of, out=path.parent)
         assert {(r.sae_id, r.check): r for r in sae_checks.read_record(path).results} == run.results
         assert (record.passed, run.exit_code == 0) == (is_pass, is_pass)
 
@@ -50,7 +50,7 @@ def test_the_verdicts_on_the_demo_are_those_of_pytest(gate, tmp_path):
     """Every check, studies and stacks too, on a short plan."""
     short = ("--sae-release=demo", "--sae-sequences=8", "--sae-study-sequences=4")
     run = gate(options=short)
-    record = sae_checks.judge("demo", sequences=8, study_sequences=4, progress=False, record=tmp_path / "record.json")
+    record = sae_checks.judge("demo", sequences=8, study_sequences=4, progress=False, out=tmp_path)
     written = sae_checks.read_record(tmp_path / "record.json").results
     assert {(r.sae_id, r.check): r for r in written} == run.results
     assert record.passed == (run.exit_code == 0)
@@ -171,7 +171,7 @@ def test_what_is_no_sae_is_a_type_error(tiny):
 def test_listing_and_reading(tiny, tmp_path):
     """SAEs by depth, and a record read back as it was written."""
     assert [sae.hook for sae in sae_checks.list_saes(tiny.saes)] == list(HOOKS)
-    made = judged(tiny, checks=["sparsity"], record=tmp_path / "record.json")
+    made = judged(tiny, checks=["sparsity"], out=tmp_path)
     assert [r.estimates for r in sae_checks.read_record(tmp_path / "record.json").results] == [
         r.estimates for r in made.results
     ]

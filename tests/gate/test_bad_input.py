@@ -37,7 +37,7 @@ def assert_refused(run, *said):
         ("--sae-lambada=passages.txt", "unknown form '.txt'"),
         ("--sae-cbt=no/such.jsonl", "cannot be read"),
         ("--sae-thresholds=no/such.toml", "cannot be read"),
-        ("--sae-record=no/such/folder/run.json", "a file in a folder that exists"),
+        ("--sae-out=/dev/null/out", "--sae-out=/dev/null/out cannot be written"),
     ],
 )
 def test_value_that_cannot_be(gate, option, said):
@@ -63,7 +63,7 @@ def test_option_that_is_needed(tiny, gate, flag):
 
 @pytest.mark.parametrize(
     "option",
-    ["--sae-id=*", "--sae-record=run.json"],
+    ["--sae-id=*", "--sae-out=out"],
 )
 def test_option_without_a_release(pytester, gate, option):
     """An --sae- option without --sae-release is a forgotten release, not a plain run of the user's tests."""

@@ -83,5 +83,5 @@ def test_another_profile_is_refused(gate, limits, capsys):
     assert main.main(["calibrate", str(run.record_path), f"--out={limits}"]) == 4
     said = capsys.readouterr().err
     assert "it is of a run with --sae-profile=release" in said
-    assert "--sae-profile=full --sae-record=" in said
+    assert "--sae-profile=full --sae-out=" in said
     assert not limits.exists()

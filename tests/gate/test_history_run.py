@@ -40,7 +40,7 @@ def kept(url):
 
 
 def test_every_run_is_kept(gate, tmp_path):
-    """Two runs, two files; each is what --sae-record wrote, with the exit status of the run."""
+    """Two runs, two files; each is the record that --sae-out has, with the exit status of the run."""
     history = tmp_path / "history"
     first = gate(*FEW, f"--sae-history={history}")
     (only,) = kept(history)
@@ -73,7 +73,7 @@ def test_a_record_that_is_not_kept_is_told_and_no_verdict_changes(gate, closed):
     assert "no leave to write" in run.text
     assert "run kept" not in run.text
     assert any(line.endswith(": PASSED") for line in run.lines)
-    assert run.record.exit_status == 0  # of the verdicts, as --sae-record has it
+    assert run.record.exit_status == 0  # of the verdicts, as the record of --sae-out has it
     assert {run.outcomes[hook, "ce_loss"] for hook in HOOKS} == {"passed"}
 
 

@@ -171,10 +171,12 @@ def test_same_run_same_record(gate):
 
 def test_record_takes_the_place_of_an_older_one(pytester, gate):
     """An older file is replaced, and no half-written file stays beside it."""
-    (pytester.path / "run.json").write_text("old")
+    out = pytester.path / "out"
+    out.mkdir()
+    (out / "record.json").write_text("old")
     run = gate("-k", "sparsity")
     assert run.record.release.name == "tiny-saes"
-    assert [path.name for path in pytester.path.iterdir() if "run.json" in path.name] == ["run.json"]
+    assert [path.name for path in out.iterdir() if "record.json" in path.name] == ["record.json"]
 
 
 def test_record_after_an_interruption(pytester, gate):

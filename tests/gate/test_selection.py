@@ -259,11 +259,14 @@ def test_ini_keys(pytester, tiny, gate):
     """Every option may stand in the user's ini file, so that plain `pytest` judges the release."""
     keys = {"release": tiny.saes, "model": tiny.model, "corpus": tiny.corpus, "lambada": tiny.lambada, "cbt": tiny.cbt}
     keys["study_sequences"] = 0
-    lines = [*(f"sae_{key} = {value}" for key, value in keys.items()), "sae_id = *pre", "sae_record = from_ini.json"]
+    lines = [*(f"sae_{key} = {value}" for key, value in keys.items()), "sae_id = *pre", "sae_out = from_ini"]
     pytester.makeini("\n".join(["[pytest]", *lines]))
     run = gate("--strict-config", options=[])
     assert (run.exit_code, run.counts) == (0, {"passed": 2 * N_CHECKS}), run.text
-    assert json.loads((pytester.path / "from_ini.json").read_text())["release"]["sae_ids"] == [HOOKS[0], HOOKS[1]]
+    assert json.loads((pytester.path / "from_ini/record.json").read_text())["release"]["sae_ids"] == [
+        HOOKS[0],
+        HOOKS[1],
+    ]
 
 
 def test_command_line_before_ini(pytester, gate):
@@ -288,7 +291,7 @@ def test_release_of_one_sae(tmp_path, tiny, gate):
 
 
 def test_speed_is_not_collected_by_itself(gate):
-    """Time is a report, not a check: without a benchmark option there is no test_speed."""
+    """Time is a report, not a check: without --sae-out and a benchmark option there is no test_speed."""
     assert not any("test_speed" in nodeid for nodeid in listed(gate("--collect-only", "-q")))
 
 

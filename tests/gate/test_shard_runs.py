@@ -48,7 +48,7 @@ def assert_same(merged, whole):
         assert (one.limit, one.provenance) == (other.limit, other.provenance)
         assert [e.measure for e in one.estimates] == [e.measure for e in other.estimates]
     assert merged.release == whole.release
-    assert dict(merged.options) | {"record": ""} == dict(whole.options) | {"record": ""}
+    assert dict(merged.options) | {"out": ""} == dict(whole.options) | {"out": ""}
     assert (merged.software, merged.platform) == (whole.software, whole.platform)
     assert record.to_json(merged).keys() == record.to_json(whole).keys()
     assert record.to_json(merged)["release"] == record.to_json(whole)["release"]

@@ -23,8 +23,7 @@ PATHS = {
     "sae_lambada": "lambada",
     "sae_cbt": "cbt",
     "sae_thresholds": "thresholds",
-    "sae_record": "record",
-    "sae_report": "report",
+    "sae_out": "out",
     "sae_baseline": "baseline",
 }
 
@@ -64,9 +63,8 @@ def test_every_option_is_parsed():
         "sae_batch_tokens": "13",
         "sae_special_tokens": "replace,no-bos",
         "sae_thresholds": "t.toml",
-        "sae_record": "record.json",
+        "sae_out": "out",
         "sae_history": "memory://runs",
-        "sae_report": "report",
         "sae_baseline": "last",
         "sae_explain": ["a*", "c"],
     }
@@ -92,9 +90,8 @@ def test_every_option_is_parsed():
         special_tokens="replace",
         bos="no-bos",
         thresholds=Path("t.toml"),
-        record=Path("record.json"),
+        out=Path("out"),
         history="memory://runs",
-        report=Path("report"),
         baseline="last",
         explain=("a*", "c"),
     )
@@ -236,22 +233,11 @@ def test_another_rule_for_special_tokens_is_refused(rule):
     assert "auto, bos or no-bos" in str(caught.value)
 
 
-def test_a_record_that_could_not_be_written_is_refused_before_measuring(tmp_path):
-    """A folder, or a file in a folder that does not exist, is refused at once."""
-    assert parsed(sae_record=str(tmp_path / "record.json")).record == tmp_path / "record.json"
-    for path in (tmp_path, tmp_path / "none" / "record.json"):
-        with pytest.raises(errors.UsageError, match="--sae-record "):
-            parsed(sae_record=str(path))
-
-
-def test_a_report_that_could_not_be_written_is_refused_before_measuring(tmp_path):
-    """A file, or a folder in one that does not exist; a folder that exists is written to."""
-    (tmp_path / "file").touch()
-    for path in (tmp_path, tmp_path / "new"):
-        assert parsed(sae_report=str(path)).report == path
-    for path in (tmp_path / "file", tmp_path / "none" / "report"):
-        with pytest.raises(errors.UsageError, match="--sae-report "):
-            parsed(sae_report=str(path))
+def test_out_is_where_record_and_report_go():
+    """Both lie in the folder of --sae-out, and without it there is neither."""
+    asked = parsed(sae_out="gate/out")
+    assert (asked.record, asked.report) == (Path("gate/out/record.json"), Path("gate/out/report"))
+    assert (parsed().record, parsed().report) == (None, None)
 
 
 @pytest.mark.parametrize(("key", "field"), PATHS.items())

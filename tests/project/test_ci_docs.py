@@ -19,7 +19,7 @@ PAGE = (ROOT / "docs/ci.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```$", PAGE, re.DOTALL | re.MULTILINE)
 PINNED = [text.replace("OWNER", "owner").replace("COMMIT", "0" * 40) for kind, text in BLOCKS if kind == "yaml"]
 GITHUB = [text for text in PINNED if "jobs:" in text]
-(GITLAB,) = (text for text in PINNED if "sae-report:" in text)
+(GITLAB,) = (text for text in PINNED if "sae-merge:" in text)
 SMALL = "--sae-study-sequences=0 -k sparsity"
 
 
@@ -106,7 +106,7 @@ def test_gitlab_s_script_judges(installed_python, tmp_path):
         shell(judge, tmp_path, installed_python, CI_NODE_INDEX=str(i), CI_NODE_TOTAL="2").returncode for i in (1, 2)
     ]
     assert codes == [1, 0]
-    done = shell(scripts["sae-report"], tmp_path, installed_python)
+    done = shell(scripts["sae-merge"], tmp_path, installed_python)
     assert done.returncode == 1, done.stdout + done.stderr
     assert "FAILED: sparsity of blocks.2.hook_resid_pre" in done.stdout
     assert len({r.sae_id for r in record.read(tmp_path / "record.json").results}) == 5

@@ -78,12 +78,10 @@ def test_the_metadata_is_true(distributions):
 
 def test_the_gate_runs_from_an_empty_folder(installed_python, tmp_path):
     """pip install, then one command: green, by the entry point, from what was installed."""
-    done = run(
-        installed_python, tmp_path, "-m", "pytest", "--sae-release", "demo", "-k", "ce_loss", "--sae-record=r.json"
-    )
+    done = run(installed_python, tmp_path, "-m", "pytest", "--sae-release", "demo", "-k", "ce_loss", "--sae-out=out")
     assert done.returncode == 0, done.stdout + done.stderr
     assert "5 passed" in done.stdout
-    told = json.loads((tmp_path / "r.json").read_text(encoding="utf-8"))
+    told = json.loads((tmp_path / "out/record.json").read_text(encoding="utf-8"))
     assert told["software"]["sae-checks"] == sae_checks.__version__
     place = run(installed_python, tmp_path, "-c", "import sae_checks; print(sae_checks.__file__)").stdout.strip()
     assert Path(place).is_relative_to(installed_python.parent.parent)

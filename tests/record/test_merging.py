@@ -29,7 +29,7 @@ def whole(run):
         made_of = replace(of_a.provenance, sae=replace(of_a.provenance.sae, sae_id=sae_id))
         rows.append(replace(of_a, sae_id=sae_id, provenance=made_of, estimates=(estimate("ce_increase", 0.1 * i),)))
         rows.append(replace(rows[-1], check="sparsity", limit=None, outcome="not_measured", reason="no", estimates=()))
-    asked = (("release", "r"), ("shard", None), ("profile", "release"), ("record", "all.json"), ("baseline", None))
+    asked = (("release", "r"), ("shard", None), ("profile", "release"), ("out", None), ("baseline", None))
     asked += (("memory_gib", None),)
     return replace(run, release=replace(run.release, sae_ids=SAES), results=tuple(rows), options=asked)
 
@@ -51,7 +51,7 @@ def dealt(whole, n):
             )
             for r in whole.results
         ]
-        asked = dict(whole.options) | {"shard": shard, "record": f"{i}.json", "memory_gib": f"{i}.5"}
+        asked = dict(whole.options) | {"shard": shard, "out": f"{i}", "memory_gib": f"{i}.5"}
         found.append((f"{i}.json", replace(whole, results=tuple(rows), options=tuple(asked.items()))))
     return found
 
@@ -61,7 +61,7 @@ def test_the_union_is_the_whole(whole, n):
     """What the shards of a record say together is what it says, in any order, but for the time spent."""
     parts = dealt(whole, n)
     for order in (parts, parts[::-1]):
-        merged = merging.merge(order, to="all.json")
+        merged = merging.merge(order)
         exit_status = 0 if merging.verdict_on(whole, ["whole.json"]) is None else 1
         assert merged == replace(whole, wall_s=n * whole.wall_s, exit_status=exit_status)
         assert record.to_json(merged)["results"] == record.to_json(whole)["results"]
@@ -142,7 +142,7 @@ def test_the_same_cell_twice_must_say_the_same(whole):
     """A shard that ran twice is no harm; one that came out differently is refused, with both values."""
     first, second = dealt(whole, 2)
     again = ("again.json", first[1])
-    assert merging.merge([first, second, again], to="all.json").results == whole.results
+    assert merging.merge([first, second, again]).results == whole.results
     rows = list(first[1].results)
     moved = replace(rows[0], estimates=(estimate("ce_increase", 0.001),))
     for changed, said in ((moved, "0.001"), (replace(rows[0], outcome="failed"), "failed")):

@@ -26,7 +26,7 @@ def gate(hub, folder):
     written.unlink(missing_ok=True)
     sizes = ("--sae-sequences=16", "--sae-study-sequences=0")
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "--sae-release", stand_in.RELEASE, *sizes, f"--sae-record={written}"],
+        [sys.executable, "-m", "pytest", "--sae-release", stand_in.RELEASE, *sizes, f"--sae-out={folder}"],
         cwd=ROOT,
         env={**environment(hub, folder / "home"), "OMP_NUM_THREADS": "1"},
         capture_output=True,

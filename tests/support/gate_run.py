@@ -17,6 +17,8 @@ from sae_checks.record.results import Record, Result
 
 Cell = tuple[str, str]
 
+OUT = "out"
+"""The folder of --sae-out, in the folder of the run."""
 QUIET = {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
 
 
@@ -69,7 +71,7 @@ def run_apart(folder: Path, *args: str) -> GateRun:
     """`pytest ARGS` in a process of its own, in *folder*, with a record if a release is asked for and JUnit XML."""
     asks = any(arg.startswith("--sae-release") for arg in args)
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", *outputs(folder, asks=asks), *args],
+        [sys.executable, "-m", "pytest", *options_of_outputs(folder, asks=asks), *args],
         cwd=folder,
         env=_without_outer_run(),
         capture_output=True,
@@ -79,12 +81,14 @@ def run_apart(folder: Path, *args: str) -> GateRun:
     return run_in(folder, done.returncode, [*done.stdout.splitlines(), *done.stderr.splitlines()])
 
 
-def outputs(folder: Path, *, asks: bool) -> list[str]:
-    return [f"--junitxml={folder / 'junit.xml'}", *([f"--sae-record={folder / 'run.json'}"] if asks else [])]
+def options_of_outputs(folder: Path, *, asks: bool) -> list[str]:
+    """The options that write record, report and JUnit XML, this also where no release is given."""
+    return [f"--junitxml={folder / 'junit.xml'}", *([f"--sae-out={folder / OUT}"] if asks else [])]
 
 
 def run_in(folder: Path, exit_code: int, lines: list[str]) -> GateRun:
-    return GateRun(exit_code=exit_code, lines=lines, record_path=folder / "run.json", junit_path=folder / "junit.xml")
+    record_path = folder / OUT / "record.json"
+    return GateRun(exit_code=exit_code, lines=lines, record_path=record_path, junit_path=folder / "junit.xml")
 
 
 def _without_outer_run() -> dict[str, str]:
