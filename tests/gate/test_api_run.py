@@ -40,9 +40,9 @@ def test_the_verdicts_are_those_of_pytest(gate, tiny, tmp_path):
     saes = tmp_path / "tiny-saes"
     write_zero_sae(saes / HOOKS[0], HOOKS[0])
     for of, is_pass in ((None, True), (saes, False)):
-        run, path = gate(saes=of), tmp_path / f"{is_pass}.json"
-        record = judged(tiny, of, out=path.parent)
-        assert {(r.sae_id, r.check): r for r in sae_checks.read_record(path).results} == run.results
+        run, out = gate(saes=of), tmp_path / f"{is_pass}"
+        record = judged(tiny, of, out=out)
+        assert {(r.sae_id, r.check): r for r in sae_checks.read_record(out / "record.json").results} == run.results
         assert (record.passed, run.exit_code == 0) == (is_pass, is_pass)
 
 

@@ -11,6 +11,8 @@ from sae_checks.plugin.state import GATE
 
 pytest_plugins = ["pytester"]
 
+NO_NUMPY = ("-p", "no:jaxtyping")  # which imports it
+
 ALL_IDS = {f"sae_checks/gate/test_{check}.py::test_{check}[{hook}]" for check in CHECKS for hook in HOOKS}
 ONE_CHECK = "test_ce_loss.py::test_ce_loss[blocks.0.hook_resid_pre]"
 OWN_TEST = "def test_own():\n    assert True\n"
@@ -223,7 +225,7 @@ def test_collect_only_imports_nothing_heavy(tmp_path, tiny):
         "def pytest_unconfigure():\n"
         "    print('heavy:', sorted({'torch', 'sae_lens', 'transformers', 'numpy', 'scipy'} & set(sys.modules)))\n"
     )
-    run = run_apart(tmp_path, *tiny.args(), "--collect-only", "-q", "-p", "no:jaxtyping")  # that one imports NumPy
+    run = run_apart(tmp_path, *tiny.args(), "--collect-only", "-q", "--benchmark-skip", *NO_NUMPY)
     assert run.exit_code == 0, run.text
     assert listed(run) == ALL_IDS
     assert "heavy: []" in run.text
