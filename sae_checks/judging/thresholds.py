@@ -85,6 +85,11 @@ class Thresholds:
                             return limit
         return None
 
+    def default(self, check: str) -> Limit | None:
+        """The default limit of *check* in the shipped file; None: it has none."""
+        defaults = (limit for layer in self.files[-1] if layer.release is None for limit in layer.limits)
+        return next((limit for limit in defaults if limit.check == check), None)
+
     def margin(self, release: str, sae_id: str, check: str) -> Margin | None:
         """The margin of *check* of an SAE; None: no file has one."""
         applying = (layer for layers in self.files for layer in layers if layer.applies(release, sae_id))

@@ -38,6 +38,8 @@ class Request:
     """of each check of each SAE and stack; None: no limit is written, so the check is reported and not judged."""
     golden: dict[str, Golden]
     """golden prompts by SAE id; an SAE without any is absent."""
+    default_limits: dict[str, Limit]
+    """shipped default limits by check: what passes by a limit that allows more is shown as accepted."""
     baseline: Baseline | None = None
     """earlier run that `no_regression` compares with; None: nothing is compared."""
 
@@ -98,7 +100,8 @@ def settle(options: Options, found: Release | None = None, model: ModelSource | 
         if not set(earlier.conditions.sae_ids) & set(found.sae_ids):
             raise errors.nothing_in_common(options.baseline, earlier.conditions.sae_ids, found.sae_ids)
         limits |= _comparison_limits(settled, written, limits)
-    return Request(plan=settled, limits=limits, golden=golden, baseline=earlier)
+    defaults = {check.name: limit for check in checks.CHECKS if (limit := written.default(check.name)) is not None}
+    return Request(plan=settled, limits=limits, golden=golden, default_limits=defaults, baseline=earlier)
 
 
 def _limits(settled: Plan, written: thresholds.Thresholds) -> dict[Cell, Limit | None]:

@@ -11,6 +11,7 @@ from sae_checks.comparing import baseline
 from sae_checks.judging import paired_samples, verdict
 from sae_checks.judging.budget import Budget
 from sae_checks.judging.estimates import Reading, all_not_measured
+from sae_checks.judging.limits import Limit
 from sae_checks.record.results import Result
 from sae_checks.run.settle import Cell, Request
 from sae_checks.run.table import ROW_OF, Evidence, what_settles
@@ -66,13 +67,16 @@ def _judge(
     )
     decided = verdict.judge(readings, limit, budget)
     provenance = None if measured is None else measured.provenance
+    accepted = _accepted(decided, request.default_limits.get(cell[1]))
+    told = "" if accepted is None else f"; accepted: {accepted}"
     result = Result(
         sae_id=cell[0],
         check=cell[1],
         outcome=decided.outcome,
-        reason=decided.reason + what_settles(row, decided.decision, request.plan.options),
+        reason=decided.reason + told + what_settles(row, decided.decision, request.plan.options),
         limit=limit,
         judged=decided.judged,
+        accepted=accepted,
         estimates=decided.estimates,
         decision=decided.decision,
         paired_sample=None
@@ -81,6 +85,14 @@ def _judge(
         provenance=provenance,
     )
     return result, decided.is_final
+
+
+def _accepted(decided: verdict.Verdict, default: Limit | None) -> str | None:
+    """The source of a limit that passes a value which the *default* limit on the same measure does not allow."""
+    value, limit = decided.judged, decided.limit
+    if decided.outcome != "passed" or value is None or limit is None or default is None:
+        return None
+    return limit.source if default.measure == value.measure and not default.allows(value.value) else None
 
 
 def compare(request: Request, after: Result) -> Result:

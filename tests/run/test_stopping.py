@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 from builders import cells
 from judged import judge
+from showing import contradiction
 
 from sae_checks import checks
 from sae_checks.measuring.local import LocalExecutor
@@ -51,6 +52,26 @@ def test_an_early_verdict_is_that_of_the_whole_plan(runs):
             assert result.decision.n_used <= n
             assert result.decision.n_most == whole[cell].decision.n_most
     assert n_early >= len(early) / 2, n_early
+
+
+def test_what_is_shown_is_what_the_verdict_rests_on(runs):
+    """Early or in full the same value is shown, and its interval agrees with the outcome."""
+    (early, whole), _ = runs
+    for cell, result in early.items():
+        assert contradiction(result) is contradiction(result, as_text=True) is None, result.reason
+        if result.decision is not None and result.decision.measure == result.judged.measure:
+            assert result.judged == whole[cell].judged
+            assert f"n {result.decision.n_used}" in result.reason
+
+
+def test_what_only_a_wider_limit_passes_is_accepted(runs):
+    """The first SAE of the demo degrades by 8 nats where 1 is the default; the limit says why that passes."""
+    (early, _), run = runs
+    accepted = {cell: result.accepted for cell, result in early.items() if result.accepted is not None}
+    assert list(accepted) == [(HOOKS[0], "long_context")]
+    source = run.limits[HOOKS[0], "long_context"].source
+    assert accepted[HOOKS[0], "long_context"] == source
+    assert early[HOOKS[0], "long_context"].reason.endswith(f"; accepted: {source}")
 
 
 def test_alone_or_with_others_makes_no_difference(runs):
