@@ -107,7 +107,7 @@ def judged_value(
         high=of.high,
         unit=of.unit,
         n=of.n,
-        is_exact=of.low == of.value == of.high,
+        is_exact=bool(of.low == of.value == of.high),  # bool: the numbers may be of NumPy
     )
     if decision is None:
         is_contradiction = limit is not None and not _agrees(found, limit, outcome)
