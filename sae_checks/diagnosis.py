@@ -77,8 +77,10 @@ class Diagnosis:
     """the mean error added."""
     with_b_dec: Corrected | None = None
     """b_dec replaced by a better one, found by descent; null: none is, or b_dec is not subtracted from the input."""
-    b_dec_is_zero: bool | None = None
-    """null: it has none."""
+    zero_biases: tuple[str, ...] = ()
+    """names of the SAE's biases that are zero throughout."""
+    b_dec_of: tuple[str, ...] = ()
+    """ids of SAEs of the release with the same b_dec, as far as they were compared; not if it is zero."""
     with_length_and_bias: Corrected | None = None
     norm_factor: float | None = None
     """mean norm of the SAE's input over the root of its width, which training may divide by."""
@@ -116,117 +118,111 @@ def not_diagnosed(why: str) -> Diagnosis:
 class _Cause:
     """A cause that may explain the loss."""
 
-    recovered: float
-    """share of the loss, or of the error, that undoing it gives back."""
     text: str
+    detail: str
+    corrected: Corrected
 
 
 def conclusion(found: Diagnosis, hook: str) -> str:
     """One sentence that names the most likely cause in *found*, of an SAE at *hook*."""
-    causes = list(_causes(found, hook))
-    named = [cause for cause in causes if cause.recovered >= LEAST_SHARE]
+    named = [(share, each) for each in _causes(found, hook) if (share := _recovered(found, each)) >= LEAST_SHARE]
     if named:
-        most = max(cause.recovered for cause in named)
-        return next(cause.text for cause in named if cause.recovered >= most - _TIE)
+        most = max(share for share, _ in named)
+        share, cause = next((share, each) for share, each in named if share >= most - _TIE)
+        return f"{cause.text} ({_percent(share)} of the {_ranked_by(found)}): {cause.detail}"
     if found.copy_of:
-        return f"the same weights as {', '.join(found.copy_of)}; {_at_home(found, hook)}"
-    best = found.best_explained_variance
-    if best is not None and best < _LEAST_FIT:
-        others = f", and at none of {found.n_places} other hooks more" if found.n_places else ""
-        return f"even with the best length and bias it explains {_n(best)} of the variance of {hook}{others}"
+        return f"{', '.join(found.copy_of)} has the same weights; at {hook} they explain {_r(found.explained_variance)}"
+    if found.best_explained_variance is not None and found.best_explained_variance < _LEAST_FIT:
+        others = f", and it fits none of {found.n_places} other hooks clearly better" if found.n_places else ""
+        fit = _r(found.best_explained_variance)
+        return f"even with the best length and bias it explains {fit} of the variance of {hook}{others}"
     nats = found.ce_increase_nats_per_token
     if nats is not None and nats < LEAST_NATS:
-        explained = found.explained_variance
-        shown = "" if explained is None else f" and it explains {_n(explained)}"
-        return f"within its training context nothing is wrong: the splice costs {_n(nats)} nats/token there{shown}"
-    tried, least = ", ".join(_tried(found)), _percent(LEAST_SHARE)
-    return f"no single cause: {tried} each give back less than {least} of the loss{_shares(found)}"
+        return (
+            f"nothing is wrong within the training context: the splice costs {nats:.2g} nats/token there, explained "
+            f"variance is {_r(found.explained_variance)}"
+        )
+    tried = [
+        "length",
+        "bias",
+        *(["place"] if found.n_places else []),
+        *(["single latents"] if _has_latents(found) else []),
+    ]
+    least = _percent(LEAST_SHARE)
+    return f"no single cause: {', '.join(tried)} each give back less than {least} of the loss{_shares(found)}"
 
 
 def _causes(found: Diagnosis, hook: str) -> Iterator[_Cause]:
     """The causes that *found* measured, the simplest first."""
     if found.place is not None:
-        yield _Cause(recovered=_recovered(found, found.place.corrected), text=_place(found, found.place, hook))
-    yield from _corrections(found)
-    if found.without_worst_latents is not None:
-        back, worst = _recovered(found, found.without_worst_latents), found.worst_latents
-        shown = ", ".join(map(str, worst[:_N_SHOWN])) + (", ..." if len(worst) > _N_SHOWN else "")
-        text = f"few latents do it: without {len(worst)} ({shown}) {_percent(back)} of the loss is gone"
-        yield _Cause(recovered=back, text=text)
-
-
-def _corrections(found: Diagnosis) -> Iterator[_Cause]:
-    """The causes that a corrected reconstruction shows."""
-    for corrected, text in (
+        yield _of_place(found, found.place, hook)
+    for corrected, (text, detail) in (
+        (found.with_norm, _norm(found)),
         (found.with_length, _length(found)),
         (_better(found.with_bias, found.with_b_dec), _bias(found)),
-        (found.with_norm, _norm(found)),
-        (found.with_length_and_bias, f"the reconstruction is {_too_long(found)}, and a bias is wrong"),
+        (found.with_length_and_bias, (f"{_too_long(found)} and a bias is wrong", _mean_error(found))),
     ):
         if corrected is not None and corrected.explained_variance >= _LEAST_FIT:
-            back = _recovered(found, corrected)
-            yield _Cause(recovered=back, text=f"{_variance(found, corrected)}, {text} ({_back(back)})")
+            variances = f"explained variance {_r(corrected.explained_variance)} -> {_r(found.explained_variance)}"
+            yield _Cause(text=f"{variances}, {text}", detail=detail, corrected=corrected)
+    if found.without_worst_latents is not None:
+        worst = found.worst_latents
+        shown = ", ".join(map(str, worst[:_N_SHOWN])) + (", ..." if len(worst) > _N_SHOWN else "")
+        detail = f"without {shown} the rest is better"
+        yield _Cause(text=f"{len(worst)} latents do harm", detail=detail, corrected=found.without_worst_latents)
 
 
-def _variance(found: Diagnosis, corrected: Corrected) -> str:
-    before = "?" if found.explained_variance is None else _n(found.explained_variance)
-    return f"explained variance {_n(corrected.explained_variance)} -> {before}"
+def _of_place(found: Diagnosis, place: Place, hook: str) -> _Cause:
+    here, there = _r(found.best_explained_variance), _r(place.best_explained_variance)
+    detail = f"it explains {place.hook} ({there}) better than {hook} ({here})"
+    text = f"it belongs to {place.hook}"
+    if found.swapped_with is not None:
+        text = f"swapped with {found.swapped_with}"
+    elif found.copy_of:
+        text = f"it has the weights of {', '.join(found.copy_of)}"
+    return _Cause(text=text, detail=detail, corrected=place.corrected)
 
 
-def _back(share: float) -> str:
-    return f"correcting that gives back {_percent(share)} of the loss"
-
-
-def _length(found: Diagnosis) -> str:
+def _length(found: Diagnosis) -> tuple[str, str]:
+    """The cause, and its detail."""
     norm, ratio = found.norm_factor, found.length_ratio
-    text = f"the reconstruction is {_too_long(found)}: look at how it was loaded"
-    if norm is None or ratio is None or ratio <= 0:
-        return text
-    for factor, what in ((1 / norm, "is not folded into its decoder"), (norm, "is folded into its decoder twice")):
-        if abs(ratio / factor - 1) < _AS_THE_NORM and abs(norm - 1) > _AS_THE_NORM:
-            return f"{text}; the activation's norm, {_n(norm)} times the root of its width, {what}"
-    return text
+    if norm is not None and ratio is not None and ratio > 0 and norm > 0 and abs(norm - 1) > _AS_THE_NORM:
+        for factor, what in ((1 / norm, "is not folded into"), (norm, "is folded twice into")):
+            if abs(ratio / factor - 1) < _AS_THE_NORM:
+                return _too_long(
+                    found
+                ), f"the activation's norm, {norm:.2g} times the root of its width, {what} the decoder"
+    return _too_long(found), "look at how it was loaded"
 
 
 def _too_long(found: Diagnosis) -> str:
     ratio = found.length_ratio or 1.0
-    return f"{ratio:.2g} times too long" if ratio >= 1 else f"{1 / ratio:.2g} times too short"
+    if ratio < 0:
+        return "the reconstruction has the wrong sign"
+    return f"the reconstruction is {max(ratio, 1 / ratio):.2g} times too {'long' if ratio >= 1 else 'short'}"
 
 
-def _bias(found: Diagnosis) -> str:
-    size = "" if found.relative_bias is None else f"the mean error is {_n(found.relative_bias)} standard deviations"
-    if found.b_dec_is_zero:
-        return f"a bias is lost: b_dec is zero, {size}"
-    if found.with_b_dec is not None and found.with_b_dec == _better(found.with_bias, found.with_b_dec):
-        return f"a bias is wrong: another b_dec fits, {size}"
-    return f"a bias is lost or wrong: {size}"
+def _bias(found: Diagnosis) -> tuple[str, str]:
+    """The cause, and its detail."""
+    size = _mean_error(found)
+    if found.zero_biases:
+        return "a bias is lost", f"{' and '.join(found.zero_biases)} is zero, {size}"
+    if found.b_dec_of:
+        return "a bias is wrong", f"b_dec is that of {', '.join(found.b_dec_of)}, {size}"
+    return "a bias is wrong", f"{'another b_dec makes up for it, ' if found.with_b_dec is not None else ''}{size}"
 
 
-def _norm(found: Diagnosis) -> str:
-    what = "is folded into its weights twice" if found.norm_is_folded_twice else "is not folded into its weights"
-    return f"the activation's norm, {_n(found.norm_factor or 0)} times the root of its width, {what}"
+def _mean_error(found: Diagnosis) -> str:
+    return f"the mean error is {found.relative_bias or 0:.2f} standard deviations"
 
 
-def _place(found: Diagnosis, place: Place, hook: str) -> str:
-    here = "?" if found.best_explained_variance is None else _n(found.best_explained_variance)
-    there = _n(place.best_explained_variance)
-    if found.swapped_with is not None:
-        return (
-            f"swapped with {found.swapped_with}: it explains {place.hook} ({there}) better than its own hook ({here})"
-        )
-    whose = f"it has the weights of {', '.join(found.copy_of)}" if found.copy_of else "it is another hook's SAE"
-    return f"it belongs to {place.hook}, which it explains ({there}) better than {hook} ({here}): {whose}"
-
-
-def _at_home(found: Diagnosis, hook: str) -> str:
-    explained = "?" if found.explained_variance is None else _n(found.explained_variance)
-    return f"this one is at home at {hook}, of which it explains {explained}"
-
-
-def _tried(found: Diagnosis) -> list[str]:
-    tried = ["length", "bias"]
-    tried += ["other hooks"] if found.n_places else []
-    return [*tried, *(["single latents"] if found.without_worst_latents is not None else [])]
+def _norm(found: Diagnosis) -> tuple[str, str]:
+    """The cause, and its detail."""
+    what = "folded twice" if found.norm_is_folded_twice else "not folded"
+    return (
+        f"the activation's norm is {what} into the weights",
+        f"it is {found.norm_factor or 0:.2g} times the root of its width",
+    )
 
 
 def _shares(found: Diagnosis) -> str:
@@ -235,18 +231,27 @@ def _shares(found: Diagnosis) -> str:
         (found.first_positions_share, "at the first 4 positions"),
         (found.top_tokens_share, "in 1 % of the tokens"),
     )
-    shown = [f"{_percent(share)} of it is {where}" for share, where in shares if share is not None and share >= 0.5]
+    shown = [f"{_percent(share)} of it is {where}" for share, where in shares if share is not None and share >= _MUCH]
     return f"; {', '.join(shown)}" if shown else ""
 
 
-def _recovered(found: Diagnosis, corrected: Corrected) -> float:
-    """Share of the loss that is gone, or of the error where there is no loss to speak of."""
-    nats, explained = found.ce_increase_nats_per_token, found.explained_variance
-    if corrected.recovered_loss is not None and nats is not None and nats >= LEAST_NATS:
-        return corrected.recovered_loss
-    if explained is None or explained >= _GOOD_FIT:
+def _has_latents(found: Diagnosis) -> bool:
+    return found.without_worst_latents is not None
+
+
+def _ranked_by(found: Diagnosis) -> str:
+    """What causes give back: the loss, or the error where there is no loss to speak of."""
+    nats = found.ce_increase_nats_per_token
+    return "loss" if nats is not None and nats >= LEAST_NATS else "error"
+
+
+def _recovered(found: Diagnosis, cause: _Cause) -> float:
+    """The share of the loss or the error that is gone without *cause*."""
+    if _ranked_by(found) == "loss":
+        return cause.corrected.recovered_loss or 0.0
+    if found.explained_variance is None or found.explained_variance >= _GOOD_FIT:
         return 0.0
-    return 1 - (1 - corrected.explained_variance) / (1 - explained)
+    return 1 - (1 - cause.corrected.explained_variance) / (1 - found.explained_variance)
 
 
 def _better(one: Corrected | None, other: Corrected | None) -> Corrected | None:
@@ -254,8 +259,8 @@ def _better(one: Corrected | None, other: Corrected | None) -> Corrected | None:
     return min(known, key=lambda each: each.ce_increase_nats_per_token, default=None)
 
 
-def _n(value: float) -> str:
-    return f"{value:.2g}"
+def _r(explained_variance: float | None) -> str:
+    return "?" if explained_variance is None else f"{explained_variance:.2f}"
 
 
 def _percent(share: float) -> str:

@@ -16,6 +16,9 @@ Floats = NDArray[np.float64]
 Counts = NDArray[np.int64]
 Flags = NDArray[np.bool_]
 
+_ROUNDING = 1e-12
+"""spread of a reconstruction, as a share of that of the activation, up to which it is constant."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Span:
@@ -90,7 +93,9 @@ class Moments:
 
     @property
     def best_explained_variance(self) -> float:
-        """Explained variance after the best scalar factor and the best constant; between 0 and 1."""
+        """Explained variance after the best scalar factor and the best constant; 0 for a constant reconstruction."""
+        if self.output_spread <= _ROUNDING * self.spread:
+            return 0.0 if self.spread > 0 else float("nan")
         return _quotient(self.covariance**2, self.spread * self.output_spread)
 
     @property
@@ -105,7 +110,8 @@ class Moments:
 
         Source: the relative reconstruction bias of Rajamanoharan et al. 2024, here about the means.
         """
-        return _quotient(self.output_spread, self.covariance)
+        is_constant = self.output_spread <= _ROUNDING * self.spread
+        return float("nan") if is_constant else _quotient(self.output_spread, self.covariance)
 
 
 def _central(products: Floats, one_sum: Floats, other_sum: Floats, n: int) -> float:

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from typing import Any
 
 import torch
 
 from sae_checks.corpora.sequences import Sequences
-from sae_checks.diagnosis import Corrected, Diagnosis, conclusion
+from sae_checks.diagnosis import Corrected, Diagnosis, Place, conclusion
 from sae_checks.losses import Moments
+from sae_checks.measuring.places import Moved, Search
 from sae_checks.measuring.scoring import Batch, Progress, batches
 from sae_checks.measuring.sequence_sums import n_within
-from sae_checks.measuring.variants import Increase, Outputs, Variants
+from sae_checks.measuring.variants import Outputs, Variants
 from sae_checks.model.interface import CleanPass, LanguageModel
-from sae_checks.saes.sae import Reconstructs
+from sae_checks.saes.lazy_weights import LazySae
+from sae_checks.saes.sae import LoadedSae, Reconstructs
 
 N_SEQUENCES = 16
 N_TOKENS = 2048
@@ -35,24 +37,66 @@ def few(sequences: Sequences, n_positions: int) -> Sequences:
 
 
 def diagnosis(
-    model: LanguageModel, sae: Reconstructs, sequences: Sequences, *, n_batch_tokens: int, progress: Progress
+    model: LanguageModel,
+    sae: LoadedSae,
+    others: Sequence[LazySae],
+    sequences: Sequences,
+    *,
+    copies: tuple[str, ...] | None,
+    n_batch_tokens: int,
+    progress: Progress,
 ) -> Diagnosis:
     """
     Diagnose *sae* on the first of *sequences*.
 
     Args:
         model: the model of *sae*.
-        sae: the SAE with its weights.
+        sae: the SAE.
+        others: the other SAEs of its release in that model.
         sequences: the text corpus.
+        copies: ids of SAEs that are known to have the same weights; None: weights are not to be compared.
         n_batch_tokens: most tokens per forward pass.
-        progress: called with (tokens of the clean pass, all of them).
+        progress: called with (tokens of the clean passes, all of them).
     """
     n_positions = n_within(sae, sequences)
     first = few(sequences, n_positions)
+
+    def passes(some: Sequences, hooks: Collection[str]) -> list[tuple[Batch, CleanPass]]:
+        return _passes(model, some, hooks, n_batch_tokens, progress)
+
     with torch.inference_mode():
-        passes = _passes(model, first, {sae.hook, sae.hook_out}, n_batch_tokens, progress)
-        found = _corrections(Variants(model, sae, passes, n_positions))
+        search = Search(sae, model, others, n_positions)
+        if search.pairs:
+            search.see(passes(first.first(search.n_sequences, n_positions), search.hooks))
+        at = {hook for pair in (search.own, search.best) if pair is not None for hook in pair}
+        kept = passes(first, at)
+        found = _corrections(Variants(model, sae, kept, n_positions))
+        if search.best is not None:
+            found = _with_place(found, search, Variants(model, Moved(sae, search.best), kept, n_positions))
+        found = replace(found, n_places=len(search.pairs), copy_of=copies or found.copy_of)
+        if copies is not None:
+            found = replace(found, b_dec_of=_same_b_dec(sae, others))
     return replace(found, sentence=conclusion(found, sae.hook_out))
+
+
+def _with_place(found: Diagnosis, search: Search, there: Variants) -> Diagnosis:
+    """*found* with the place that *search* found, at which the SAE is measured by *there*."""
+    moments = there.moments(there.output)
+    corrected = _corrected(
+        moments, there.increases({"own": there.output})["own"].mean, found.ce_increase_nats_per_token
+    )
+    if corrected is None:
+        return found
+    home_of = search.home_of
+    return replace(
+        found,
+        place=Place(
+            hook=there.sae.hook_out, best_explained_variance=moments.best_explained_variance, corrected=corrected
+        ),
+        home_of=None if home_of is None else home_of.sae_id,
+        swapped_with=search.swapped_with,
+        copy_of=search.copy_of,
+    )
 
 
 def _passes(
@@ -67,11 +111,11 @@ def _corrections(of: Variants) -> Diagnosis:
     own = of.moments(of.output)
     norm_factor = of.mean_norm / math.sqrt(of.seen[0].x.shape[-1])
     worst, harmful_mass = _worst_latents(of)
-    at_norm, b_dec = _at_norm(of, own, norm_factor), _b_dec(of.sae)
+    at_norm, of_sae = _at_norm(of, own, norm_factor), biases(of.sae)
     variants: dict[str, Outputs | None] = {
         "own": of.output,
         **_by_moments(of, own),
-        "b_dec": None if b_dec is None else _with_b_dec(of, own),
+        "b_dec": _with_b_dec(of, own) if "b_dec" in of_sae and _subtracts_b_dec(of.sae) else None,
         "norm": None if at_norm is None else at_norm[0],
         "latents": of.without(worst) if worst else None,
     }
@@ -80,7 +124,9 @@ def _corrections(of: Variants) -> Diagnosis:
     increase = increases["own"]
 
     def corrected(name: str) -> Corrected | None:
-        return with_correction(of.moments(known[name]), increases[name], increase) if name in known else None
+        return (
+            _corrected(of.moments(known[name]), increases[name].mean, finite(increase.mean)) if name in known else None
+        )
 
     return Diagnosis(
         sentence="",
@@ -94,7 +140,7 @@ def _corrections(of: Variants) -> Diagnosis:
         relative_bias=finite(own.relative_bias),
         with_bias=corrected("bias"),
         with_b_dec=corrected("b_dec"),
-        b_dec_is_zero=None if b_dec is None else not bool(b_dec.any()),
+        zero_biases=tuple(name for name, bias in of_sae.items() if not bool(bias.any())),
         with_length_and_bias=corrected("both"),
         norm_factor=finite(norm_factor),
         with_norm=corrected("norm"),
@@ -117,18 +163,37 @@ def _by_moments(of: Variants, own: Moments) -> dict[str, Outputs]:  # a dict: by
     factor = 1 / own.length_ratio
     lengths: list[Outputs] = [[factor * output for output in of.output]]
     if not isinstance(of.contributions, str):
-        biases = [each.bias for each in of.contributions]
-        lengths.append([b + factor * (output - b) for b, output in zip(biases, of.output, strict=True)])
+        own_bias = [each.bias for each in of.contributions]
+        lengths.append([b + factor * (output - b) for b, output in zip(own_bias, of.output, strict=True)])
     found["length"] = max(lengths, key=lambda outputs: of.moments(outputs).explained_variance)
     found["both"] = [mean + missing + factor * (output - mean) for output in of.output]
     return found
 
 
-def _b_dec(sae: Reconstructs) -> torch.Tensor | None:
-    """The b_dec of *sae* if it is subtracted from the input, too; else None."""
+def biases(sae: Reconstructs) -> dict[str, torch.Tensor]:  # a dict: by name
+    """The biases of *sae* whose loss is noticed: those that its decoder and its encoder add."""
+    module = getattr(sae, "module", None)
+    found = {name: getattr(module, name, None) for name in ("b_dec", "b_enc")}
+    return {name: bias for name, bias in found.items() if isinstance(bias, torch.Tensor)}
+
+
+def _same_b_dec(sae: LoadedSae, others: Sequence[LazySae]) -> tuple[str, ...]:
+    """Ids of the *others* that have the b_dec of *sae*, unless that is zero."""
+    own, found = biases(sae).get("b_dec"), []
+    if own is None or not bool(own.any()):
+        return ()
+    for other in others:
+        if other.sae_id != sae.sae_id and other.can_be_loaded():
+            b_dec = biases(other.loaded()).get("b_dec")
+            if b_dec is not None and torch.equal(b_dec, own):
+                found.append(other.sae_id)
+    return tuple(found)
+
+
+def _subtracts_b_dec(sae: Reconstructs) -> bool:
+    """Whether b_dec is subtracted from the input, too."""
     module: Any = getattr(sae, "module", None)  # Any: SAE Lens's classes have no types of their own
-    b_dec = getattr(module, "b_dec", None)
-    return b_dec if isinstance(b_dec, torch.Tensor) and getattr(module.cfg, "apply_b_dec_to_input", False) else None
+    return bool(getattr(module.cfg, "apply_b_dec_to_input", False))
 
 
 def _with_b_dec(of: Variants, own: Moments) -> Outputs | None:
@@ -173,12 +238,12 @@ def _at_norm(of: Variants, own: Moments, norm_factor: float) -> tuple[Outputs, b
     return tried[best] if explained[best] > own.explained_variance else None
 
 
-def with_correction(moments: Moments, increase: Increase, before: Increase) -> Corrected | None:
-    """What is left with a correction; None: a number is not finite."""
-    explained, nats = moments.explained_variance, increase.mean
+def _corrected(moments: Moments, nats: float, nats_before: float | None) -> Corrected | None:
+    """What is left with a correction, whose CE increase is *nats* per token; None: a number is not finite."""
+    explained = moments.explained_variance
     if not (math.isfinite(explained) and math.isfinite(nats)):
         return None
-    recovered = 1 - nats / before.mean if before.mean > 0 else None
+    recovered = 1 - nats / nats_before if nats_before is not None and nats_before > 0 else None
     return Corrected(explained_variance=explained, ce_increase_nats_per_token=nats, recovered_loss=recovered)
 
 

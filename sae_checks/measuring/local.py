@@ -173,14 +173,21 @@ class LocalExecutor:
             progress=self._progress_of("explanation"),
         )
 
-    def diagnose(self, sae_id: str) -> Diagnosis:
-        """Measure what is wrong with an SAE. If that is impossible, the diagnosis says why; verdicts do not need it."""
+    def diagnose(self, sae_id: str, *, compares_weights: bool = False) -> Diagnosis:
+        """
+        Measure what is wrong with an SAE. If that is impossible, the diagnosis says why; verdicts do not need it.
+
+        With *compares_weights* weights are compared with those of the whole release.
+        """
         try:
+            copies = self.copies(sae_id).losses if compares_weights else None
             sae_in_model = self._saes.get(sae_id)
             return diagnosing.diagnosis(
                 sae_in_model.model,
                 sae_in_model.sae.loaded(),
+                self._studies.same_model(sae_in_model, self._saes.candidates()),
                 self._corpus("text", sae_in_model).sequences,
+                copies=copies,
                 n_batch_tokens=self._plan.options.n_batch_tokens,
                 progress=self._progress_of("diagnosis"),
             )

@@ -25,6 +25,7 @@ from sae_checks.model.interface import LanguageModel
 from sae_checks.plan.plan import Plan
 from sae_checks.provenance import Provenance
 from sae_checks.release.release import Sae
+from sae_checks.saes.lazy_weights import LazySae
 from sae_checks.saes.sae import Reconstructs
 
 StudyKey = tuple[str, str]
@@ -124,7 +125,7 @@ class Studies:
         kind = STUDIES[keys[0][0]].corpus
         corpus = self._corpus_of(kind, one)
         sequences = self._study_sequences(corpus.sequences, kind)
-        others = self._same_model(one, self._saes.measurable())
+        others = self.same_model(one, self._saes.measurable())
         studies: dict[StudyKey, Study[Any]] = {}
         for key in keys:
             try:
@@ -149,6 +150,10 @@ class Studies:
             n = facts.n_sequences
             self._measured[key] = Measured(losses=found, provenance=provenance, n=n, n_planned=n)
 
+    def same_model(self, one: SaeInModel, saes: Sequence[SaeInModel]) -> list[LazySae]:
+        """The SAEs among *saes* that share model and BOS rule with *one*."""
+        return [each.sae for each in saes if each.model is one.model and each.prepends_bos == one.prepends_bos]
+
     def passes_to_keep(self, keys: Collection[StudyKey], one: SaeInModel, sequences: Sequences) -> KeptPasses | None:
         """
         Make what keeps the clean pass over the first of *sequences* for the studies *keys*.
@@ -159,7 +164,7 @@ class Studies:
         if (one.model, one.prepends_bos) in self._kept:
             return None
         few, hooks = self._study_sequences(sequences, "text"), set[str]()
-        others = self._same_model(one, self._saes.candidates())  # WHY candidates: the pass overlaps with their loading
+        others = self.same_model(one, self._saes.candidates())  # WHY candidates: the pass overlaps with their loading
         for key in keys:
             try:
                 first = self._first_sae(key)
@@ -228,7 +233,3 @@ class Studies:
         if any(m.model is not members[0].model or m.prepends_bos != members[0].prepends_bos for m in members):
             raise errors.stack_of_several(stack.stack_id)
         return members[0]
-
-    def _same_model(self, one: SaeInModel, saes: Sequence[SaeInModel]) -> list[Reconstructs]:
-        """The SAEs among *saes* that share model and BOS rule with *one*."""
-        return [each.sae for each in saes if each.model is one.model and each.prepends_bos == one.prepends_bos]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 
 import torch
@@ -12,7 +13,8 @@ from sae_checks.measuring.moment_sums import MomentSums
 from sae_checks.measuring.scoring import Batch
 from sae_checks.model.interface import CleanPass, LanguageModel
 from sae_checks.release import hooks
-from sae_checks.saes.sae import Reconstruction, Reconstructs
+from sae_checks.saes.lazy_weights import LazySae
+from sae_checks.saes.sae import LoadedSae, Reconstruction, Reconstructs
 from sae_checks.saes.splice import preprocess
 
 Pair = tuple[str, str]
@@ -92,3 +94,66 @@ def moments_at(
             output = sae.reconstruct(preprocess(clean.activation(read), read, sae)).output
             of_pair.add(batch, preprocess(clean.activation(written), written, sae), output, counted)
     return [of_pair.moments() for of_pair in sums]
+
+
+_CLEARLY = 0.5
+"""share of the error left by the best factor and constant, below which another place explains clearly better."""
+N_TOKENS_OF_SEARCH = 512
+
+
+class Search:
+    """The search for the place that an SAE explains clearly better than its own."""
+
+    def __init__(self, sae: LoadedSae, model: LanguageModel, others: Sequence[LazySae], n_within: int) -> None:
+        self._sae, self._n_within = sae, n_within
+        self._others = [other for other in others if other.sae_id != sae.sae_id]
+        self._passes: Sequence[tuple[Batch, CleanPass]] = ()
+        self.own: Pair = (sae.hook, sae.hook_out)
+        self.pairs = other_places(sae, model, self._others)
+        self.n_sequences = max(2, N_TOKENS_OF_SEARCH // n_within)
+        """sequences that the search needs."""
+        self.hooks = frozenset(hook for pair in (self.own, *self.pairs) for hook in pair)
+        self.best: Pair | None = None
+        """the place, once `see` has been called; None: it explains no place clearly better."""
+
+    def see(self, passes: Sequence[tuple[Batch, CleanPass]]) -> None:
+        """Look for the place in the clean *passes*, which have captured `hooks`."""
+        self._passes = passes
+        self.best = self._better_place(self._sae, self.own, self.pairs)
+
+    @property
+    def home_of(self) -> LazySae | None:
+        """The SAE whose own place was found."""
+        if self.best is None:
+            return None
+        at = tensor_of(self.best)
+        return next((other for other in self._others if tensor_of((other.hook, other.hook_out)) == at), None)
+
+    @property
+    def swapped_with(self) -> str | None:
+        """Id of the SAE at the place that was found, if it explains this SAE's place clearly better than its own."""
+        other = self.home_of
+        if other is None or self.best is None:
+            return None
+        try:
+            return other.sae_id if self._better_place(other, self.best, [self.own]) else None
+        except (errors.SaeChecksError, RuntimeError):  # WHY: the other one may be broken, this one is diagnosed
+            return None
+
+    @property
+    def copy_of(self) -> tuple[str, ...]:
+        """Id of the SAE at the place that was found, if it has the same weights."""
+        other = self.home_of
+        try:
+            return (other.sae_id,) if other is not None and other.fingerprint == self._sae.fingerprint else ()
+        except errors.SaeError:  # WHY: as above
+            return ()
+
+    def _better_place(self, sae: Reconstructs, own: Pair, pairs: Sequence[Pair]) -> Pair | None:
+        """The one of *pairs* that *sae* explains best, if clearly better than *own*."""
+        here, *there = (
+            each.best_explained_variance for each in moments_at(sae, (own, *pairs), self._passes, self._n_within)
+        )
+        best = max(range(len(there)), key=lambda i: -1.0 if math.isnan(there[i]) else there[i])
+        is_better = 1 - there[best] <= _CLEARLY * (1 - here)
+        return pairs[best] if is_better else None

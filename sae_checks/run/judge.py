@@ -42,16 +42,17 @@ class Judge:
             The result. If the check cannot be measured its outcome is "error" or "not_measured", with the reason.
             Every red result of an SAE has its diagnosis, which is measured when the first of them is judged.
         """
-        return self._with_diagnosis(self._result(cell, together))
+        return self._with_diagnosis(self._result(cell, together), together)
 
-    def _with_diagnosis(self, result: Result) -> Result:
+    def _with_diagnosis(self, result: Result, together: Collection[Cell]) -> Result:
         """*result* with the diagnosis of its SAE, if it is red by what was measured."""
         sae_id, profile = result.sae_id, self._request.plan.options.profile
         is_red = result.outcome != "error" and run_verdict.is_red(result.outcome, profile=profile)
         if not is_red or sae_id not in self._request.plan.release.sae_ids:
             return result
         if sae_id not in self._diagnoses:
-            self._diagnoses[sae_id] = self.executor.diagnose(sae_id)
+            compares_weights = (sae_id, checks.DISTINCT.name) in {*together, (sae_id, result.check)}
+            self._diagnoses[sae_id] = self.executor.diagnose(sae_id, compares_weights=compares_weights)
         return replace(result, diagnosis=self._diagnoses[sae_id])
 
     def _result(self, cell: Cell, together: Collection[Cell]) -> Result:

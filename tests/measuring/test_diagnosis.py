@@ -4,29 +4,15 @@ import shutil
 
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
+from damaged import CASES, DEMO, HOOKS, changed, copied, swapped, with_long_decoder
+from safetensors.torch import load_file
 
 from sae_checks.diagnosis import Corrected, Diagnosis, conclusion, not_diagnosed
 from sae_checks.measuring import diagnosing
 from sae_checks.measuring.local import LocalExecutor
 from sae_checks.plan.options import Options
-from sae_checks.release import release
 from sae_checks.run.judge import Judge
 from sae_checks.run.settle import settle
-
-DEMO = release.resolve("demo")
-HOOKS = [sae.hook for sae in DEMO.saes]
-
-
-def changed(folder, hook, change):
-    """The demo's SAEs in *folder*, with *change* made to the weights of the SAE of *hook*."""
-    for sae in DEMO.saes:
-        shutil.copytree(sae.weights.parent, folder / "demo" / sae.sae_id)
-    path = folder / "demo" / hook / "sae_weights.safetensors"
-    weights = load_file(path)
-    change(weights)
-    save_file(weights, path)
-    return folder / "demo"
 
 
 def asked(folder, **more):
@@ -81,7 +67,7 @@ def explained(x, made):
 
 @pytest.fixture(scope="module")
 def long(tmp_path_factory):
-    return changed(tmp_path_factory.mktemp("long"), HOOKS[2], lambda w: w.update(W_dec=w["W_dec"] * 1.6))
+    return with_long_decoder(tmp_path_factory.mktemp("long"))
 
 
 def test_the_numbers_are_those_of_a_plain_computation(long):
@@ -126,8 +112,10 @@ def test_the_numbers_are_those_of_a_plain_computation(long):
         assert corrected.recovered_loss == pytest.approx(1 - left / own, abs=0.01)
 
 
-def test_a_long_decoder_is_too_long(long):
-    assert "1.5 times too long: look at how it was loaded" in diagnosed(long, HOOKS[2]).sentence
+@pytest.mark.parametrize("case", CASES)
+def test_each_damage_is_named(tmp_path, case):
+    make, sae_id, cause = CASES[case]
+    assert cause in diagnosed(make(tmp_path), sae_id).sentence
 
 
 @pytest.mark.parametrize("hook", HOOKS[:4])
@@ -135,17 +123,48 @@ def test_a_lost_b_dec_is_found_again(tmp_path, hook):
     """The descent finds one that gives back what the lost one did."""
     folder = changed(tmp_path, hook, lambda w: w.update(b_dec=torch.zeros_like(w["b_dec"])))
     found = diagnosed(folder, hook)
-    assert "a bias is lost: b_dec is zero" in found.sentence
+    assert "of the loss): b_dec is zero" in found.sentence
     sound = diagnosed(changed(tmp_path / "sound", hook, lambda _: None), hook)
     assert found.with_b_dec.explained_variance > sound.explained_variance - 0.01
 
 
-def test_the_broken_demo_lost_its_norm(tmp_path):
-    broken = release.resolve("demo-broken").sae(HOOKS[2]).weights
-    folder = changed(tmp_path, HOOKS[2], lambda w: w.update(load_file(broken)))
-    sentence = diagnosed(folder, HOOKS[2]).sentence
-    assert "3.5 times too short" in sentence
-    assert "is not folded into its decoder" in sentence
+def test_both_of_two_swapped_saes_are_named(tmp_path):
+    found = diagnosed(swapped(tmp_path), HOOKS[3])
+    assert (found.home_of, found.swapped_with, found.copy_of) == (HOOKS[1], HOOKS[1], ())
+    assert found.place.hook == HOOKS[1]
+
+
+def test_a_copy_and_its_original_are_told_apart(tmp_path):
+    """The original is at home; its copy belongs to the other hook and is not swapped with it."""
+    folder = copied(tmp_path)
+    shutil.copy(folder / HOOKS[0] / "sae_weights.safetensors", folder / HOOKS[2] / "sae_weights.safetensors")
+    executor = LocalExecutor(asked(folder).plan)
+    original, copy = (executor.diagnose(HOOKS[i], compares_weights=True) for i in (0, 2))
+    assert original.sentence == f"{HOOKS[2]} has the same weights; at {HOOKS[0]} they explain 0.98"
+    assert f"it has the weights of {HOOKS[0]}" in copy.sentence
+    assert (copy.home_of, copy.swapped_with) == (HOOKS[0], None)
+
+
+def test_a_bias_of_another_sae_is_named(tmp_path):
+    foreign = load_file(DEMO.sae(HOOKS[3]).weights)["b_dec"]
+    folder = changed(tmp_path, HOOKS[2], lambda w: w.update(b_dec=foreign))
+    found = LocalExecutor(asked(folder).plan).diagnose(HOOKS[2], compares_weights=True)
+    assert f"b_dec is that of {HOOKS[3]}" in found.sentence
+
+
+def test_a_norm_that_is_folded_nowhere_is_named(tmp_path):
+    """What folding did to encoder, decoder and b_dec, undone."""
+
+    def unfold(w):
+        w.update(W_enc=w["W_enc"] * 3.31, W_dec=w["W_dec"] / 3.31, b_dec=w["b_dec"] / 3.31)
+
+    found = diagnosed(changed(tmp_path, HOOKS[2], unfold), HOOKS[2])
+    assert "the activation's norm is not folded into the weights" in found.sentence
+
+
+def test_what_reconstructs_nothing_fits_nowhere(tmp_path):
+    folder = changed(tmp_path, HOOKS[2], lambda w: w.update(W_dec=w["W_dec"] * 0))
+    assert "even with the best length and bias it explains 0.00" in diagnosed(folder, HOOKS[2]).sentence
 
 
 def test_every_red_check_of_an_sae_has_the_same_diagnosis_and_a_green_one_none(long):
@@ -188,7 +207,7 @@ def test_the_cause_that_gives_back_most_is_named_and_of_equal_ones_the_simpler()
     equal = diagnosis(length_ratio=1.6, with_length=corrected(0.88), with_bias=strong, with_length_and_bias=strong)
     assert "bias" not in conclusion(equal, "here")
     few = diagnosis(worst_latents=(7, 8), without_worst_latents=strong)
-    assert conclusion(few, "here") == "few latents do it: without 2 (7, 8) 90 % of the loss is gone"
+    assert conclusion(few, "here") == "2 latents do harm (90 % of the loss): without 7, 8 the rest is better"
 
 
 def test_no_cause_is_named_that_gives_back_little():
