@@ -84,6 +84,7 @@ from sae_checks.errors.options import (
     out_not_writable,
     release_not_given,
     too_many_shards,
+    train_context_differs,
 )
 from sae_checks.errors.records import (
     bad_record,
@@ -148,6 +149,7 @@ __all__ = [  # noqa: RUF022 -- by subject
     "device_unavailable",
     "context_too_long",
     "too_many_shards",
+    "train_context_differs",
     # releases
     "unknown_release",
     "empty_release",

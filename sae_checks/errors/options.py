@@ -87,6 +87,17 @@ def context_too_long(asked: int, available: int) -> UsageError:
     )
 
 
+def train_context_differs(asked: int, configured: int, sae_ids: Sequence[str]) -> UsageError:
+    return UsageError(
+        message(
+            f"--sae-train-context={asked}: a configuration says another training context",
+            expected="SAEs whose configuration does not say it",
+            got=f"{configured} tokens in the configuration of {listed(sae_ids)}",
+            attempt="without --sae-train-context, or --sae-id=GLOB for the other SAEs",
+        )
+    )
+
+
 def too_many_shards(shard: str, n_saes: int) -> UsageError:
     return UsageError(
         message(

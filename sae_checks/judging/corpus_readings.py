@@ -197,7 +197,7 @@ def _recovered(regained: Floats, lost: Floats, n_tokens: Counts) -> Reading:
 def why_nothing_beyond(losses: TextLosses) -> str | None:
     """Why no sequence of any document can reach beyond the training context; None: it can."""
     if losses.n_training_context_tokens is None:
-        return "the SAE's training context is unknown (no context_size in its cfg.json)"
+        return "the SAE's training context is unknown (no context_size in its cfg.json; --sae-train-context=N says it)"
     if losses.n_context_tokens > losses.n_training_context_tokens:
         return None
     return (

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal, get_args
 
 from sae_checks import errors
 
@@ -11,12 +12,17 @@ DEVICES = ("auto", "cpu", "cuda", "mps")
 DTYPES = ("float32", "bfloat16", "float16")
 PROFILES = ("smoke", "release", "full")
 
+Group = Literal["what", "in what", "how much", "limits", "output", "advanced"]
+GROUPS: tuple[Group, ...] = get_args(Group)
+"""The groups of options, in the order of --help."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OptionSpec:
     """One `--sae-` option; its ini key is the same name with underscores."""
 
     flag: str
+    group: Group
     metavar: str
     help: str
     example: str = ""
@@ -41,14 +47,15 @@ def key_of(flag: str) -> str:
 SPECS: tuple[OptionSpec, ...] = (
     OptionSpec(
         flag="--sae-release",
+        group="what",
         example="demo",
         metavar="NAME",
-        help="the release: a name of SAE Lens's registry or a Hub repository org/name, either with @REVISION for "
-        "another branch, tag or commit than main; a folder of SAEs; demo or demo-broken. HF_HUB_OFFLINE=1 "
-        "uses the commits in the Hub's cache",
+        help="the release: a folder of SAEs; a Hub repository org/name or a name of SAE Lens's registry, either with "
+        "@REVISION; demo or demo-broken",
     ),
     OptionSpec(
         flag="--sae-id",
+        group="what",
         example="blocks.0.*",
         metavar="GLOB",
         help="judge only the SAEs whose id matches (repeatable)",
@@ -56,18 +63,14 @@ SPECS: tuple[OptionSpec, ...] = (
     ),
     OptionSpec(
         flag="--sae-shard",
+        group="what",
         example="1/4",
         metavar="I/N",
-        help="judge only part I of N of the SAEs; sae-checks merge joins the records of all parts",
-    ),
-    OptionSpec(
-        flag="--sae-allow-pickle",
-        metavar="",
-        help="accept weights in pickles and .npz files; only tensors are read, no code is run",
-        is_switch=True,
+        help="judge only part I of N of the SAEs; sae-checks merge joins the records",
     ),
     OptionSpec(
         flag="--sae-model",
+        group="in what",
         example="gpt2",
         metavar="NAME",
         help="the language model: a folder in Hugging Face format, or a Hub repository org/name[@REVISION]; "
@@ -75,85 +78,130 @@ SPECS: tuple[OptionSpec, ...] = (
     ),
     OptionSpec(
         flag="--sae-corpus",
+        group="in what",
         example="text.jsonl",
         metavar="TEXT",
         help="held-out text: a .jsonl or .parquet file (text, or token ids as input_ids), a .txt file, or a Hub "
-        "dataset org/name[@REVISION][:CONFIG][:SPLIT]; default for releases on the Hub: the SAEs' training "
-        "text if it can be read, else Open WebText",
+        "dataset org/name[@REVISION][:CONFIG][:SPLIT]; default on the Hub: the SAEs' training text if it can be "
+        "read, else Open WebText",
     ),
     OptionSpec(
         flag="--sae-lambada",
+        group="in what",
         example="EleutherAI/lambada_openai",
         metavar="TEXT",
-        help="Lambada passages, whose last word is the answer: a .jsonl or .parquet file (text), or a Hub "
-        "dataset; default for releases on the Hub: EleutherAI/lambada_openai",
+        help="passages whose last word is the answer: a .jsonl or .parquet file (text), or a Hub dataset; none "
+        "switches their checks off; default on the Hub: EleutherAI/lambada_openai",
     ),
     OptionSpec(
         flag="--sae-cbt",
+        group="in what",
         example=":NE",
         metavar="TEXT",
-        help="Children's Book Test: a .jsonl or .parquet file (sentences, question, answer, options), a Hub "
-        "dataset, or :NE for the named entities of the default; default for releases on the Hub: the common "
-        "nouns, cam-cst/cbt:CN",
-    ),
-    OptionSpec(
-        flag="--sae-profile",
-        example="release",
-        choices=PROFILES,
-        metavar="P",
-        default="release",
-        help="release: INCONCLUSIVE fails; smoke: a quarter of the text, and INCONCLUSIVE warns; full: as "
-        "release, but all of the text is measured, and zero ablation, too, for calibration, baselines and "
-        "curves",
-    ),
-    OptionSpec(
-        flag="--sae-sequences",
-        example="256",
-        metavar="N",
-        help="measure at most N sequences of text, fewer if they decide; default: 256, smoke 64. Lambada "
-        "passages and queries of the Children's Book Test follow: 1000 and 200 for 256 sequences",
+        help="Children's Book Test: a .jsonl or .parquet file (sentences, question, answer, options), or a Hub "
+        "dataset; none switches its check off; default on the Hub: cam-cst/cbt:CN, common nouns; :NE takes its "
+        "named entities",
     ),
     OptionSpec(
         flag="--sae-context",
+        group="in what",
         example="128",
         metavar="N",
         help="tokens per sequence; default: the model's context, but at most 1024 or twice the longest training "
         "context",
     ),
     OptionSpec(
+        flag="--sae-profile",
+        group="how much",
+        example="release",
+        choices=PROFILES,
+        metavar="P",
+        default="release",
+        help="release: INCONCLUSIVE fails; smoke: a quarter of the text, and INCONCLUSIVE warns; full: all of the "
+        "text, and zero ablation, for calibration, baselines and curves",
+    ),
+    OptionSpec(
+        flag="--sae-sequences",
+        group="how much",
+        example="256",
+        metavar="N",
+        help="at most N sequences of text, fewer if they decide; default: 256, smoke 64. For 256 there are 1000 "
+        "Lambada passages and 200 queries of the Children's Book Test",
+    ),
+    OptionSpec(
         flag="--sae-study-sequences",
+        group="how much",
         example="32",
         metavar="N",
         default="32",
-        help="sequences for checks that splice several times: propagation, next_sae, last_sae, own_layer, "
-        "random_error, stacked; four times as many Lambada passages for stacked_lambada; 0 leaves these "
-        "checks out, and distinct",
+        help="sequences for propagation, next_sae, last_sae, own_layer, random_error and stacked, which splice "
+        "several times; four times as many passages for stacked_lambada; 0 leaves these and distinct out",
     ),
     OptionSpec(
-        flag="--sae-seed",
-        example="0",
+        flag="--sae-thresholds",
+        group="limits",
+        example="limits.toml",
+        metavar="FILE",
+        help="limits that take precedence over the shipped thresholds.toml",
+    ),
+    OptionSpec(
+        flag="--sae-baseline",
+        group="limits",
+        example="last",
+        metavar="RUN",
+        help="compare with an earlier run on the same tokens: its record; last: the record that --sae-out has; or a "
+        "git revision of that file (REVISION or REVISION:PATH)",
+    ),
+    OptionSpec(
+        flag="--sae-out",
+        group="output",
+        example="gate-report",
+        metavar="DIR",
+        help="write record.json, report/, junit.xml and benchmark.json into DIR; without it a run writes nothing",
+    ),
+    OptionSpec(
+        flag="--sae-history",
+        group="output",
+        example="history",
+        metavar="URL",
+        help="add the record to a history of runs: a folder, or any URL that fsspec opens",
+    ),
+    OptionSpec(
+        flag="--sae-explain",
+        group="output",
+        example="blocks.0.*",
+        metavar="GLOB",
+        help="say where the loss of the SAEs whose id matches comes from: predictions, positions, latents (repeatable)",
+        repeatable=True,
+    ),
+    OptionSpec(
+        flag="--sae-train-context",
+        group="advanced",
+        example="128",
         metavar="N",
-        default="0",
-        help="seed of the order of documents, passages and queries",
+        help="tokens of the training context of SAEs whose configuration does not say it",
     ),
     OptionSpec(
         flag="--sae-device",
+        group="advanced",
         example="auto",
         choices=DEVICES,
         metavar="D",
         default="auto",
-        help=f"where to compute: one of {', '.join(DEVICES)}",
+        help=f"where to compute: {', '.join(DEVICES)}",
     ),
     OptionSpec(
         flag="--sae-dtype",
+        group="advanced",
         example="float32",
         choices=DTYPES,
         metavar="T",
         default="float32",
-        help=f"dtype of the language model: one of {', '.join(DTYPES)}; SAEs and losses are always float32",
+        help=f"dtype of the language model: {', '.join(DTYPES)}; SAEs and losses are float32",
     ),
     OptionSpec(
         flag="--sae-batch-tokens",
+        group="advanced",
         example="4096",
         metavar="N",
         default="4096",
@@ -161,52 +209,35 @@ SPECS: tuple[OptionSpec, ...] = (
     ),
     OptionSpec(
         flag="--sae-memory",
+        group="advanced",
         example="8",
         metavar="GIB",
-        help="memory for the weights of SAEs, in GiB; more than fits is measured in groups; default: half of the "
-        "free memory",
+        help="GiB for the weights of SAEs; more than fits is measured in groups; default: half of the free memory",
     ),
     OptionSpec(
         flag="--sae-special-tokens",
+        group="advanced",
         example="keep,auto",
         metavar="RULE",
         default="keep,auto",
         help="keep: the SAE leaves BOS and other special tokens as they are, and they are not scored; replace: "
         "it replaces them, and they are scored. After a comma: auto (BOS before every sequence if the SAE "
-        "was trained so), bos (always) or no-bos (never); for example replace,no-bos",
+        "was trained so), bos (always) or no-bos (never)",
     ),
     OptionSpec(
-        flag="--sae-thresholds",
-        example="limits.toml",
-        metavar="FILE",
-        help="limits that take precedence over the shipped thresholds.toml",
+        flag="--sae-seed",
+        group="advanced",
+        example="0",
+        metavar="N",
+        default="0",
+        help="seed of the order of documents, passages and queries",
     ),
     OptionSpec(
-        flag="--sae-out",
-        example="gate-report",
-        metavar="DIR",
-        help="write record.json, report/, junit.xml and benchmark.json into DIR; without it a run writes nothing",
-    ),
-    OptionSpec(
-        flag="--sae-history",
-        example="history",
-        metavar="URL",
-        help="add the run record to a history of runs: a folder, or any URL that fsspec opens",
-    ),
-    OptionSpec(
-        flag="--sae-baseline",
-        example="last",
-        metavar="RUN",
-        help="compare with an earlier run on the same tokens: its record; last, the record.json that "
-        "--sae-out has from before; or a git revision of that file (REVISION or REVISION:PATH)",
-    ),
-    OptionSpec(
-        flag="--sae-explain",
-        example="blocks.0.*",
-        metavar="GLOB",
-        help="say why the SAEs whose id matches are red: the predictions that cost most, and the positions and "
-        "latents that the cost comes from (repeatable)",
-        repeatable=True,
+        flag="--sae-allow-pickle",
+        group="advanced",
+        metavar="",
+        help="accept weights in pickles and .npz files; only tensors are read, no code is run",
+        is_switch=True,
     ),
 )
 

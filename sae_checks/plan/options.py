@@ -15,6 +15,8 @@ Bos = Literal["auto", "bos", "no-bos"]
 Otherwise = TypeVar("Otherwise", int, None)
 Profile = Literal["smoke", "release", "full"]
 
+NO_CORPUS = "none"
+"""what --sae-lambada and --sae-cbt take to switch their checks off."""
 PROFILES: tuple[Profile, ...] = ("smoke", "release", "full")
 
 
@@ -36,6 +38,8 @@ class Options:
     n_sequences: int = 256
     n_context_tokens: int | None = None
     """None: chosen from the model and the SAEs, see `plan.make`."""
+    n_train_context_tokens: int | None = None
+    """training context of SAEs whose configuration does not say it."""
     n_study_sequences: int = 32
     seed: int = 0
     device: str = "auto"
@@ -91,6 +95,9 @@ def parse(raw: Mapping[str, str | list[str] | None]) -> Options:
         UsageError: a value that is no whole number, device, dtype or rule.
     """
     asked = _Raw(raw)
+    corpus = asked.path_or_name("sae_corpus")
+    if corpus == NO_CORPUS:
+        raise flags.bad_value("sae_corpus", corpus, "text, since every SAE is judged on text; -k selects checks")
     profile: Profile = next(p for p in PROFILES if p == asked.choice("sae_profile"))
     special_tokens, bos = _special_tokens(asked.text("sae_special_tokens") or "")
     return Options(
@@ -99,12 +106,13 @@ def parse(raw: Mapping[str, str | list[str] | None]) -> Options:
         shard=_shard(asked.text("sae_shard")),
         sae_ids=asked.patterns("sae_id"),
         model=asked.path_or_name("sae_model"),
-        corpus=asked.path_or_name("sae_corpus"),
+        corpus=corpus,
         lambada=asked.path_or_name("sae_lambada"),
         cbt=asked.path_or_name("sae_cbt"),
         profile=profile,
         n_sequences=asked.count_or("sae_sequences", 64 if profile == "smoke" else 256),
         n_context_tokens=asked.count_or("sae_context", None, least=2),
+        n_train_context_tokens=asked.count_or("sae_train_context", None),
         n_study_sequences=asked.count("sae_study_sequences", least=0),
         seed=asked.count("sae_seed", least=0),
         device=asked.choice("sae_device"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from sae_checks.plan.flags import SPECS, OptionSpec
+from sae_checks.plan.flags import GROUPS, SPECS, OptionSpec
 
 _HEAD = """\
 # Options
@@ -12,19 +12,22 @@ _HEAD = """\
 <!-- python -m sae_checks.plan.options_page > docs/options.md -->
 
 `pytest --sae-release=RELEASE` runs the gate and nothing else, from any folder; pytest's own options
-work as for any test. Without `--sae-release` the plugin does nothing.
+work as for any test. Without a release the plugin does nothing.
 
 Each option is also a key of the ini file: `--sae-release` is `sae_release`. Write options with `=`:
 pytest takes a path after a space for a test path when it looks for the ini file. With the extra
 `sae-checks[completion]`, shells complete names of releases:
 `eval "$(register-python-argcomplete sae-checks pytest)"`.
-
 """
 
 
 def page() -> str:
     """The whole page."""
-    return _HEAD + "".join(f"- `{_written(spec)}`: {_told(spec)}\n" for spec in SPECS)
+    lines = [_HEAD]
+    for group in GROUPS:
+        lines += [f"\n## {group.capitalize()}\n\n"]
+        lines += [f"- `{_written(spec)}`: {_told(spec)}\n" for spec in SPECS if spec.group == group]
+    return "".join(lines)
 
 
 def _written(spec: OptionSpec) -> str:

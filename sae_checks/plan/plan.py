@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from sae_checks import checks, errors
 from sae_checks.plan import corpus_source, model_source, shards, stacks
 from sae_checks.plan.corpus_source import CorpusSource
 from sae_checks.plan.model_source import ModelSource, ModelWithSaes
-from sae_checks.plan.options import Options
+from sae_checks.plan.options import NO_CORPUS, Options
 from sae_checks.plan.stacks import Stack
 from sae_checks.release import hub
 from sae_checks.release.release import Release, Sae
@@ -84,6 +84,7 @@ def make(options: Options, release: Release, model: ModelSource | None = None) -
         HubError: a repository cannot be pinned, or the model's configuration cannot be fetched.
     """
     _check_shard(options, release)
+    release = _with_train_context(release, options.n_train_context_tokens)
     if model is not None:
         models: tuple[ModelWithSaes, ...] = (ModelWithSaes(source=model, sae_ids=release.sae_ids),)
     else:
@@ -113,6 +114,25 @@ def _check_shard(options: Options, release: Release) -> None:
         return
     if shards.parse(options.shard).n_shards > len(release.saes):
         raise errors.too_many_shards(options.shard, len(release.saes))
+
+
+def _with_train_context(release: Release, n_tokens: int | None) -> Release:
+    """
+    The release with a training context of *n_tokens* for the SAEs whose configuration does not say it.
+
+    Raises:
+        UsageError: a configuration says another.
+    """
+    if n_tokens is None:
+        return release
+    described = [sae for sae in release.saes if isinstance(sae, Sae)]
+    others = [sae for sae in described if sae.n_training_context_tokens not in (None, n_tokens)]
+    if others:
+        raise errors.train_context_differs(
+            n_tokens, others[0].n_training_context_tokens or 0, [s.sae_id for s in others]
+        )
+    saes = (replace(sae, n_training_context_tokens=n_tokens) if isinstance(sae, Sae) else sae for sae in release.saes)
+    return replace(release, saes=tuple(saes))
 
 
 def _has_default_corpora(release: Release) -> bool:
@@ -148,9 +168,11 @@ def _find_corpus(
     """
     The corpus *name*, else the one *shipped* with the release, else the default dataset; None if there is none.
 
-    A *name* `:CONFIG` is another configuration of the default dataset. Only releases of the Hub have default datasets,
-    and not offline, since datasets are streamed.
+    A *name* `:CONFIG` is another configuration of the default dataset, `none` is no corpus. Only releases of the Hub
+    have default datasets, and not offline, since datasets are streamed.
     """
+    if name == NO_CORPUS:
+        return None
     if name is None and shipped is not None:
         return CorpusSource(path=shipped)
     if name is None and (hub.is_offline() or not _has_default_corpora(release)):

@@ -23,20 +23,21 @@ from sae_checks.run.settle import Request, measured_cell, settle
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Add every option of `flags`, on the command line and in the ini file."""
-    group = parser.getgroup("sae-checks", "sae-checks: judge a release of sparse autoencoders")
+    groups = {group: parser.getgroup(f"sae-checks {group}", f"sae-checks: {group}") for group in flags.GROUPS}
     for spec in flags.SPECS:
+        group = groups[spec.group]
         text = spec.help + (f" (default: {spec.default})" if spec.default is not None else "")
         if spec.repeatable:
             group.addoption(spec.flag, action="append", dest=spec.key, metavar=spec.metavar, help=text)
-            parser.addini(spec.key, help=f"{spec.flag}: {text}", type="linelist")
+            parser.addini(spec.key, help=f"as {spec.flag}", type="linelist")
         elif spec.is_switch:
             group.addoption(spec.flag, action="store_true", default=None, dest=spec.key, help=text)
-            parser.addini(spec.key, help=f"{spec.flag}: {text}", type="bool", default=False)
+            parser.addini(spec.key, help=f"as {spec.flag}", type="bool", default=False)
         else:
             group.addoption(spec.flag, dest=spec.key, metavar=spec.metavar, help=text)
-            parser.addini(spec.key, help=f"{spec.flag}: {text}", type="string")
+            parser.addini(spec.key, help=f"as {spec.flag}", type="string")
     for flag in flags.REMOVED:
-        group.addoption(flag, dest=flags.key_of(flag), help=argparse.SUPPRESS)
+        groups["output"].addoption(flag, dest=flags.key_of(flag), help=argparse.SUPPRESS)
     if "_ARGCOMPLETE" in os.environ and hasattr(parser, "optparser"):  # WHY: a shell completes an option
         completion.offer_releases(parser.optparser, "sae_release")
 

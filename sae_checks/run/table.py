@@ -23,7 +23,7 @@ from sae_checks.judging.estimates import Reading
 from sae_checks.judging.limits import Limit
 from sae_checks.judging.sequential import Decision
 from sae_checks.plan.golden_prompts import Golden
-from sae_checks.plan.options import Options
+from sae_checks.plan.options import NO_CORPUS, Options
 from sae_checks.plan.plan import Plan
 from sae_checks.record.results import Result
 from sae_checks.release.release import Sae
@@ -85,10 +85,14 @@ class Row:
 
 
 def _no_lambada(plan: Plan) -> str | None:
+    if plan.options.lambada == NO_CORPUS:
+        return f"switched off (--sae-lambada={NO_CORPUS})"
     return None if plan.lambada is not None else "no Lambada passages were given (--sae-lambada)"
 
 
 def _no_cbt(plan: Plan) -> str | None:
+    if plan.options.cbt == NO_CORPUS:
+        return f"switched off (--sae-cbt={NO_CORPUS})"
     return None if plan.cbt is not None else "no Children's Book Test was given (--sae-cbt)"
 
 

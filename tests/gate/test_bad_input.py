@@ -29,6 +29,8 @@ def assert_refused(run, *said):
         ("--sae-id=no.such.*", "matches no SAE of the release"),
         ("--sae-context=33", "--sae-context=33 is longer than the model's context"),
         ("--sae-context=many", "a whole number, at least 2"),
+        ("--sae-train-context=5", "a configuration says another training context"),
+        ("--sae-corpus=none", "every SAE is judged on text"),
         ("--sae-sequences=0", "--sae-sequences cannot be '0'"),
         ("--sae-device=tpu", "one of auto, cpu, cuda, mps"),
         ("--sae-device=mps", "torch finds no such device"),

@@ -36,9 +36,11 @@ def test_help_imports_nothing_heavy(help_run):
 
 
 def test_help_lists_every_option(help_run):
-    """Every option stands in the plugin's own group, with its default, and as an ini key."""
-    group = help_run.text.partition("sae-checks: judge a release of sparse autoencoders")[2]
+    """Every option stands in its group, with its default, and as an ini key; the groups have their order."""
+    starts = [help_run.text.index(f"\nsae-checks: {group}:\n") for group in flags.GROUPS]
+    assert starts == sorted(starts)
     for spec in flags.SPECS:
+        group = help_run.text.partition(f"\nsae-checks: {spec.group}:\n")[2].partition("\n\n")[0]
         entry = spec.flag if spec.is_switch else f"{spec.flag}={spec.metavar}"
         assert entry in group
         told = re.sub(r"\s+", " ", group.partition(entry)[2])

@@ -294,6 +294,15 @@ def test_cbt_without_a_file(tiny, gate):
     assert run.results[SOUND, "cbt"].reason == "no Children's Book Test was given (--sae-cbt)"
 
 
+def test_texts_that_are_switched_off(gate):
+    """`none` skips the checks of a text that is there, with this reason, and the run is judged on the others."""
+    run = gate("-rs", "--sae-lambada=none", "--sae-cbt=none")
+    assert (run.exit_code, run.counts) == (0, {"passed": N_CELLS - 6, "skipped": 6}), run.text
+    for check in ("lambada", "cbt"):
+        result = run.results[SOUND, check]
+        assert (result.outcome, result.reason) == ("not_measured", f"switched off (--sae-{check}=none)")
+
+
 def test_lambada_of_a_model_that_knows_no_answer(tmp_path, gate):
     """Where the model answers nothing a drop cannot be judged: skipped, with the clean accuracy in the reason."""
     path = tmp_path / "unanswerable.jsonl"

@@ -14,6 +14,7 @@ from sae_checks.plan import flags, options
 COUNTS = {
     "sae_sequences": ("n_sequences", 1),
     "sae_context": ("n_context_tokens", 2),
+    "sae_train_context": ("n_train_context_tokens", 1),
     "sae_study_sequences": ("n_study_sequences", 0),
     "sae_seed": ("seed", 0),
     "sae_batch_tokens": ("n_batch_tokens", 1),
@@ -55,6 +56,7 @@ def test_every_option_is_parsed():
         "sae_profile": "smoke",
         "sae_sequences": "3",
         "sae_context": "5",
+        "sae_train_context": "7",
         "sae_study_sequences": "9",
         "sae_memory": "2.5",
         "sae_seed": "11",
@@ -81,6 +83,7 @@ def test_every_option_is_parsed():
         profile="smoke",
         n_sequences=3,
         n_context_tokens=5,
+        n_train_context_tokens=7,
         n_study_sequences=9,
         memory_gib=2.5,
         seed=11,
@@ -102,6 +105,13 @@ def test_flags_and_ini_keys_go_together():
     for spec in flags.SPECS:
         assert re.fullmatch(r"--sae-[a-z-]+", spec.flag)
         assert "--" + spec.key.replace("_", "-") == spec.flag
+
+
+def test_options_stand_by_group():
+    """The table has the order of the groups, and no group is empty."""
+    assert list(dict.fromkeys(spec.group for spec in flags.SPECS)) == list(flags.GROUPS)
+    in_order = sorted(flags.SPECS, key=lambda spec: flags.GROUPS.index(spec.group))
+    assert in_order == list(flags.SPECS)
 
 
 def test_every_example_is_a_value():
@@ -238,6 +248,14 @@ def test_out_is_where_record_and_report_go():
     asked = parsed(sae_out="gate/out")
     assert (asked.record, asked.report) == (Path("gate/out/record.json"), Path("gate/out/report"))
     assert (parsed().record, parsed().report) == (None, None)
+
+
+def test_the_text_itself_cannot_be_switched_off():
+    """Lambada and the Children's Book Test can be left out, the text cannot; the message says why."""
+    assert (parsed(sae_lambada="none").lambada, parsed(sae_cbt="none").cbt) == ("none", "none")
+    with pytest.raises(errors.UsageError, match="--sae-corpus cannot be 'none'") as caught:
+        parsed(sae_corpus="none")
+    assert "every SAE is judged on text" in str(caught.value)
 
 
 @pytest.mark.parametrize(("key", "field"), PATHS.items())

@@ -102,3 +102,35 @@ def test_without_a_model_that_can_be_found_one_is_needed(pinned, tmp_path, name)
     """An SAE whose model nobody knows stops the run before it starts, and says what to give."""
     with pytest.raises(errors.UsageError, match="needs --sae-model"):
         planned(tmp_path, "gpt2", name)
+
+
+@pytest.fixture
+def two(pinned, tmp_path):
+    """A folder of two SAEs; the configuration of the first says a training context of 32 tokens."""
+    write_sae(tmp_path / "saes/0", metadata={"model_name": "gpt2", "context_size": 32})
+    write_sae(tmp_path / "saes/1", metadata={"model_name": "gpt2", "context_size": None})
+    return tmp_path
+
+
+def test_a_training_context_where_the_configuration_says_none(two):
+    """It is that of the option, and a configuration that says the same does not mind."""
+    assert [sae.n_training_context_tokens for sae in planned(two).release.saes] == [32, None]
+    assert [sae.n_training_context_tokens for sae in planned(two, n_train_context_tokens=32).release.saes] == [32, 32]
+
+
+def test_a_training_context_overrides_no_configuration(two):
+    """Another number than the configuration's is refused, with the SAE that has it."""
+    with pytest.raises(errors.UsageError, match="--sae-train-context=64") as caught:
+        planned(two, n_train_context_tokens=64)
+    assert "32 tokens in the configuration of 0\n" in str(caught.value)
+
+
+@pytest.mark.parametrize("kind", ["lambada", "cbt"])
+def test_a_text_is_switched_off(pinned, tmp_path, kind):
+    """`none` switches off what the release brings, and the default of a release on the Hub."""
+    write_sae(tmp_path / "saes/0", metadata={"model_name": "gpt2"})
+    found = replace(release.resolve(str(tmp_path / "saes")), **{kind: tmp_path / "shipped.jsonl"}, revision="a" * 40)
+    corpus = str(tmp_path / "t.txt")
+    off = {"lambada": "none", "cbt": "none"}
+    assert getattr(plan.make(Options(release="x", corpus=corpus, **{**off, kind: None}), found), kind) is not None
+    assert getattr(plan.make(Options(release="x", corpus=corpus, **off), found), kind) is None
