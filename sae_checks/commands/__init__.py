@@ -1,1 +1,1 @@
-"""What `sae-checks` can do beside listing: one file per command, each with `add` and `run`."""
+"""What `sae-checks` can do: a file per command with `add` and `run`, and `history` with four."""

@@ -8,6 +8,7 @@ undecided; 4 if the command cannot be carried out. Imports are inside functions:
 from __future__ import annotations
 
 import argparse
+import functools
 import os
 import sys
 from collections.abc import Callable, Iterable, Sequence
@@ -26,51 +27,58 @@ REGRESSED, UNREADABLE, UNSETTLED, USAGE = 1, 1, 3, 4
 FORMATS = ("github-action-benchmark", "bencher", "wandb")
 
 
-def add(commands: Any) -> None:  # Any: argparse's type of subparsers is private
-    """Add the parsers of the commands to *commands*; each has its function as `run`."""
-    listing = commands.add_parser("history", help="list the runs of a history")
-    listing.add_argument("url", help="the folder or URL of --sae-history")
-    listing.add_argument("release", nargs="?", help="only runs of this release")
-    listing.add_argument("--json", action="store_true", help="print JSON, with all versions of software")
-    listing.add_argument("--keep", metavar="FILE", help="first add this run record to the history")
-    listing.set_defaults(run=_with_messages(_history))
+def add_history(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of `sae-checks history` to *parser*."""
+    parser.add_argument("url", help="the folder or URL of --sae-history")
+    parser.add_argument("release", nargs="?", help="only runs of this release")
+    parser.add_argument("--json", action="store_true", help="print JSON, with all versions of software")
+    parser.add_argument("--keep", metavar="FILE", help="first add this run record to the history")
 
-    comparing = commands.add_parser("compare", help="compare two runs; exits with 1 if a check has become worse")
-    comparing.add_argument("before", help="a run record, or with --sae-history the id of a run")
-    comparing.add_argument("after", help="a run record, or with --sae-history the id of a run")
-    comparing.add_argument("--sae-history", metavar="URL", help="the history that ids refer to")
-    comparing.add_argument("--sae-thresholds", metavar="FILE", type=Path, help="margins that replace the shipped ones")
-    comparing.add_argument("--json", action="store_true", help="print JSON")
-    comparing.set_defaults(run=_with_messages(_compare))
 
-    trend = commands.add_parser("trend", help="show how the measures of a release have changed over its runs")
-    trend.add_argument("url", help="the folder or URL of --sae-history")
-    trend.add_argument("release", help="the release, as sae-checks history lists it")
-    trend.add_argument("--html", metavar="FILE", type=Path, help="also write a page with plots")
-    trend.add_argument("--sae-id", action="append", default=[], metavar="GLOB", help="only SAEs whose id matches")
-    trend.add_argument("--measure", action="append", default=[], metavar="NAME", help="show NAME, not limited measures")
-    trend.add_argument("--all-measures", action="store_true", help="show all measures")
-    trend.add_argument("--sae-thresholds", metavar="FILE", type=Path, help="accepted shifts beside the shipped ones")
-    trend.set_defaults(run=_with_messages(_trend))
+def add_compare(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of `sae-checks compare` to *parser*."""
+    parser.add_argument("before", help="a run record, or with --sae-history the id of a run")
+    parser.add_argument("after", help="a run record, or with --sae-history the id of a run")
+    parser.add_argument("--sae-history", metavar="URL", help="the history that ids refer to")
+    parser.add_argument("--sae-thresholds", metavar="FILE", type=Path, help="margins that replace the shipped ones")
+    parser.add_argument("--json", action="store_true", help="print JSON: every check, with intervals and reasons")
 
-    export = commands.add_parser("export", help="convert a run record for another tool")
-    export.add_argument("record", help="a run record, or with --sae-history the id of a run")
-    export.add_argument("--format", required=True, choices=FORMATS)
-    export.add_argument("--sae-history", metavar="URL", help="the history that ids refer to")
-    export.add_argument(
+
+def add_trend(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of `sae-checks trend` to *parser*."""
+    parser.add_argument("url", help="the folder or URL of --sae-history")
+    parser.add_argument("release", help="the release, as sae-checks history lists it")
+    parser.add_argument("--html", metavar="FILE", type=Path, help="also write a page with plots")
+    parser.add_argument("--sae-id", action="append", default=[], metavar="GLOB", help="only SAEs whose id matches")
+    parser.add_argument(
+        "--measure", action="append", default=[], metavar="NAME", help="show NAME, not limited measures"
+    )
+    parser.add_argument("--all-measures", action="store_true", help="show all measures")
+    parser.add_argument("--sae-thresholds", metavar="FILE", type=Path, help="accepted shifts beside the shipped ones")
+
+
+def add_export(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of `sae-checks export` to *parser*."""
+    parser.add_argument("record", help="a run record, or with --sae-history the id of a run")
+    parser.add_argument(
+        "--format", required=True, choices=FORMATS, metavar="FORMAT", help=f"one of {', '.join(FORMATS)}"
+    )
+    parser.add_argument("--sae-history", metavar="URL", help="the history that ids refer to")
+    parser.add_argument(
         "--better",
         choices=("smaller", "bigger"),
         default="smaller",
-        help="for github-action-benchmark: the measures of which smaller, or bigger, values are better",
+        metavar="WHICH",
+        help="smaller (default) or bigger: github-action-benchmark gets the measures of which such values are better",
     )
-    export.add_argument("--out", metavar="PATH", type=Path, help="file; for wandb a folder; default: standard output")
-    export.add_argument("--project", default="sae-checks", help="project in wandb")
-    export.set_defaults(run=_with_messages(_export))
+    parser.add_argument("--out", metavar="PATH", type=Path, help="file; for wandb a folder; default: standard output")
+    parser.add_argument("--project", default="sae-checks", metavar="NAME", help="project in wandb")
 
 
 def _with_messages(command: Callable[[argparse.Namespace], int]) -> Callable[[argparse.Namespace], int]:
     """Wrap *command*: it prints this package's errors as messages and returns USAGE."""
 
+    @functools.wraps(command)
     def run(asked: argparse.Namespace) -> int:
         try:
             return command(asked)
@@ -81,7 +89,9 @@ def _with_messages(command: Callable[[argparse.Namespace], int]) -> Callable[[ar
     return run
 
 
-def _history(asked: argparse.Namespace) -> int:
+@_with_messages
+def history(asked: argparse.Namespace) -> int:
+    """List the runs of a history, or add one. Returns the exit status."""
     from sae_checks.comparing.history import runs, store, tables
     from sae_checks.record import record
 
@@ -99,7 +109,9 @@ def _history(asked: argparse.Namespace) -> int:
     return _report_unreadable(unreadable)
 
 
-def _compare(asked: argparse.Namespace) -> int:
+@_with_messages
+def compare(asked: argparse.Namespace) -> int:
+    """Compare two runs. Returns the exit status."""
     from sae_checks.comparing.history import compare, runs, tables
     from sae_checks.judging import thresholds
     from sae_checks.record import record
@@ -119,7 +131,9 @@ def _compare(asked: argparse.Namespace) -> int:
     return 0 if found.is_settled else UNSETTLED
 
 
-def _trend(asked: argparse.Namespace) -> int:
+@_with_messages
+def trend(asked: argparse.Namespace) -> int:
+    """Show the series of a release. Returns the exit status."""
     from sae_checks.comparing.history import runs, series, store, tables, trend
     from sae_checks.judging import accepted_shifts, thresholds
 
@@ -144,7 +158,9 @@ def _trend(asked: argparse.Namespace) -> int:
     return _report_unreadable(unreadable)
 
 
-def _export(asked: argparse.Namespace) -> int:
+@_with_messages
+def export(asked: argparse.Namespace) -> int:
+    """Convert a record. Returns the exit status."""
     from sae_checks.comparing.history import export, runs
     from sae_checks.record import record
 

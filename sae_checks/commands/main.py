@@ -1,112 +1,127 @@
-"""The command line `sae-checks COMMAND`, and its commands `list` and `report`."""
+"""The command line `sae-checks COMMAND`."""
 
 from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
-from sae_checks import errors
-from sae_checks.commands import calibrate, explain, merge, plan
-from sae_checks.commands import history as of_history
-from sae_checks.release import completion, registry, release
+from sae_checks.commands import calibrate, explain, history, listing, merge, plan, report
+from sae_checks.release import completion
 
-Row = tuple[str, ...]
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Command:
+    """One command of `sae-checks`."""
+
+    name: str
+    summary: str
+    """one line of `sae-checks --help`."""
+    example: str
+    add: Callable[[argparse.ArgumentParser], None]
+    run: Callable[[argparse.Namespace], int]
+
+
+COMMANDS = (
+    Command(
+        name="list",
+        summary="list the named releases, or the SAEs of one release",
+        example="sae-checks list gpt2-small-res-jb --sae-id 'blocks.[0-3].*'",
+        add=listing.add,
+        run=listing.run,
+    ),
+    Command(
+        name="report",
+        summary="write the page, the summary or a model card of a record",
+        example="sae-checks report out/record.json --format model-card --out card/",
+        add=report.add,
+        run=report.run,
+    ),
+    Command(
+        name="explain",
+        summary="print why SAEs are red",
+        example="sae-checks explain out/record.json 'blocks.2*'",
+        add=explain.add,
+        run=explain.run,
+    ),
+    Command(
+        name="calibrate",
+        summary="propose limits from a record, for a person to review",
+        example="sae-checks calibrate out/record.json --out limits.toml",
+        add=calibrate.add,
+        run=calibrate.run,
+    ),
+    Command(
+        name="compare",
+        summary="compare two runs; exit 1 if a check has become worse",
+        example="sae-checks compare before/record.json after/record.json",
+        add=history.add_compare,
+        run=history.compare,
+    ),
+    Command(
+        name="history",
+        summary="list the runs that --sae-history has kept",
+        example="sae-checks history runs/ my-saes",
+        add=history.add_history,
+        run=history.history,
+    ),
+    Command(
+        name="trend",
+        summary="show how the measures of a release change over its runs",
+        example="sae-checks trend runs/ my-saes --html trend.html",
+        add=history.add_trend,
+        run=history.trend,
+    ),
+    Command(
+        name="export",
+        summary="convert a record for another tool",
+        example="sae-checks export out/record.json --format bencher",
+        add=history.add_export,
+        run=history.export,
+    ),
+    Command(
+        name="plan",
+        summary="print shards, revision and cache key for a workflow",
+        example="sae-checks plan --shards 4 -- --sae-release=my-org/my-saes",
+        add=plan.add,
+        run=plan.run,
+    ),
+    Command(
+        name="merge",
+        summary="merge the records of shards, and judge the whole",
+        example="sae-checks merge shard-*/record.json --out record.json",
+        add=merge.add,
+        run=merge.run,
+    ),
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command. Returns its exit status: 4, as in pytest, if it cannot be carried out."""
     parser = argparse.ArgumentParser(
-        prog="sae-checks", description="Judge releases of sparse autoencoders with pytest."
+        prog="sae-checks",
+        usage="sae-checks COMMAND ...",
+        description="Reads what `pytest --sae-release=NAME --sae-out=DIR` has judged.",
+        epilog="sae-checks COMMAND --help has the options of a command, and an example.",
     )
-    commands = parser.add_subparsers(dest="command", required=True)
-    lists = commands.add_parser("list", help="list the named releases, or the SAEs of one release")
-    lists.add_argument("release", nargs="?", help="anything that pytest --sae-release takes")
-    lists.add_argument("--sae-id", action="append", default=[], metavar="GLOB", help="only SAEs whose id matches")
-    lists.set_defaults(run=_list)
-    reports = commands.add_parser("report", help="write index.html, summary.md and plots from a run record")
-    reports.add_argument("record", type=Path, help="record.json of pytest --sae-out")
-    reports.add_argument("--out", type=Path, default=Path("report"), metavar="DIR", help="default: report")
-    reports.set_defaults(run=_report)
-    merges = commands.add_parser("merge", help="merge the records of a run's shards (--sae-shard), and judge the whole")
-    merge.add(merges)
-    merges.set_defaults(run=merge.run)
-    plans = commands.add_parser("plan", help="print shards, revision and cache key for a workflow, as key=value lines")
-    plan.add(plans)
-    plans.set_defaults(run=plan.run)
-    explains = commands.add_parser(
-        "explain", help="print why SAEs are red, from the record of a run with --sae-explain"
+    commands = parser.add_subparsers(
+        title="commands", dest="command", required=True, metavar="COMMAND", prog="sae-checks"
     )
-    explain.add(explains)
-    explains.set_defaults(run=explain.run)
-    calibrates = commands.add_parser("calibrate", help="propose limits from a run record, for a person to review")
-    calibrate.add(calibrates)
-    calibrates.set_defaults(run=calibrate.run)
-    of_history.add(commands)
-    completion.offer_releases(lists, "release")
+    for command in COMMANDS:
+        own = commands.add_parser(
+            command.name,
+            help=command.summary,
+            description=f"{command.summary[0].upper()}{command.summary[1:]}.",
+            epilog=f"example:\n  {command.example}",
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        command.add(own)
+        own.set_defaults(run=command.run)
     completion.complete(parser)
-    asked = parser.parse_args(arguments)
+    given = sys.argv[1:] if arguments is None else arguments
+    if not given:
+        parser.print_help(sys.stderr)
+        return 2
+    asked = parser.parse_args(given)
     return int(asked.run(asked))
-
-
-def _list(asked: argparse.Namespace) -> int:
-    if asked.release is None:
-        rows = _releases()
-    else:
-        try:
-            found = release.resolve(
-                asked.release,
-                patterns=asked.sae_id,
-                allow_pickle=True,  # WHY: safe here, since `list` reads no weights
-            )
-        except (errors.UsageError, errors.HubError) as problem:
-            sys.stderr.write(f"{problem}\n")
-            return 4
-        rows = _saes(found)
-    sys.stdout.write("".join(line + "\n" for line in _aligned(rows)))
-    return 0
-
-
-def _report(asked: argparse.Namespace) -> int:
-    """Write the report of a record. Returns 0 whatever the verdict of the run is."""
-    from sae_checks.record import record  # WHY here: `sae-checks list` must start without NumPy and SciPy
-    from sae_checks.report import folder
-
-    try:
-        written = folder.write(record.read(asked.record), asked.out)
-    except (errors.RecordError, errors.UsageError) as problem:
-        sys.stderr.write(f"{problem}\n")
-        return 4
-    sys.stdout.write("".join(f"{line}\n" for line in written))
-    return 0
-
-
-def _releases() -> list[Row]:
-    """Rows of the embedded releases and those of the registry."""
-    own = "SAE Lens's own"
-    rows: list[Row] = [("release", "SAEs", "model", "where", "format")]
-    embedded = {name: len(release.resolve(name).saes) for name in release.EMBEDDED_RELEASES}
-    rows += [(name, str(n_saes), "its own", "embedded", own) for name, n_saes in embedded.items()]
-    for entry in filter(None, map(registry.lookup, registry.names())):
-        format_ = own if entry.conversion is None else f"{entry.conversion}, which SAE Lens converts"
-        needs = "" if entry.pickle_suffix is None else f"; {entry.pickle_suffix} files: --sae-allow-pickle"
-        rows.append((entry.name, str(len(entry.saes)), entry.model, entry.repo_id, format_ + needs))
-    return rows
-
-
-def _saes(found: release.Release) -> list[Row]:
-    rows: list[Row] = [("SAE", "hook", "d_sae", "architecture", "training context", "model")]
-    for sae in found.saes:
-        if isinstance(sae, release.BrokenSae):
-            rows.append((sae.sae_id, "cannot be used: " + sae.problem.partition("\n")[0]))
-            continue
-        context = "unknown" if sae.n_training_context_tokens is None else str(sae.n_training_context_tokens)
-        rows.append((sae.sae_id, sae.hook, str(sae.d_sae), sae.architecture, context, sae.model_name))
-    return rows
-
-
-def _aligned(rows: Sequence[Row]) -> list[str]:
-    full_rows = [row for row in rows if len(row) == len(rows[0])]  # the row of a broken SAE is one long message
-    widths = [max(len(row[i]) for row in full_rows) for i in range(len(rows[0]))]
-    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=False)).rstrip() for row in rows]

@@ -8,13 +8,14 @@ from sae_checks.errors.exceptions import RecordError, UsageError
 from sae_checks.errors.wording import listed, message, shown, typed
 
 
-def bad_record(path: str, problem: str) -> RecordError:
+def bad_record(path: str, problem: str, *, instead: str = "") -> RecordError:
+    """*instead*: path of the record that was probably meant; empty: unknown."""
     return RecordError(
         message(
-            f"{shown(path)} is not a run record: {shown(problem, n_most=300)}",
-            expected="strict JSON with schema 3 or 4, as --sae-out writes it",
+            f"{shown(path)} is not a run record",
+            expected="record.json of --sae-out: strict JSON with schema 3 or 4",
             got=shown(problem, n_most=300),
-            attempt="pytest --sae-release=NAME --sae-out=DIR",
+            attempt=shown(instead, n_most=300) or "pytest --sae-release=NAME --sae-out=DIR",
         )
     )
 

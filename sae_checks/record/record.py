@@ -88,7 +88,11 @@ def read(path: Path) -> Record:
     """
     try:
         found = path.read_text(encoding="utf-8")
-    except (OSError, ValueError) as problem:
+    except OSError as problem:
+        inner = path / "record.json"
+        instead = str(inner) if inner.is_file() else ""
+        raise errors.bad_record(str(path), problem.strerror or str(problem), instead=instead) from None
+    except ValueError as problem:
         raise errors.bad_record(str(path), str(problem)) from None
     return loads(found, str(path))
 

@@ -92,7 +92,7 @@ def find_run(asked: str, url: str | None) -> Run:
         HistoryError: the history cannot be read.
     """
     path = Path(asked).expanduser()
-    if path.is_file():
+    if path.exists():
         return Run(run_id=path.stem, record=record.read(path))
     if url is None:
         raise errors.no_such_run(asked, "no history", ())
