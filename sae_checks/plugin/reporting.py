@@ -79,6 +79,7 @@ class Reporter:
         if status in (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED):
             session.exitstatus = self._exit_status_of_run(pytest.ExitCode(status))
         self._exit_status = int(session.exitstatus)
+        self._write_verdict_to_junit()
         path, history = self._request.plan.options.record, self._request.plan.options.history
         if self._state.results and (path is not None or history is not None):
             from sae_checks.record import record
@@ -140,6 +141,11 @@ class Reporter:
                 terminalreporter.section(f"why {wording.text(sae_id)}")
                 for line in explaining.explain_sae([result for result in results if result.sae_id == sae_id]):
                     terminalreporter.line(line)
+
+    def _write_verdict_to_junit(self) -> None:
+        from sae_checks.plugin import junit  # WHY here: it imports NumPy
+
+        junit.add_verdict(self._config, self._record())
 
     def _add_to_history(self, run: Record, url: str) -> bool:
         """Add *run* to the history; return whether that worked. A problem is shown in red and changes no verdict."""

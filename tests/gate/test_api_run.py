@@ -71,7 +71,9 @@ def test_what_is_in_memory_is_judged_as_what_is_on_disk(tiny, held):
             other.estimates,
         )
     assert found.passed
+    assert found.verdict == "passed"
     frame = found.to_frame()
+    assert list(frame["value"]) == [result.judged.value for result in found.results if result.check in checks]
     assert list(frame["check"].unique()) == checks
     assert set(frame["sae"]) == set(HOOKS)
     assert dict(found.options)["corpus"] == "in memory"

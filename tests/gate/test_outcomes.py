@@ -15,6 +15,7 @@ from tiny_release import (
     N_CONTEXT,
     NOT_OF_THIS_RELEASE,
     copy_saes,
+    identity_weights,
     write_sae,
     write_zero_sae,
 )
@@ -320,6 +321,25 @@ def test_too_little_text_is_inconclusive(gate):
     assert (run.exit_code, run.outcomes[SOUND, "ce_loss"]) == (1, "inconclusive"), run.text
     assert "fewer than 8" in run.junit[SOUND, "ce_loss"].find("failure").get("message")
     assert "  try:      --sae-sequences=32" in run.lines
+
+
+def test_a_smoke_run_with_an_open_check_is_not_decided(tiny, gate, tmp_path):
+    """Its exit status may be 0, and no reader takes it for a pass."""
+    saes = copy_saes(tiny, tmp_path / "saes")
+    weights = {**identity_weights(D_MODEL), "W_dec": 0.9 * identity_weights(D_MODEL)["W_dec"]}
+    shutil.rmtree(saes / SOUND)
+    write_sae(saes / SOUND, SOUND, weights=weights)
+    args = ("--sae-profile=smoke", "-k", "ce_loss or sparsity")
+    value = gate(*args, saes=saes).results[SOUND, "ce_loss"].judged.value
+    limits = tmp_path / "limits.toml"
+    limits.write_text(
+        f'schema = 1\n[default.ce_loss]\nmeasure = "ce_increase"\nmax = {value}\nunit = "nats/token"\nsource = "it"\n'
+        '[default.sparsity]\nmeasure = "explained_variance"\nmin = 0.1\nunit = "fraction"\nsource = "it"\n'
+    )
+    run = gate(*args, f"--sae-thresholds={limits}", saes=saes)
+    assert run.outcomes[SOUND, "ce_loss"] == "inconclusive", run.text
+    assert (run.exit_code, run.record.verdict, run.junit_verdict) == (0, "not_decided", "not_decided"), run.text
+    assert not run.record.passed
 
 
 def test_a_smoke_run_that_decides_nothing_is_not_a_pass(gate):

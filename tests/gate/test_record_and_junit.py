@@ -252,6 +252,12 @@ def test_junit_first_line_of_a_failure(mixed):
                 assert part in first
 
 
+def test_junit_and_record_have_the_verdict_on_the_run(mixed):
+    """Those who read no test case know whether the release may ship."""
+    written = json.loads(mixed.record_path.read_text())
+    assert mixed.junit_verdict == written["verdict"] == mixed.record.verdict == "failed"
+
+
 def test_junit_is_valid(mixed):
     """The XML is valid, and valid for strict readers too once the properties of its cases are removed."""
     lax().validate(mixed.junit_path)

@@ -64,7 +64,8 @@ def test_the_union_is_the_whole(whole, n):
         merged = merging.merge(order)
         exit_status = 0 if merging.verdict_on(whole, ["whole.json"]) is None else 1
         assert merged == replace(whole, wall_s=n * whole.wall_s, exit_status=exit_status)
-        assert record.to_json(merged)["results"] == record.to_json(whole)["results"]
+        for field in ("results", "verdict"):
+            assert record.to_json(merged)[field] == record.to_json(whole)[field]
 
 
 def test_a_missing_shard_is_named(whole):
