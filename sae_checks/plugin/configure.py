@@ -51,8 +51,6 @@ def pytest_configure(config: pytest.Config) -> None:
         raise pytest.UsageError(str(problem)) from None
     if request is None:
         return
-    # WHY: the last filter wins, so a smoke run warns even where the user's ini file turns warnings into errors
-    config.addinivalue_line("filterwarnings", "default::sae_checks.plugin.fixtures.InconclusiveWarning")
     config.stash[REQUEST] = request
     config.stash[RUN_STATE] = RunState()
     config.pluginmanager.register(Reporter(config), "sae_checks.reporter")

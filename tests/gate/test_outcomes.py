@@ -2,6 +2,7 @@
 
 import json
 import pickle
+import re
 import shutil
 
 import pytest
@@ -65,7 +66,6 @@ def test_identity_draws_the_curves(gate):
     }
     assert set(curves["l0"].value) == {D_MODEL}
     assert set(curves["explained_variance"].value) == {1.0}
-    assert "CE increase at positions" in run.text
 
 
 def test_zero_decoder_is_red(tmp_path, gate):
@@ -76,8 +76,7 @@ def test_zero_decoder_is_red(tmp_path, gate):
     for check in ("ce_loss", "lambada", "cbt", "usable_context", "sparsity"):
         assert run.outcomes["zero", check] == "failed"
         message = run.junit["zero", check].find("failure").get("message")
-        assert message.startswith(f"Failed: FAILED: {check} of zero: ")
-        assert "limit " in message.splitlines()[0]
+        assert re.match(rf"Failed: FAILED: {check} \S+ [<>] \S+.* \(zero\)$", message.splitlines()[0]), message
 
 
 def test_answers_that_flipped_are_told(tmp_path, tiny, gate):
@@ -346,8 +345,8 @@ def test_a_smoke_run_that_decides_nothing_is_not_a_pass(gate):
     """What is inconclusive only warns there, but an SAE with nothing else was not judged."""
     run = gate("--sae-profile=smoke", "--sae-sequences=7", "-k", "ce_loss")
     assert set(run.outcomes.values()) >= {"inconclusive"}, run.text
-    assert "InconclusiveWarning" in run.text
-    assert (run.exit_code, run.counts.get("failed")) == (1, None), run.text
+    assert (run.exit_code, run.counts) == (1, {"undecided": 3, "deselected": N_CELLS - 3}), run.text
+    assert run.lines[-2] == "tiny-saes: NOT DECIDED   3 of 3 SAEs   (3 undecided)"
     assert "got no verdict: this is not a pass" in run.text
 
 
@@ -430,6 +429,6 @@ def test_own_thresholds_decide(tmp_path, gate):
     run = gate(f"--sae-thresholds={limits}", "-k", "sparsity")
     assert (run.exit_code, run.counts["failed"]) == (1, 3), run.text
     message = run.junit[SOUND, "sparsity"].find("failure").get("message")
-    assert "l0 16" in message
+    assert message.startswith("Failed: FAILED: sparsity 16 > 3 latents/token")
     assert "own.toml [default.sparsity]" in run.text
     assert properties_of(run.junit[SOUND, "sparsity"])["limit.max"] == "3.0"
