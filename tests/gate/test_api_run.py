@@ -142,7 +142,7 @@ def test_a_training_sae_is_judged_as_its_inference_sae(tiny, held):
         ({"checks": "ce_loss"}, TypeError, r"checks=\['ce_loss'\]"),
         ({"tokenizer": object()}, TypeError, "tokenizer="),
         ({"model": object()}, TypeError, "model= is object"),
-        ({"name": "x"}, TypeError, "name="),
+        ({"name": "two\nlines"}, ValueError, "--sae-name"),
         ({"checks": 5}, TypeError, "checks= is int"),
         ({"corpus": [1]}, TypeError, "corpus= holds int"),
         ({"corpus": 5}, TypeError, "corpus= is int"),
