@@ -21,8 +21,6 @@ class Check:
     name: str
     title: str
     """name in tables and reports."""
-    short: str
-    """name at the head of a column."""
     measures: tuple[Measure, ...]
     """the numbers that it reports; a limit is on one of them."""
     of: Literal["sae", "stack", "comparison"] = "sae"
@@ -50,7 +48,6 @@ _NATS = "nats/token"
 CE_LOSS = Check(
     name="ce_loss",
     title="CE loss",
-    short="ce",
     measures=(
         Measure(name="ce_clean", unit=_NATS),
         Measure(name="ce_spliced", unit=_NATS),
@@ -64,7 +61,6 @@ CE_LOSS = Check(
 LAMBADA = Check(
     name="lambada",
     title="Lambada",
-    short="lambada",
     sampled="passages",
     measures=(
         Measure(name="accuracy_clean", unit="fraction"),
@@ -88,7 +84,6 @@ LAMBADA = Check(
 CBT = Check(
     name="cbt",
     title="Children's Book Test",
-    short="cbt",
     sampled="queries",
     measures=(
         Measure(name="choice_accuracy_clean", unit="fraction"),
@@ -101,7 +96,6 @@ CBT = Check(
 LONG_CONTEXT = Check(
     name="long_context",
     title="long context",
-    short="long",
     measures=(
         Measure(name="ce_increase_within", unit=_NATS),
         Measure(name="ce_increase_beyond", unit=_NATS),
@@ -111,7 +105,6 @@ LONG_CONTEXT = Check(
 USABLE_CONTEXT = Check(
     name="usable_context",
     title="usable context",
-    short="usable",
     measures=(
         Measure(name="usable_context", unit="fraction of training context"),
         Measure(name="usable_context_tokens", unit="tokens"),
@@ -121,7 +114,6 @@ USABLE_CONTEXT = Check(
 SPARSITY = Check(
     name="sparsity",
     title="sparsity",
-    short="sparsity",
     measures=(
         Measure(name="l0", unit="latents/token"),
         Measure(name="l0_ratio", unit="measured/recorded"),
@@ -135,7 +127,6 @@ SPARSITY = Check(
 PROPAGATION = Check(
     name="propagation",
     title="propagation",
-    short="propag",
     measures=(
         Measure(name="own_error", unit="fraction"),
         Measure(name="relative_error_next", unit="fraction"),
@@ -150,7 +141,6 @@ PROPAGATION = Check(
 NEXT_SAE = Check(
     name="next_sae",
     title="next SAE",
-    short="next",
     measures=(
         Measure(name="next_explained_variance_clean", unit="fraction"),
         Measure(name="next_explained_variance", unit="fraction"),
@@ -163,7 +153,6 @@ NEXT_SAE = Check(
 LAST_SAE = Check(
     name="last_sae",
     title="last SAE",
-    short="last",
     measures=(
         Measure(name="last_explained_variance_clean", unit="fraction"),
         Measure(name="last_explained_variance", unit="fraction"),
@@ -176,7 +165,6 @@ LAST_SAE = Check(
 OWN_LAYER = Check(
     name="own_layer",
     title="own layer",
-    short="own",
     measures=(
         Measure(name="increase_at_home", unit=_NATS),
         Measure(name="increase_at_neighbour", unit=_NATS),
@@ -187,7 +175,6 @@ OWN_LAYER = Check(
 RANDOM_ERROR = Check(
     name="random_error",
     title="random error",
-    short="random",
     measures=(
         Measure(name="kl_spliced", unit=_NATS),
         Measure(name="kl_isotropic", unit=_NATS),
@@ -201,7 +188,6 @@ RANDOM_ERROR = Check(
 DISTINCT = Check(
     name="distinct",
     title="distinct",
-    short="distinct",
     sampled="",
     measures=(Measure(name="copies", unit="SAEs"),),
     is_exact=True,
@@ -210,7 +196,6 @@ DISTINCT = Check(
 STACKED = Check(
     name="stacked",
     title="stacked",
-    short="stacked",
     measures=(
         Measure(name="stack_ce_clean", unit=_NATS),
         Measure(name="stack_ce_spliced", unit=_NATS),
@@ -223,7 +208,6 @@ STACKED = Check(
 STACKED_LAMBADA = Check(
     name="stacked_lambada",
     title="stacked, Lambada",
-    short="lambada",
     sampled="passages",
     measures=(
         Measure(name="stack_accuracy_clean", unit="fraction"),
@@ -237,7 +221,6 @@ STACKED_LAMBADA = Check(
 GOLDEN = Check(
     name="golden",
     title="golden prompts",
-    short="golden",
     sampled="prompts",
     measures=(
         Measure(name="golden_probability_clean", unit="fraction"),
@@ -250,7 +233,6 @@ GOLDEN = Check(
 NO_REGRESSION = Check(
     name="no_regression",
     title="against the baseline",
-    short="baseline",
     sampled="pairs",
     measures=tuple(Measure(name=name, unit="that of the measure") for name in ("before", "after", "difference")),
     of="comparison",

@@ -56,7 +56,6 @@ from sae_checks.errors.hub import (
 from sae_checks.errors.limits import (
     bad_thresholds,
     no_limit,
-    no_table_matches,
     not_calibrated,
 )
 from sae_checks.errors.models import (
@@ -120,7 +119,6 @@ from sae_checks.errors.verdicts import (
     sae_not_judged,
 )
 from sae_checks.errors.wording import (
-    listed,
     message,
     shown,
     typed,
@@ -140,7 +138,6 @@ __all__ = [  # noqa: RUF022 -- by subject
     "HistoryError",
     # wording
     "message",
-    "listed",
     "shown",
     "typed",
     # options
@@ -208,7 +205,6 @@ __all__ = [  # noqa: RUF022 -- by subject
     # limits
     "bad_thresholds",
     "no_limit",
-    "no_table_matches",
     "not_calibrated",
     # verdicts
     "no_check_ran",

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 from sae_checks import checks, errors
+from sae_checks.diagnosis import Diagnosis
 from sae_checks.explanation import Explanation
 from sae_checks.judging.changed_answers import ChangedAnswer, ChangedChoice
 from sae_checks.judging.worst_sequences import WorstSequence
 from sae_checks.provenance import CorpusFacts, FileHash, ModelFacts, SaeFacts
 from sae_checks.record import run_verdict
 from sae_checks.record.results import Record, Result
+from sae_checks.release.natural_order import NaturalKey, natural_key
 from sae_checks.report import figures, overview, tradeoff, wording
 from sae_checks.report.plots import DotPlot, LinePlot, MatrixPlot, ScatterPlot
 
@@ -45,9 +48,34 @@ class Subject:
         return tuple(sorted((r for r in self.results if r.outcome in RED), key=lambda r: RED.index(r.outcome)))
 
     @property
+    def diagnosis(self) -> Diagnosis | None:
+        """What is wrong with it."""
+        return next((r.diagnosis for r in self.results if r.diagnosis is not None), None)
+
+    def of(self, check: str) -> Result | None:
+        """The result of *check*."""
+        return next((result for result in self.results if result.check == check), None)
+
+    @property
+    def rank(self) -> tuple[int, int, NaturalKey]:
+        """Its place in a list: failed, undecided, green; then most failures, then by name."""
+        return 0 if self.n_failed else 1 if self.red else 2, -self.n_failed, natural_key(self.name)
+
+    @property
     def n_failed(self) -> int:
         """Checks that failed or broke off."""
         return sum(result.outcome in ("error", "failed") for result in self.results)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Comparison:
+    """One check of one SAE against the baseline."""
+
+    name: str
+    """of the SAE or stack."""
+    check: str
+    """title of the check; empty: not known."""
+    result: Result
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,22 +85,28 @@ class Verdict:
     word: run_verdict.Word
     sentence: str
     reasons: tuple[Subject, ...]
-    """subjects with red checks, those with most failures first."""
+    """SAEs and stacks with failed checks, those with most failures first."""
+    undecided: tuple[Subject, ...]
+    """SAEs and stacks with inconclusive checks only."""
     notes: tuple[str, ...]
     """what the run did not check."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)  # no slots: what the template asks often is computed once
 class Contents:
     """Everything that a report shows."""
 
     run: Record
     verdict: Verdict
     checks: tuple[checks.Check, ...]
-    """of single SAEs, as far as the run has results of them."""
+    """of single SAEs, as far as the run has a value or a red outcome of them."""
     saes: tuple[Subject, ...]
+    """the red ones first."""
     stacks: tuple[Subject, ...]
-    comparisons: tuple[Subject, ...]
+    comparisons: tuple[Comparison, ...]
+    """the red ones first."""
+    accepted: tuple[tuple[str, str, str], ...]
+    """(SAE, check, source) of every limit that allows more than the default."""
     facts: tuple[tuple[str, str], ...]
     """what was judged, as (label, text)."""
     tradeoff: tuple[tradeoff.Row, ...]
@@ -85,6 +119,34 @@ class Contents:
     files: tuple[tuple[str, FileHash], ...]
     """(model or SAE, one file of its weights)."""
 
+    @cached_property
+    def l0(self) -> Mapping[str, float | None]:
+        """Active latents per token, by SAE."""
+        return {row.sae_id: row.l0 for row in self.tradeoff}
+
+    @cached_property
+    def measures(self) -> Mapping[str, tuple[str, ...]]:
+        """The measures that were judged, by check."""
+        found: dict[str, dict[str, None]] = {}
+        for result in self.run.results:
+            if result.judged is not None:
+                found.setdefault(result.check, {})[result.judged.measure] = None
+        return {check.name: tuple(found.get(check.name, ())) for check in self.checks}
+
+    @property
+    def sections(self) -> tuple[tuple[str, str], ...]:
+        """(HTML id, title) of every section that there is."""
+        found = (
+            ("why", "What is wrong", self.verdict.reasons or self.verdict.undecided),
+            ("baseline", "Against the baseline", self.comparisons),
+            ("tradeoff", "Sparsity and what it costs", self.scatters),
+            ("grid", "Every SAE, every check", self.saes),
+            ("release", "Across the release", (*self.profiles, *self.matrices, *self.stacks)),
+            ("saes", "Each SAE", self.saes),
+            ("made", "Provenance", (self.run,)),
+        )
+        return tuple((anchor, title) for anchor, title, shown in found if shown)
+
 
 def build(run: Record) -> Contents:
     """
@@ -96,17 +158,21 @@ def build(run: Record) -> Contents:
     known = {check.name for check in (*checks.CHECKS, checks.NO_REGRESSION)}
     if unknown := sorted({result.check for result in run.results} - known):
         raise errors.bad_record("record", f"this version does not know the check {unknown[0]}")
-    saes, stacks, comparisons = (_subjects(run, kind) for kind in ("sae", "stack", "comparison"))
+    saes, stacks = (_subjects(run, kind) for kind in ("sae", "stack"))
     provenances = [result.provenance for result in run.results if result.provenance is not None]
     models = tuple(dict.fromkeys(provenance.model for provenance in provenances))
     sparse = tradeoff.rows(run)
+    shown = {r.check for r in run.results if r.judged is not None or r.outcome in RED}
     return Contents(
         run=run,
-        verdict=_verdict(run, (*saes, *stacks, *comparisons)),
-        checks=tuple(c for c in checks.CHECKS if c.of == "sae" and any(r.check == c.name for r in run.results)),
+        verdict=_verdict(run, (*saes, *stacks)),
+        checks=tuple(c for c in checks.CHECKS if c.of == "sae" and c.name in shown),
         saes=saes,
         stacks=stacks,
-        comparisons=comparisons,
+        comparisons=tuple(sorted(_comparisons(run), key=_rank_of_comparison)),
+        accepted=tuple(
+            (r.sae_id, checks.named(r.check).title, r.accepted) for r in run.results if r.accepted is not None
+        ),
         facts=overview.facts(run),
         tradeoff=sparse,
         scatters=tradeoff.plots(sparse),
@@ -129,7 +195,25 @@ def _subjects(run: Record, kind: str) -> tuple[Subject, ...]:
     for result in run.results:
         if checks.named(result.check).of == kind:
             found.setdefault(result.sae_id, []).append(result)
-    return tuple(_subject(f"{kind}-{i}", name, rows) for i, (name, rows) in enumerate(found.items()))
+    subjects = [_subject(f"{kind}-{i}", name, rows) for i, (name, rows) in enumerate(found.items())]
+    return tuple(sorted(subjects, key=lambda subject: subject.rank))
+
+
+def _comparisons(run: Record) -> Iterable[Comparison]:
+    subjects = {r.sae_id for r in run.results if checks.named(r.check).of != "comparison"}
+    for result in run.results:
+        if result.check == checks.NO_REGRESSION.name:
+            name, _, check = result.sae_id.rpartition("-")
+            if name in subjects and check in {c.name for c in checks.CHECKS}:
+                yield Comparison(name=name, check=checks.named(check).title, result=result)
+            else:
+                yield Comparison(name=result.sae_id, check="", result=result)
+
+
+def _rank_of_comparison(comparison: Comparison) -> tuple[int, NaturalKey]:
+    in_order = (*RED, "passed")
+    outcome = comparison.result.outcome
+    return in_order.index(outcome) if outcome in in_order else len(in_order), natural_key(comparison.name)
 
 
 def _subject(anchor: str, name: str, results: Sequence[Result]) -> Subject:
@@ -151,7 +235,8 @@ def _verdict(run: Record, subjects: Sequence[Subject]) -> Verdict:
     return Verdict(
         word=run.verdict,
         sentence=overview.sentence(run),
-        reasons=tuple(sorted((s for s in subjects if s.red), key=lambda s: (-s.n_failed, -len(s.red)))),
+        reasons=tuple(sorted((s for s in subjects if s.n_failed), key=lambda s: s.rank)),
+        undecided=tuple(s for s in subjects if s.red and not s.n_failed),
         notes=tuple(
             _notes(
                 is_smoke=dict(run.options).get("profile") == "smoke",

@@ -13,6 +13,10 @@ from sae_checks.record.results import Record, Result
 from sae_checks.report import wording
 from sae_checks.report.plots import Dot, DotPlot, LinePlot, MatrixPlot, ReferenceLine
 
+N_DOTS_MOST = 12
+"""rows of a plot of all SAEs; of more SAEs it shows the worst."""
+N_COLUMNS_MOST = 8
+"""columns of a matrix; of more SAEs it shows the next and the last."""
 _PER_OCTAVE = 4
 SMOOTHING = (
     f"Each point is a mean over neighbouring positions, {_PER_OCTAVE} windows per doubling of the context. The band is "
@@ -162,12 +166,15 @@ def profile_plots(run: Record) -> tuple[DotPlot, ...]:
 
 def _profile(run: Record, check: checks.Check) -> DotPlot:
     found = [(r, e) for r in run.results if r.check == check.name and (e := r.judged) is not None]
+    n_saes = len(found)
+    if n_saes > N_DOTS_MOST:
+        found = sorted(found, key=lambda pair: -wording.excess(pair[1].value, pair[0].limit))[:N_DOTS_MOST]
     names = list(dict.fromkeys(e.measure for _, e in found))
     units = list(dict.fromkeys(e.unit for _, e in found))
     return DotPlot(
         name=f"profile-{check.name}",
-        title=f"{check.title} by SAE",
-        description=f"{' or '.join(names)} of {len(found)} SAEs, with 95 % intervals and limits.",
+        title=f"{check.title} by SAE{f', the {N_DOTS_MOST} worst' if n_saes > N_DOTS_MOST else ''}",
+        description=f"{' or '.join(names)} of {len(found)} of {n_saes} SAEs, with intervals and limits.",
         x_title=f"{' or '.join(names)}, {' or '.join(units)}",
         dots=tuple(
             Dot(
@@ -221,16 +228,17 @@ def propagation_plots(run: Record) -> tuple[MatrixPlot, ...]:
     if not spliced:
         return ()
     columns = tuple(dict.fromkeys(cell.sae_id for r in spliced for cell in r.downstream))
+    is_wide = len(columns) > N_COLUMNS_MOST
     rows = tuple(r.sae_id for r in spliced)
     amplification = []
     loss = []
     for r in spliced:
         own = next((e.value for e in r.estimates if e.measure == "own_error"), 0.0)
         at = {cell.sae_id: cell for cell in r.downstream}
-        amplification.append(tuple(at[c].relative_error / own if c in at and own > 0 else None for c in columns))
-        loss.append(
-            tuple(_loss(at[c].explained_variance_clean, at[c].explained_variance) if c in at else None for c in columns)
-        )
+        seen = (r.downstream[0], r.downstream[-1]) if is_wide else tuple(at.get(c) for c in columns)
+        amplification.append(tuple(None if c is None or own <= 0 else c.relative_error / own for c in seen))
+        loss.append(tuple(None if c is None else _loss(c.explained_variance_clean, c.explained_variance) for c in seen))
+    columns = ("the next SAE", "the last SAE") if is_wide else columns
     corner = "spliced ↓   seen at →"
     of_last = {r.sae_id: r.limit for r in run.results if r.check == checks.LAST_SAE.name}
     return (

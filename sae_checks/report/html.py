@@ -14,7 +14,7 @@ from markupsafe import Markup
 
 from sae_checks import __version__, checks
 from sae_checks.judging.worst_sequences import WorstSequence
-from sae_checks.report import explaining, figures, svg, wording
+from sae_checks.report import diagnosing, explaining, figures, svg, wording
 from sae_checks.report.contents import Contents, Subject
 
 N_LEVELS = 8
@@ -23,7 +23,15 @@ LEVELS_NATS = (0.1, 0.5, 1.0, 2.0, 4.0)
 """increase at which each shade of a token begins."""
 _N_COSTLIEST = 6
 _N_REASONS = 4
-"""red SAEs that are unfolded under "Why"; the others are folded."""
+"""red SAEs of which is said what is wrong; the others are folded."""
+_N_ROWS = 30
+"""SAEs in a table; the others are folded."""
+_N_SAES_IN_DETAIL = 60
+"""of more SAEs the page shows the least detail. WHY: nothing else would fit, and each try takes seconds."""
+_N_COMPARED = 15
+"""regressions that are not folded."""
+_N_ROWS_OF_PLOT = 12
+"""SAEs in a matrix or the steps of a stack; longer ones are folded."""
 N_BYTES_MOST = 1_000_000
 """of a page. WHY: many mail systems and viewers take no more."""
 
@@ -41,6 +49,7 @@ class Detail:
     """shows the measures without a limit."""
     has_positions: bool = True
     """shows the curves as numbers."""
+    has_plots_of_green: bool = True
 
     @property
     def is_short(self) -> bool:
@@ -52,8 +61,8 @@ _DETAILS = (  # from most to least
     Detail(),
     Detail(n_worst=3, n_worst_of_green=1, n_flips=4),
     Detail(n_worst=1, n_worst_of_green=0, n_flips=3, has_measures=False),
-    Detail(n_worst=0, n_worst_of_green=0, n_flips=0, has_measures=False),
-    Detail(n_worst=0, n_worst_of_green=0, n_flips=0, has_measures=False, has_positions=False),
+    Detail(n_worst=1, n_worst_of_green=0, n_flips=0, has_measures=False, has_positions=False),
+    Detail(n_worst=0, n_worst_of_green=0, n_flips=0, has_measures=False, has_positions=False, has_plots_of_green=False),
 )
 
 
@@ -79,7 +88,7 @@ class RankedToken:
 def page(contents: Contents) -> str:
     """The page of *contents*, with as much detail as fits into N_BYTES_MOST."""
     written = ""
-    for detail in _DETAILS:
+    for detail in _DETAILS if len(contents.saes) <= _N_SAES_IN_DETAIL else _DETAILS[-1:]:
         written = _rendered(contents, detail)
         if len(written.encode()) <= N_BYTES_MOST:
             break
@@ -98,6 +107,10 @@ def _rendered(contents: Contents, detail: Detail) -> str:
         smoothing=figures.SMOOTHING,
         levels=LEVELS_NATS,
         n_reasons=_N_REASONS,
+        n_rows=_N_ROWS,
+        n_compared=_N_COMPARED,
+        n_rows_of_matrix=_N_ROWS_OF_PLOT,
+        n_rows_of_stack=_N_ROWS_OF_PLOT,
     )
 
 
@@ -148,6 +161,8 @@ def _template() -> jinja2.Template:
     environment.filters.update(
         number=wording.number,
         limit=wording.limit,
+        corrections=diagnosing.corrections,
+        numbers=diagnosing.numbers,
         unit=wording.unit,
         seconds=wording.seconds,
         name=wording.breakable,
@@ -163,6 +178,7 @@ def _template() -> jinja2.Template:
         interval=wording.interval,
         draw_lines=svg.lines,
         draw_dots=svg.dots,
+        draw_scatter=svg.scatter,
         position_table=_position_table,
     )
     return environment.get_template("page.html.j2")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 
 from markupsafe import Markup
@@ -50,6 +51,14 @@ def limit(of: Limit | None) -> str:
     if of.floor is not None:
         return f"{number(of.floor)} to {number(of.value)}"
     return f"{'≤' if of.kind == 'max' else '≥'} {number(of.value)}"
+
+
+def excess(value: float, of: Limit | None) -> float:
+    """By how much *value* is beyond its limit, as a share of the limit; negative: it is within."""
+    if of is None:
+        return -math.inf
+    sides = ((value - side.value) * (1 if side.kind == "max" else -1) / (abs(side.value) or 1.0) for side in of.sides)
+    return max(sides)
 
 
 def text(value: str) -> str:

@@ -102,10 +102,23 @@ def test_it_is_whole_without_scripts(visit):
     """Every section, plot and verdict; links lead to their section."""
     page = visit(java_script_enabled=False)
     assert page.get_by_text("FAILED").first.is_visible()
-    assert page.locator("section.sae").count() == 4
+    assert page.locator("details.sae").count() == 3
     assert page.locator("svg.plot").first.is_visible()
     page.locator(".grid a").nth(1).click()
-    assert page.url.endswith("#sae-1")
+    assert page.url.endswith("#sae-0")
+    assert page.locator("#sae-0").is_visible()
+
+
+def test_a_page_of_26_saes_is_short(browser, tmp_path):
+    """Before anything is unfolded; and it does not scroll sideways on a telephone."""
+    path = tmp_path / "index.html"
+    path.write_text(html.page(contents.build(report_record.many(26))), encoding="utf-8")
+    page = browser.new_page(viewport={"width": 1280, "height": 900})
+    page.goto(path.as_uri())
+    assert page.evaluate("document.documentElement.scrollHeight") <= 8000
+    page.set_viewport_size({"width": 400, "height": 800})
+    assert page.evaluate("document.documentElement.scrollWidth") <= 400
+    page.close()
 
 
 @schemes

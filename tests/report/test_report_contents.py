@@ -58,7 +58,8 @@ def test_what_only_warns_is_not_counted_among_what_stops():
     results = [replace(r, outcome="inconclusive") if r.sae_id.startswith("blocks.1") else r for r in run.results]
     verdict = contents.build(replace(run, results=tuple(results), options=(("profile", "smoke"),))).verdict
     assert verdict.sentence.startswith("1 of 2 SAEs not within limits")
-    assert len(verdict.reasons) == 2
+    assert [subject.name for subject in verdict.reasons] == ["blocks.0.hook_resid_pre"]
+    assert [subject.name for subject in verdict.undecided] == ["blocks.1.hook_resid_pre"]
 
 
 def test_an_sae_without_results_is_named():

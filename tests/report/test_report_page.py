@@ -24,11 +24,15 @@ class Page(HTMLParser):
     def __init__(self, text):
         super().__init__(convert_charrefs=True)
         self.tags, self.open, self.said, self.faults = [], [], [], []
+        self.order, self.details = [], []
         self.feed(text)
         self.close()
 
     def handle_starttag(self, tag, attrs):
         self.tags.append((tag, dict(attrs)))
+        self.order.append((1, tag, "open" in dict(attrs)))
+        if tag == "details":
+            self.details.append("open" in dict(attrs))
         if tag not in VOID:
             self.open.append(tag)
 
@@ -36,6 +40,7 @@ class Page(HTMLParser):
         self.tags.append((tag, dict(attrs)))
 
     def handle_endtag(self, tag):
+        self.order.append((-1, tag, self.details.pop() if tag == "details" and self.details else False))
         while self.open and self.open[-1] != tag and self.open[-1] in IMPLIED:
             self.open.pop()
         if not self.open or self.open.pop() != tag:
@@ -64,10 +69,10 @@ def test_the_verdict_comes_first_then_why():
     order = [
         "FAILED: a-release",
         "1 of 3 SAEs not within limits: 1 failed, 15 passed",
-        "ce_increase 2 [1.99, 2.01] nats/token, limit ≤ 0.3",
-        "Every SAE, every check",
-        "Across the release",
-        "Provenance",
+        "CE loss ce_increase as told",
+        "The value that was judged, and its limit.",
+        "Value and interval by SAE",
+        "Files of weights",
     ]
     at = [" ".join(said.split()).find(words) for words in order]
     assert -1 not in at
@@ -135,7 +140,7 @@ def test_every_picture_has_a_title_a_description_and_a_table():
     """For those who do not see it."""
     text = page_of(report_record.run())
     drawn = re.findall(r"<svg.*?</svg>", text, re.DOTALL)
-    assert len(drawn) == 3 * 4 + 4 + 1  # curves of three SAEs, four profiles, a stack
+    assert len(drawn) == 2 + 3 * 4 + 4 + 1  # L0, curves of three SAEs, four profiles, a stack
     for svg in drawn:
         assert re.search(r"<title id=\"[^\"]+\">[^<]+</title><desc id=\"[^\"]+\">[^<]+</desc>", svg)
     for figure in re.findall(r"<figure>.*?</figure>", text, re.DOTALL):
@@ -240,3 +245,66 @@ def test_a_release_that_is_red_everywhere_folds_its_reasons():
     assert why.count('class="why"') == 7
     assert why[: why.index("<details>")].count('class="why"') == 4
     assert "3 more" in why
+
+
+def n_shown_at_first(text):
+    """Number of tags outside of folded sections."""
+    page, depth, n = Page(text), 0, 0
+    for way, tag, is_open in page.order:
+        if tag == "details" and not is_open:
+            depth += way
+        elif depth == 0 and way > 0:
+            n += 1
+    return n
+
+
+@pytest.mark.parametrize(("n_saes", "n_bytes", "n_shown"), [(26, 1_500_000, 3_000), (200, 2_500_000, 4_500)])
+def test_a_large_release_is_a_page_that_one_can_open(n_saes, n_bytes, n_shown):
+    """Bytes, and how many elements are laid out before anything is unfolded."""
+    text = page_of(report_record.many(n_saes))
+    assert len(text.encode()) <= n_bytes
+    assert n_shown_at_first(text) <= n_shown
+
+
+def test_the_regressions_stand_first_and_the_same_is_folded():
+    """SAE and check are columns of their own."""
+    text = page_of(report_record.many(6))
+    section = text[text.index('id="baseline"') : text.index('id="tradeoff"')]
+    first = section[: section.index("<details")]
+    assert first.count('<tr class="failed">') == 4
+    assert first.count('<tr class="passed">') == 0
+    assert section.count('<tr class="passed">') == 20
+    said = "".join(Page(first + "</section>").text.split())
+    assert "SAECheckOutcomeDifference" in said
+    assert "blocks.2.hook_resid_postCElossfailed0.2≤0.10.10.3[0.15,0.25],n64" in said
+
+
+def test_a_diagnosis_stands_before_its_numbers():
+    said = "".join(Page(page_of(report_record.many(6, has_baseline=False))).text.split())
+    sentence = "thereconstructionis1.6timestoolong"
+    assert 0 < said.index(sentence) < said.index("asitis0.452") < said.index("withlength0.970.010.99")
+    assert "worstlatents3,7" in said
+    assert "atblocks.1.hook_resid_pre0.97" in said
+
+
+def test_red_comes_first_and_what_nobody_measured_is_no_column():
+    page = page_of(report_record.many(6, has_baseline=False))
+    grid = page[page.index('id="grid"') : page.index('id="release"')]
+    assert grid.index("blocks.<wbr>2.<wbr>hook_<wbr>resid_<wbr>post") < grid.index("blocks.<wbr>0.")
+    assert "Children" not in grid
+    assert "<b>13</b>" in grid  # the L0 of the red one
+
+
+def test_an_accepted_limit_is_told_beside_its_value():
+    run = report_record.run(red=())
+    first, *rest = run.results
+    said = Page(page_of(replace(run, results=(replace(first, accepted="a paper of 2024"), *rest)))).text
+    assert "≤ 0.3 accepted" in said
+    assert "accepted: a paper of 2024" in said
+
+
+def test_of_many_saes_a_plot_shows_the_worst_and_a_matrix_the_ends():
+    found = contents.build(report_record.many(26))
+    assert [len(plot.dots) for plot in found.profiles] == [12] * 4
+    assert found.profiles[0].dots[0].label == "blocks.11.hook_resid_post"
+    assert found.matrices[0].columns == ("the next SAE", "the last SAE")

@@ -4,7 +4,10 @@ from dataclasses import replace
 
 from builders import estimate, limit
 
+from sae_checks import checks
+from sae_checks.diagnosis import Corrected, Diagnosis, Place
 from sae_checks.judging.changed_answers import ChangedAnswer, ChangedChoice
+from sae_checks.judging.estimates import Estimate
 from sae_checks.judging.position_readings import Curve
 from sae_checks.judging.propagation_readings import Downstream
 from sae_checks.judging.study_readings import StackStep
@@ -195,4 +198,82 @@ def run(n_saes=3, *, red=("blocks.1.hook_resid_pre",), release="a-release"):
         software=(Package(name="torch", version="2.0"),),
         platform="Linux",
         results=(*results, stacked),
+    )
+
+
+def many(n_saes, *, every=6, has_baseline=True):
+    """A record of *n_saes* SAEs with every check, every *every*th SAE red, and what a real run has of each."""
+    words = tuple(f" word{i}" for i in range(100))
+    text = WorstSequence(
+        document_index=1,
+        mean_increase_nats_per_token=2.0,
+        first_position=0,
+        tokens=words,
+        increase_nats=tuple(1.5 if i % 7 == 0 else 0.01 for i in range(100)),
+    )
+    ids = [f"blocks.{i // 2}.hook_resid_{'post' if i % 2 else 'pre'}" for i in range(n_saes)]
+    results = []
+    for i, sae_id in enumerate(ids):
+        is_red = i % every == every - 1
+        rows = of_sae(sae_id, later=ids[i + 1 :], outcome="failed" if is_red else "passed", value=0.05 + is_red * i)
+        flips = tuple(replace(f, item_index=k) for r in rows for f in r.changed_answers[:1] for k in range(20))
+        results += [
+            replace(
+                r,
+                worst_sequences=(text,) * 5 if r.worst_sequences else (),
+                changed_answers=flips if r.changed_answers else (),
+                estimates=(estimate("l0", 8.0 + i), estimate("explained_variance", 0.99 - i / 1000))
+                if r.check == "sparsity"
+                else r.estimates,
+                diagnosis=diagnosed() if r.outcome == "failed" else None,
+            )
+            for r in rows
+        ]
+        for check in ("usable_context", "next_sae", "last_sae", "own_layer", "random_error"):
+            measure = checks.named(check).measures[-1].name
+            told = limit(check, measure, "min" if check in ("usable_context", "own_layer") else "max", 0.3)
+            results.append(
+                replace(rows[1], check=check, limit=told, estimates=(estimate(measure, 0.2),), changed_answers=())
+            )
+        if has_baseline:
+            results += [_compared(sae_id, r.check, "failed" if is_red else "passed") for r in rows[:4]]
+    steps = tuple(
+        StackStep(sae_id=each, estimates=(estimate("stack_ce_increase", 0.1 + i),)) for i, each in enumerate(ids)
+    )
+    stacked = replace(run(1).results[-1], stack_steps=steps)
+    bare = run(1, release="a-release")
+    return replace(
+        bare,
+        release=replace(bare.release, sae_ids=tuple(ids)),
+        options=(*bare.options, *([("baseline", "last")] if has_baseline else [])),
+        results=(*results, stacked),
+    )
+
+
+def _compared(sae_id, check, outcome):
+    return Result(
+        sae_id=f"{sae_id}-{check}",
+        check="no_regression",
+        outcome=outcome,
+        reason="0.2 > 0.1",
+        limit=limit("no_regression", "difference", value=0.1),
+        estimates=tuple(
+            Estimate(measure=name, value=at, low=at - 0.05, high=at + 0.05, unit="nats/token", n=64)
+            for name, at in (("before", 0.1), ("after", 0.3), ("difference", 0.2))
+        ),
+    )
+
+
+def diagnosed():
+    """A diagnosis with a number of each kind."""
+    corrected = Corrected(explained_variance=0.97, ce_increase_nats_per_token=0.01, recovered_loss=0.99)
+    return Diagnosis(
+        sentence="explained variance 0.97 -> 0.45, the reconstruction is 1.6 times too long",
+        n_sequences=16,
+        explained_variance=0.45,
+        ce_increase_nats_per_token=2.0,
+        length_ratio=1.6,
+        with_length=corrected,
+        worst_latents=(3, 7),
+        place=Place(hook="blocks.1.hook_resid_pre", best_explained_variance=0.9, corrected=corrected),
     )
