@@ -31,14 +31,17 @@ def run(asked: argparse.Namespace) -> int:
     """Print `key=value` lines for $GITHUB_OUTPUT, and pytest's output to stderr. Returns pytest's exit status, or 4."""
     import pytest
 
+    from sae_checks.plugin import misspelt
     from sae_checks.plugin.state import REQUEST
 
     class Planner:
         settled: Plan | None = None
+        nothing_selected = ""
 
         def pytest_collection_finish(self, session: pytest.Session) -> None:
             settled = session.config.stash.get(REQUEST, None)
-            self.settled = None if settled is None else settled.plan
+            if settled is not None:
+                self.settled, self.nothing_selected = settled.plan, misspelt.nothing_selected(session.config)
 
     planner = Planner()
     arguments = asked.arguments[1:] if asked.arguments[:1] == ["--"] else asked.arguments
@@ -50,7 +53,7 @@ def run(asked: argparse.Namespace) -> int:
         if ended == pytest.ExitCode.OK and planner.settled is None:
             raise errors.release_not_given(arguments)
         if ended == pytest.ExitCode.NO_TESTS_COLLECTED:
-            sys.stderr.write(f"{errors.no_check_ran(arguments)}\n")
+            sys.stderr.write(f"{planner.nothing_selected or errors.no_check_ran(arguments)}\n")
             return 4
         lines = [] if planner.settled is None else outputs(planner.settled, n_shards=asked.shards)
     except errors.UsageError as problem:

@@ -85,6 +85,7 @@ from sae_checks.errors.options import (
     release_not_given,
     too_many_shards,
     train_context_differs,
+    unknown_option,
 )
 from sae_checks.errors.records import (
     bad_record,
@@ -116,6 +117,7 @@ from sae_checks.errors.verdicts import (
     checks_are_red,
     no_check_ran,
     nothing_compared,
+    nothing_selected,
     sae_not_judged,
 )
 from sae_checks.errors.wording import (
@@ -150,6 +152,7 @@ __all__ = [  # noqa: RUF022 -- by subject
     "context_too_long",
     "too_many_shards",
     "train_context_differs",
+    "unknown_option",
     # releases
     "unknown_release",
     "empty_release",
@@ -208,6 +211,7 @@ __all__ = [  # noqa: RUF022 -- by subject
     "not_calibrated",
     # verdicts
     "no_check_ran",
+    "nothing_selected",
     "sae_not_judged",
     "checks_are_red",
     "nothing_compared",

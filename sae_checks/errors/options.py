@@ -54,6 +54,18 @@ def option_removed(flag: str, instead: str) -> UsageError:
     )
 
 
+def unknown_option(name: str, where: str, nearest: str) -> UsageError:
+    """*nearest*: the option whose name is most like *name*; empty: none is."""
+    return UsageError(
+        message(
+            f"{shown(name)} is no option",
+            expected="an option that pytest --help lists",
+            got=f"{shown(name)} in {where}",
+            attempt=shown(nearest) or "pytest --help",
+        )
+    )
+
+
 def out_not_writable(folder: str, problem: str) -> UsageError:
     return UsageError(
         message(

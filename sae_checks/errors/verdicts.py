@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from sae_checks.errors.wording import listed, message, shown
+from sae_checks.errors.wording import listed, message, shown, typed
+
+_WITHOUT = "pytest --sae-release=NAME without paths, -k, -m and --deselect (addopts may hold some)"
 
 
 def no_check_ran(paths: Sequence[str]) -> str:
@@ -12,7 +14,19 @@ def no_check_ran(paths: Sequence[str]) -> str:
         "no check of the release ran: this is not a pass",
         expected="at least one check with a verdict",
         got=f"none, from {listed(paths)}",
-        attempt="pytest --sae-release=NAME without paths, -k, -m and --deselect (addopts may hold some)",
+        attempt=_WITHOUT,
+    )
+
+
+def nothing_selected(
+    asked: Sequence[str], checks: Sequence[str], sae_ids: Sequence[str], check: str, sae_id: str
+) -> str:
+    """*check*, *sae_id*: those whose names are most like what was asked; empty: none is."""
+    return message(
+        "no check of the release ran: this is not a pass",
+        expected=f"one of the checks {listed(checks, n_most=30)}; of {listed(sae_ids)}",
+        got=f"none, from {listed(asked)}",
+        attempt=(f"-k {shown(check)}" if check else typed("--sae-id", sae_id) if sae_id else _WITHOUT),
     )
 
 

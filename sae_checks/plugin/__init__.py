@@ -15,6 +15,7 @@ from sae_checks.plugin.collection import (
 )
 from sae_checks.plugin.configure import pytest_addoption, pytest_configure, pytest_report_header
 from sae_checks.plugin.fixtures import sae_judgement, sae_speed
+from sae_checks.plugin.misspelt import pytest_load_initial_conftests
 from sae_checks.plugin.xdist import (
     pytest_configure_node,
     pytest_xdist_make_scheduler,
@@ -30,6 +31,7 @@ __all__ = [
     "pytest_configure_node",
     "pytest_generate_tests",
     "pytest_ignore_collect",
+    "pytest_load_initial_conftests",
     "pytest_pycollect_makemodule",
     "pytest_report_header",
     "pytest_xdist_make_scheduler",

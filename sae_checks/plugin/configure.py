@@ -6,7 +6,6 @@ A wrong option ends the run here with exit code 4. So does a Hub that does not g
 
 from __future__ import annotations
 
-import argparse
 import os
 import pickle
 
@@ -14,7 +13,7 @@ import pytest
 
 from sae_checks import checks, errors
 from sae_checks.plan import flags, options
-from sae_checks.plugin import outputs
+from sae_checks.plugin import misspelt, outputs
 from sae_checks.plugin.reporting import Reporter
 from sae_checks.plugin.state import GATE, GATE_ID, REQUEST, RUN_STATE, RunState
 from sae_checks.release import completion, hub, release
@@ -36,8 +35,6 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         else:
             group.addoption(spec.flag, dest=spec.key, metavar=spec.metavar, help=text)
             parser.addini(spec.key, help=f"as {spec.flag}", type="string")
-    for flag in flags.REMOVED:
-        groups["output"].addoption(flag, dest=flags.key_of(flag), help=argparse.SUPPRESS)
     if "_ARGCOMPLETE" in os.environ and hasattr(parser, "optparser"):  # WHY: a shell completes an option
         completion.offer_releases(parser.optparser, "sae_release")
 
@@ -117,9 +114,7 @@ def _settled_request(config: pytest.Config) -> Request | None:
             return None
         settled: Request = pickle.loads(packed)  # noqa: S301 -- from our own controller
         return settled
-    for flag, instead in flags.REMOVED.items():
-        if config.getoption(flags.key_of(flag), None) is not None:
-            raise errors.option_removed(flag, instead)
+    misspelt.refuse_ini_keys(config)
     raw = flags.gather(config.getoption, config.getini)
     if not raw["sae_release"]:
         given = [spec.flag for spec in flags.SPECS if config.getoption(spec.key)]

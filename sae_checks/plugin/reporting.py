@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from sae_checks import errors
+from sae_checks.plugin import misspelt
 from sae_checks.plugin.state import REQUEST, RESULT, RUN_STATE, cell_in_nodeid
 from sae_checks.run import recording
 
@@ -168,7 +169,7 @@ class Reporter:
     def _exit_status_of_run(self, status: pytest.ExitCode) -> pytest.ExitCode:
         """The exit status of a run that ended with *status*: a success only if every selected SAE has a verdict."""
         if not self._state.selected:
-            self._problems.append(errors.no_check_ran([str(arg) for arg in self._config.args]))
+            self._problems.append(misspelt.nothing_selected(self._config))
             return pytest.ExitCode.USAGE_ERROR
         missing = recording.shortcoming(self._request, self._state.results, self._state.selected)
         if missing is not None:

@@ -187,6 +187,37 @@ def test_bad_value_in_the_ini_file(pytester, gate):
     assert_refused(gate(), "--sae-sequences cannot be 'lots'")
 
 
+@pytest.mark.parametrize(
+    ("key", "attempt"), [("sae_sequnces", "sae_sequences"), ("sae_zzz", "pytest --help"), ("sae_record", "sae_out=")]
+)
+@pytest.mark.parametrize("has_release", [True, False])
+def test_a_misspelt_key_of_the_ini_file(pytester, gate, key, attempt, has_release):
+    """pytest itself only warns; here it is refused with the nearest name, with a release or without."""
+    pytester.makeini(f"[pytest]\n{key} = 3\n")
+    assert_refused(gate(options=None if has_release else []), f"{key} is ", f"try:      {attempt}")
+
+
+def test_keys_of_others(pytester, gate):
+    """What another plugin registers is known, whatever it begins with; so are other unknown keys left to pytest."""
+    pytester.makeconftest(
+        "def pytest_addoption(parser):\n"
+        "    parser.addini('sae_own', 'of the user')\n"
+        "    parser.addoption('--sae-own')\n"
+    )
+    pytester.makepyfile(test_own="def test_own():\n    pass\n")
+    pytester.makepyprojecttoml("[tool.pytest.ini_options]\nsae_own = 'a'\nother = 'b'\n")
+    assert gate("--sae-own=1", options=[]).exit_code == 0
+
+
+@pytest.mark.parametrize(
+    ("option", "attempt"), [("--sae-sequnces=3", "--sae-sequences"), ("--sae-zzz", "pytest --help")]
+)
+def test_a_misspelt_option(gate, option, attempt):
+    """argparse says that it does not know it; here the nearest is named."""
+    flag = option.partition("=")[0]
+    assert_refused(gate(option), f"{flag} is no option", f"try:      {attempt}")
+
+
 def test_refused_the_same_under_xdist(gate):
     """Under -n the controller refuses before a worker starts."""
     run = gate("-n2", "--sae-context=33")

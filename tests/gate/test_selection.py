@@ -122,11 +122,23 @@ def test_k_by_sae(gate):
     assert (run.exit_code, run.counts["passed"]) == (0, N_CHECKS), run.text
 
 
-def test_k_that_matches_nothing(gate):
-    """-k without a match is not a pass."""
-    run = gate("-k", "no_such_check")
+@pytest.mark.parametrize(
+    ("keyword", "attempt"),
+    [
+        ("celoss", "-k ce_loss"),
+        ("not sparsity and lambad_a", "-k lambada"),
+        ("blocks.1.hook_resid_prae", "--sae-id=blocks.1.hook_resid_pre"),
+        ("zzz", "pytest --sae-release=NAME without paths, -k"),
+    ],
+)
+def test_k_that_matches_nothing(gate, keyword, attempt):
+    """-k without a match is not a pass; the message has what there is, and what is nearest."""
+    run = gate("-k", keyword)
     assert run.exit_code == pytest.ExitCode.USAGE_ERROR
     assert "no check of the release ran" in run.text
+    assert f"expected: one of the checks {', '.join(CHECKS)}; of {', '.join(sorted(HOOKS))}" in run.text
+    assert f"got:      none, from -k {keyword!r}" in run.text
+    assert f"try:      {attempt}" in run.text
 
 
 def test_m_with_the_marker(gate):
