@@ -21,6 +21,8 @@ class Check:
     name: str
     title: str
     """name in tables and reports."""
+    short: str
+    """name at the head of a column."""
     measures: tuple[Measure, ...]
     """the numbers that it reports; a limit is on one of them."""
     of: Literal["sae", "stack", "comparison"] = "sae"
@@ -48,6 +50,7 @@ _NATS = "nats/token"
 CE_LOSS = Check(
     name="ce_loss",
     title="CE loss",
+    short="ce",
     measures=(
         Measure(name="ce_clean", unit=_NATS),
         Measure(name="ce_spliced", unit=_NATS),
@@ -61,6 +64,7 @@ CE_LOSS = Check(
 LAMBADA = Check(
     name="lambada",
     title="Lambada",
+    short="lambada",
     sampled="passages",
     measures=(
         Measure(name="accuracy_clean", unit="fraction"),
@@ -84,6 +88,7 @@ LAMBADA = Check(
 CBT = Check(
     name="cbt",
     title="Children's Book Test",
+    short="cbt",
     sampled="queries",
     measures=(
         Measure(name="choice_accuracy_clean", unit="fraction"),
@@ -96,6 +101,7 @@ CBT = Check(
 LONG_CONTEXT = Check(
     name="long_context",
     title="long context",
+    short="long",
     measures=(
         Measure(name="ce_increase_within", unit=_NATS),
         Measure(name="ce_increase_beyond", unit=_NATS),
@@ -105,6 +111,7 @@ LONG_CONTEXT = Check(
 USABLE_CONTEXT = Check(
     name="usable_context",
     title="usable context",
+    short="usable",
     measures=(
         Measure(name="usable_context", unit="fraction of training context"),
         Measure(name="usable_context_tokens", unit="tokens"),
@@ -114,6 +121,7 @@ USABLE_CONTEXT = Check(
 SPARSITY = Check(
     name="sparsity",
     title="sparsity",
+    short="sparsity",
     measures=(
         Measure(name="l0", unit="latents/token"),
         Measure(name="l0_ratio", unit="measured/recorded"),
@@ -127,6 +135,7 @@ SPARSITY = Check(
 PROPAGATION = Check(
     name="propagation",
     title="propagation",
+    short="propag",
     measures=(
         Measure(name="own_error", unit="fraction"),
         Measure(name="relative_error_next", unit="fraction"),
@@ -141,6 +150,7 @@ PROPAGATION = Check(
 NEXT_SAE = Check(
     name="next_sae",
     title="next SAE",
+    short="next",
     measures=(
         Measure(name="next_explained_variance_clean", unit="fraction"),
         Measure(name="next_explained_variance", unit="fraction"),
@@ -153,6 +163,7 @@ NEXT_SAE = Check(
 LAST_SAE = Check(
     name="last_sae",
     title="last SAE",
+    short="last",
     measures=(
         Measure(name="last_explained_variance_clean", unit="fraction"),
         Measure(name="last_explained_variance", unit="fraction"),
@@ -165,6 +176,7 @@ LAST_SAE = Check(
 OWN_LAYER = Check(
     name="own_layer",
     title="own layer",
+    short="own",
     measures=(
         Measure(name="increase_at_home", unit=_NATS),
         Measure(name="increase_at_neighbour", unit=_NATS),
@@ -175,6 +187,7 @@ OWN_LAYER = Check(
 RANDOM_ERROR = Check(
     name="random_error",
     title="random error",
+    short="random",
     measures=(
         Measure(name="kl_spliced", unit=_NATS),
         Measure(name="kl_isotropic", unit=_NATS),
@@ -188,6 +201,7 @@ RANDOM_ERROR = Check(
 DISTINCT = Check(
     name="distinct",
     title="distinct",
+    short="distinct",
     sampled="",
     measures=(Measure(name="copies", unit="SAEs"),),
     is_exact=True,
@@ -196,6 +210,7 @@ DISTINCT = Check(
 STACKED = Check(
     name="stacked",
     title="stacked",
+    short="stacked",
     measures=(
         Measure(name="stack_ce_clean", unit=_NATS),
         Measure(name="stack_ce_spliced", unit=_NATS),
@@ -208,6 +223,7 @@ STACKED = Check(
 STACKED_LAMBADA = Check(
     name="stacked_lambada",
     title="stacked, Lambada",
+    short="lambada",
     sampled="passages",
     measures=(
         Measure(name="stack_accuracy_clean", unit="fraction"),
@@ -221,6 +237,7 @@ STACKED_LAMBADA = Check(
 GOLDEN = Check(
     name="golden",
     title="golden prompts",
+    short="golden",
     sampled="prompts",
     measures=(
         Measure(name="golden_probability_clean", unit="fraction"),
@@ -233,6 +250,7 @@ GOLDEN = Check(
 NO_REGRESSION = Check(
     name="no_regression",
     title="against the baseline",
+    short="baseline",
     sampled="pairs",
     measures=tuple(Measure(name=name, unit="that of the measure") for name in ("before", "after", "difference")),
     of="comparison",

@@ -61,8 +61,12 @@ class CorpusFacts:
     """length of the longest sequence, in tokens."""
     n_truncated: Count
     """number of sequences or items that were cut because they are longer than the context."""
+    n_copies: Count = 0
+    """number of documents or items left out because they repeat others, as far as they were looked at."""
     n_listed: Count | None = None
-    """number of documents or items in the whole source; None: unknown, because not all of it was read."""
+    """number of documents or items in the whole source, without copies; None: unknown, because not all was read."""
+    warnings: tuple[str, ...] = ()
+    """what makes the text a poor exam, a sentence each."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -39,25 +40,19 @@ def run(asked: argparse.Namespace) -> int:
 
 
 def _lines(merged: Record, objection: str | None, out: Path) -> Sequence[str]:
-    """The lines of pytest's summary: tables, messages of red checks, and why the whole is no pass."""
+    """The lines of pytest's summary: messages, tables, why the whole is no pass, and the verdict."""
     from sae_checks.record import run_verdict
-    from sae_checks.report import terminal
+    from sae_checks.report import terminal, terminal_tables
 
     selected = [r for r in merged.results if r.reason != run_verdict.NOT_SELECTED]
-    profile = str(dict(merged.options).get("profile"))
-    red = [r for r in selected if run_verdict.is_red(r.outcome, profile=profile)]
-    tables = (
-        *terminal.check_table(selected, n_columns=120),
-        *terminal.octave_table(selected),
-        *terminal.baseline_table(selected),
-    )
+    n_columns = shutil.get_terminal_size().columns
+    name = merged.release.name
+    last = terminal.last_lines(name, selected, merged.verdict, n_columns=n_columns)
     return [
-        f"sae-checks: {merged.release.name}",
-        *("".join(piece.text for piece in line).rstrip() for line in tables),
-        terminal.outcome_counts(selected),
-        *filter(None, [terminal.early_stops(selected)]),
-        *(text for result in red for text in terminal.message_lines(result)),
+        f"sae-checks: {name}",
+        *terminal.messages(selected),
+        *map(terminal_tables.text_of, terminal_tables.tables(selected, n_columns=n_columns)),
         *([] if objection is None else [objection]),
-        terminal.closing_line(merged.release.name, selected, is_green=objection is None),
         f"run record: {out}",
+        *map(terminal_tables.text_of, last),
     ]

@@ -188,7 +188,9 @@ def _check_whole(run: Record, name: str) -> None:
         attempt = "sae-checks merge RECORD... --out=record.json"
         raise errors.not_calibrated(name, f"it is the record of shard {options['shard']}", attempt)
     if options.get("profile") != "full":
-        given = [(name, options.get(name)) for name in ("release", "model", "corpus", "lambada", "cbt", "thresholds")]
+        given = [
+            (name, options.get(name)) for name in ("release", "name", "model", "corpus", "lambada", "cbt", "thresholds")
+        ]
         same = " ".join(errors.typed(f"--sae-{name}", str(value)) for name, value in given if value is not None)
         attempt = f"pytest {same} --sae-profile=full --sae-out=full"
         raise errors.not_calibrated(name, f"it is of a run with --sae-profile={options.get('profile')}", attempt)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 
 from sae_checks import errors
+from sae_checks.corpora.copies import SeenItems, end, find
 from sae_checks.corpora.rows import GAP, Query, identity
 from sae_checks.corpora.sequences import Convention, Sequences, Tokenizer, TokenRow, build, encode, seeded_order
 from sae_checks.corpora.treebank import detokenise
@@ -28,7 +29,8 @@ def tokenise(
 
     A sequence is the passage and the query filled with one option. The tokens of the whole query are scored, so that
     options are ranked by p(query | passage), which includes what follows the gap. All options of a query follow the
-    same tokens: a long passage loses its beginning, after the BOS, for all of them alike.
+    same tokens: a long passage loses its beginning, after the BOS, for all of them alike. Of queries with the same
+    passage, so far as it is kept, question and answer the first of the file is taken.
 
     Args:
         queries: rows of the corpus.
@@ -43,22 +45,33 @@ def tokenise(
 
     Source: Hill et al., The Goldilocks Principle (arXiv 1511.02301), section 4.4; GPT-2's paper ranks likewise.
     """
+    lead = [] if bos is None else [bos]
+
+    def cut(index: int) -> tuple[list[int], list[list[int]], bool]:
+        """The end of the passage that fits before all options, the filled queries, and whether more was there."""
+        passage, filled = _encoded(queries[index], tokenizer)
+        n_room = convention.n_context_tokens - len(lead) - max(map(len, filled))
+        kept = passage[max(0, len(passage) - max(0, n_room)) :]
+        return kept, filled, len(kept) < len(passage)
+
+    def row_of(index: int) -> list[int]:
+        kept, filled, _ = cut(index)
+        return [len(filled[0]), *kept, *filled[0]]
+
+    keys = [(end(_passage(query)), query.question, query.answer) for query in queries]
+    copies = find(keys, row_of, SeenItems)
 
     def rows() -> Iterator[TokenRow]:
-        for index in seeded_order([identity(query) for query in queries], seed)[:max_rows]:
-            passage, filled = _encoded(queries[index], tokenizer)
-            lead = [] if bos is None else [bos]
-            n_query = max(map(len, filled))
-            n_room = convention.n_context_tokens - len(lead) - n_query
-            kept = passage[max(0, len(passage) - max(0, n_room)) :]
-            if n_room < 0 or not (lead or kept):
+        order = seeded_order([identity(query) for query in queries], seed)
+        for index in [i for i in order if i not in copies][:max_rows]:
+            kept, filled, was_cut = cut(index)
+            given, n_query = [*lead, *kept], max(map(len, filled))
+            if not given or len(lead) + n_query > convention.n_context_tokens:
                 raise errors.query_too_long(index, n_query, convention.n_context_tokens)
-            given = [*lead, *kept]
             for ids in filled:
-                tokens = [*given, *ids]
-                yield TokenRow(row=index, tokens=tokens, n_given=len(given), was_cut=len(kept) < len(passage))
+                yield TokenRow(row=index, tokens=[*given, *ids], n_given=len(given), was_cut=was_cut)
 
-    return build(rows(), convention, tokenizer.all_special_ids, score_special=True)
+    return build(rows(), convention, tokenizer.all_special_ids, score_special=True, n_copies=len(copies))
 
 
 def choice_texts(queries: Sequence[Query], chosen: Iterable[int]) -> tuple[ChoiceText, ...]:

@@ -98,7 +98,10 @@ def make(plan: Plan, model: ModelSource, kind: str, tokenizer: Tokenizer, *, pre
         n_scored_tokens=int(sequences.scored.sum()),
         n_context_tokens=recipe.n_context_tokens,
         n_truncated=sequences.n_cut,
-        n_listed=len(content) if recipe.source.path is not None or len(content) < recipe.max_read else None,
+        n_copies=sequences.n_copies,
+        n_listed=len(content) - sequences.n_copies
+        if recipe.source.path is not None or len(content) < recipe.max_read
+        else None,
     )
     return Corpus(
         sequences=sequences,

@@ -130,6 +130,8 @@ def unpacked(documents: Sequence[Document], tokenizer: Tokenizer) -> tuple[Docum
     document, as the text that SAEs are trained on does. Nearly all pretokenised datasets are packed, so they are not
     refused.
 
+    A row that repeats an earlier one is treated as that was, so that copies change nothing for other rows.
+
     Returns:
         As many rows as there are *documents*; a row that is not used has no ids. Rows of text are unchanged.
     """
@@ -137,14 +139,21 @@ def unpacked(documents: Sequence[Document], tokenizer: Tokenizer) -> tuple[Docum
     pieces_of_rows = [_split(row.ids, boundaries) if isinstance(row, Pretokenised) else [] for row in documents]
     is_packed = any(sum(map(bool, pieces)) > 1 for pieces in pieces_of_rows)
     rows: list[Document] = []
+    known: dict[tuple[int, ...], tuple[int, ...]] = {}
     is_new_document = True
     for row, pieces in zip(documents, pieces_of_rows, strict=True):
         if not isinstance(row, Pretokenised):
             rows.append(row)
             continue
+        if row.ids in known:
+            rows.append(Pretokenised(ids=known[row.ids], text=row.text))
+            continue
         first = next((i for i, piece in enumerate(pieces) if piece), len(pieces))
         is_used = first < len(pieces) and (is_new_document or not is_packed)
-        rows.append(Pretokenised(ids=pieces[first] if is_used else (), text=row.text))
+        ids = pieces[first] if is_used else ()
+        if first < len(pieces):  # TRAP: rows of boundaries alone are all the same, and each ends a document
+            known[row.ids] = ids
+        rows.append(Pretokenised(ids=ids, text=row.text))
         # TRAP: a boundary at the start of a row may stand before every row, so it does not show a new document
         is_new_document = first + 1 < len(pieces) or (is_new_document and first == len(pieces))
     return tuple(rows)

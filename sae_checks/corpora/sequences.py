@@ -51,6 +51,8 @@ class Sequences:
     rows: Counts  # (n_sequences,) index of the document or item in its file
     n_cut: int
     """number of sequences that were longer than the context."""
+    n_copies: int = 0
+    """number of documents or items that were left out because they repeat others."""
 
     def first(self, n_sequences: int, n_positions: int) -> Sequences:
         """The first *n_sequences*, cut to the tokens that predictions at the first *n_positions* need."""
@@ -64,6 +66,7 @@ class Sequences:
             scored=scored,
             rows=self.rows[:n_sequences],
             n_cut=self.n_cut,
+            n_copies=self.n_copies,
         )
 
     @property
@@ -136,7 +139,12 @@ def seeded_order(texts: Sequence[str], seed: int) -> list[int]:
 
 
 def build(
-    rows: Iterable[TokenRow], convention: Convention, special_ids: Iterable[int], *, score_special: bool
+    rows: Iterable[TokenRow],
+    convention: Convention,
+    special_ids: Iterable[int],
+    *,
+    score_special: bool,
+    n_copies: int = 0,
 ) -> Sequences:
     """
     Pad *rows* and compute their masks.
@@ -149,6 +157,7 @@ def build(
         special_ids: ids of special tokens.
         score_special: also score predictions made from or of a special token; without effect unless the convention
             keeps special tokens, since all are scored then.
+        n_copies: number of copies that were left out of *rows*.
     """
     rows = list(rows)
     n_positions = max((len(row.tokens) for row in rows), default=0)
@@ -169,4 +178,5 @@ def build(
         scored=(target < lengths[:, None]) & (target >= n_given[:, None]) & ~unscored,
         rows=np.array([row.row for row in rows], dtype=np.int64),
         n_cut=sum(row.was_cut for row in rows),
+        n_copies=n_copies,
     )

@@ -30,6 +30,7 @@ _TOKENIZER_FILES = (
     "config.json",
 )
 _ARRAYS = ("tokens", "lengths", "replaced", "scored", "rows")
+_COUNTS = ("n_cut", "n_copies")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,8 +75,8 @@ def get(inputs: TokenInputs, make: Callable[[], Sequences]) -> Sequences:
 def _read(path: Path, key: str) -> Sequences | None:
     try:
         with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
-            n_cut = int(file["n_cut"])
-            sequences = Sequences(**{name: file[name] for name in _ARRAYS}, n_cut=n_cut)
+            n_cut, n_copies = (int(file[name]) for name in _COUNTS)
+            sequences = Sequences(**{name: file[name] for name in _ARRAYS}, n_cut=n_cut, n_copies=n_copies)
             return sequences if str(file["seal"]) == _seal(sequences, key) else None
     except Exception:  # noqa: BLE001 -- zip, zlib and NumPy raise many kinds of errors for a damaged archive
         return None
@@ -85,9 +86,9 @@ def _write(sequences: Sequences, path: Path, key: str) -> None:
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        arrays = {name: getattr(sequences, name) for name in _ARRAYS}
+        fields = {name: getattr(sequences, name) for name in (*_ARRAYS, *_COUNTS)}
         with part.open("wb") as file:
-            np.savez_compressed(file, **arrays, n_cut=sequences.n_cut, seal=_seal(sequences, key))
+            np.savez_compressed(file, **fields, seal=_seal(sequences, key))
         part.replace(path)
     except OSError:  # no home, no space, or no permission to write
         with suppress(OSError):
@@ -95,7 +96,7 @@ def _write(sequences: Sequences, path: Path, key: str) -> None:
 
 
 def _seal(sequences: Sequences, key: str) -> str:
-    return hashlib.sha256(f"{key} {sequences.fingerprint} {sequences.n_cut}".encode()).hexdigest()
+    return hashlib.sha256(f"{key} {sequences.fingerprint} {sequences.n_cut} {sequences.n_copies}".encode()).hexdigest()
 
 
 def _files(tokenizer: Path) -> list[Path]:

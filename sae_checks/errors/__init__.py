@@ -56,6 +56,7 @@ from sae_checks.errors.hub import (
 from sae_checks.errors.limits import (
     bad_thresholds,
     no_limit,
+    no_table_matches,
     not_calibrated,
 )
 from sae_checks.errors.models import (
@@ -121,6 +122,7 @@ from sae_checks.errors.verdicts import (
     sae_not_judged,
 )
 from sae_checks.errors.wording import (
+    listed,
     message,
     shown,
     typed,
@@ -140,6 +142,7 @@ __all__ = [  # noqa: RUF022 -- by subject
     "HistoryError",
     # wording
     "message",
+    "listed",
     "shown",
     "typed",
     # options
@@ -208,6 +211,7 @@ __all__ = [  # noqa: RUF022 -- by subject
     # limits
     "bad_thresholds",
     "no_limit",
+    "no_table_matches",
     "not_calibrated",
     # verdicts
     "no_check_ran",

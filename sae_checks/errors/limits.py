@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from sae_checks.errors.exceptions import RecordError, UsageError
-from sae_checks.errors.wording import listed, message, shown
+from sae_checks.errors.wording import listed, message, shown, typed
 
 
 def bad_thresholds(path: str, where: str, problem: str, expected: str) -> UsageError:
@@ -26,6 +26,21 @@ def no_limit(check: str, sae_id: str, files: Sequence[str]) -> UsageError:
             expected=f"a table [default.{check}]   ({listed(files)})",
             got="no table that applies",
             attempt=f"sae-checks calibrate RECORD, or add [default.{check}] with measure, max or min, unit and source",
+        )
+    )
+
+
+def no_table_matches(
+    file: str, release: str, tables: Sequence[str], sae_ids: Sequence[str], fitting_name: str
+) -> UsageError:
+    """*fitting_name* is a release's name under which tables would match; empty: there is none."""
+    attempt = typed("--sae-name", fitting_name) if fitting_name else f"patterns in {shown(file)} that match these names"
+    return UsageError(
+        message(
+            f"no table of {shown(file)} matches release {shown(release)!r}, so its limits would not apply",
+            expected=f"a table for the name {shown(release)!r} (--sae-name) and one of: {listed(sae_ids)}",
+            got=listed(tables, n_most=3),
+            attempt=attempt,
         )
     )
 

@@ -27,6 +27,11 @@ class Limit:
     """the lower end of a range, *value* being the upper; None: the limit is no range."""
 
     @property
+    def file(self) -> str | None:
+        """The file in which it is written; None: the check itself has it."""
+        return self.where.partition(" [")[0] if " [" in self.where else None
+
+    @property
     def sides(self) -> tuple[Limit, ...]:
         """The limit itself, or the upper and the lower end of a range."""
         if self.floor is None:

@@ -54,6 +54,13 @@ SPECS: tuple[OptionSpec, ...] = (
         "@REVISION; demo or demo-broken",
     ),
     OptionSpec(
+        flag="--sae-name",
+        group="what",
+        example="my-saes",
+        metavar="NAME",
+        help="the name of the release in limits, records and histories; default: that of its folder or repository",
+    ),
+    OptionSpec(
         flag="--sae-id",
         group="what",
         example="blocks.0.*",

@@ -156,7 +156,7 @@ def find_all(options: Options, release: Release) -> tuple[ModelWithSaes, ...]:
         if isinstance(sae, Sae):
             sae_ids.setdefault(_find_for(sae, release, options, cache), []).append(sae.sae_id)
     if not sae_ids:  # every SAE is broken, and its checks say why whatever the model is
-        raise errors.option_needed("--sae-model", release.name, "a language model in Hugging Face format")
+        raise errors.option_needed("--sae-model", options.release, "a language model in Hugging Face format")
     return tuple(ModelWithSaes(source=source, sae_ids=tuple(ids)) for source, ids in sae_ids.items())
 
 
@@ -171,7 +171,7 @@ def _find_for(
         if (source := cache[key]) is not None:
             return source
     missing = f"a language model ({names[0]!r} is not on the Hub)" if names else f"a language model for {sae.sae_id}"
-    raise errors.option_needed("--sae-model", release.name, missing)
+    raise errors.option_needed("--sae-model", options.release, missing)
 
 
 def _find(name: str, revision: str | None, options: Options) -> ModelSource | None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, TypeVar
 
+from sae_checks import errors
 from sae_checks.plan import flags, output_folder, shards
 
 SpecialTokens = Literal["keep", "replace"]
@@ -25,6 +26,8 @@ class Options:
     """One run, as asked."""
 
     release: str
+    name: str | None = None
+    """of the release in limits, records and histories; None: that of its folder or repository."""
     allow_pickle: bool = False
     sae_ids: tuple[str, ...] = ()
     """fnmatch patterns; empty means every SAE."""
@@ -102,6 +105,7 @@ def parse(raw: Mapping[str, str | list[str] | None]) -> Options:
     special_tokens, bos = _special_tokens(asked.text("sae_special_tokens") or "")
     return Options(
         release=asked.text("sae_release") or "",
+        name=asked.name("sae_name"),
         allow_pickle=asked.text("sae_allow_pickle") is not None,
         shard=_shard(asked.text("sae_shard")),
         sae_ids=asked.patterns("sae_id"),
@@ -154,6 +158,12 @@ class _Raw:
     def path_or_name(self, key: str) -> str | None:
         value = self.text(key)
         return str(self.path(key)) if value is not None and value.startswith("~") else value
+
+    def name(self, key: str) -> str | None:
+        value = self.text(key)
+        if value is not None and value != errors.shown(value.strip()):
+            raise flags.bad_value(key, value, "one printable line of at most 120 characters")
+        return value
 
     def count(self, key: str, *, least: int = 1) -> int:
         return _whole_number(key, self.text(key) or "", least=least)

@@ -148,7 +148,7 @@ def _find_text(options: Options, release: Release) -> tuple[CorpusSource, str]:
     if release.corpus is not None:
         return CorpusSource(path=release.corpus), "the release's own"
     if not _has_default_corpora(release):
-        raise errors.option_needed("--sae-corpus", release.name, "held-out text")
+        raise errors.option_needed("--sae-corpus", options.release, "held-out text")
     training_texts = {sae.dataset_path for sae in release.saes if isinstance(sae, Sae)} - {None}
     path = training_texts.pop() if len(training_texts) == 1 else None
     if path is None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import product
 
 from sae_checks.release import hooks
 from sae_checks.release.release import Release, Sae
@@ -33,6 +34,16 @@ def of(release: Release) -> tuple[Stack, ...]:
     return tuple(_stack(place, saes) for place, saes in sorted(saes_by_place.items()) if len(saes) > 1)
 
 
+def possible_ids() -> tuple[str, ...]:
+    """The id of every stack that a release may have."""
+    places = dict.fromkeys("resid" if place.startswith("resid") else place for place in hooks.PLACES)
+    return tuple(_id(place) for place in (*places, *("-".join(pair) for pair in product(places, repeat=2))))
+
+
+def _id(place: str) -> str:
+    return f"all of {place}"
+
+
 def _place(sae: Sae) -> str:
     """Kind of place: "resid", "mlp_out", ...; "READ-WRITTEN" for transcoders."""
     parsed = [hooks.parse_known(hook) for hook in (sae.hook, sae.hook_out)]
@@ -51,4 +62,4 @@ def _stack(place: str, saes: list[Sae]) -> Stack:
         problem = f"{len(shared)} SAEs are at one place ({', '.join(shared[:3])}): choose one with --sae-id"
     elif len({(sae.model_name, sae.model_revision) for sae in in_order}) > 1:
         problem = "they were trained on different models"
-    return Stack(stack_id=f"all of {place}", sae_ids=tuple(sae.sae_id for sae in in_order), problem=problem)
+    return Stack(stack_id=_id(place), sae_ids=tuple(sae.sae_id for sae in in_order), problem=problem)

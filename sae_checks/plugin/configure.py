@@ -48,8 +48,6 @@ def pytest_configure(config: pytest.Config) -> None:
         raise pytest.UsageError(str(problem)) from None
     if request is None:
         return
-    # WHY: the last filter wins, so a smoke run warns even where the user's ini file turns warnings into errors
-    config.addinivalue_line("filterwarnings", "default::sae_checks.plugin.fixtures.InconclusiveWarning")
     config.stash[REQUEST] = request
     config.stash[RUN_STATE] = RunState()
     config.pluginmanager.register(Reporter(config), "sae_checks.reporter")
@@ -67,7 +65,7 @@ def _gate_path(config: pytest.Config, arg: str) -> str:
 
 
 def pytest_report_header(config: pytest.Config) -> list[str]:
-    """The header lines: release, model, texts and baseline."""
+    """The header lines: release, model, texts, limits and baseline."""
     request = config.stash.get(REQUEST, None)
     if request is None:
         return []
@@ -81,9 +79,25 @@ def pytest_report_header(config: pytest.Config) -> list[str]:
         *_commit_line(plan.release),
         f"sae-checks: model {models}, {lambada}, {cbt}",
         f"sae-checks: text {plan.corpus.name} ({plan.corpus_reason})",
+        *_limits_lines(request),
         *_baseline_line(request),
         *outputs.header_line(config),
     ]
+
+
+def _limits_lines(request: Request) -> list[str]:
+    """The header lines that say which file limits how many checks of this run, and which tables match nothing."""
+    limited = [limit for cell, limit in request.limits.items() if limit is not None and cell in request.own]
+    files = [limit.file for limit in limited if limit.file is not None]
+    own = request.own_limits
+    if own is None:
+        return [f"sae-checks: limits: shipped thresholds.toml for {len(files)} checks"]
+    n = files.count(own.file)
+    lines = [f"sae-checks: limits: {own.file} for {n} of {len(files)} checks; shipped for {len(files) - n}"]
+    if own.unmatched:
+        nothing = f"{len(own.unmatched)} of {own.n_tables} tables of {own.file} match nothing"
+        lines.append(f"sae-checks: limits: {nothing}: {errors.listed(own.unmatched, n_most=3)}")
+    return lines
 
 
 def _baseline_line(request: Request) -> list[str]:

@@ -7,7 +7,6 @@ A problem in a fixture is an <error> in JUnit; in a test it would be a <failure>
 from __future__ import annotations
 
 import os
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -19,15 +18,12 @@ from sae_checks.plan.options import Profile
 from sae_checks.plugin import xdist
 from sae_checks.plugin.progress import ProgressLine
 from sae_checks.plugin.state import REQUEST, RESULT, RUN_STATE
+from sae_checks.record import run_verdict
 from sae_checks.run.settle import measured_cell
 
 if TYPE_CHECKING:
     from sae_checks.record.results import Result
     from sae_checks.run.judge import Judge
-
-
-class InconclusiveWarning(pytest.PytestWarning):
-    """A check is inconclusive in the smoke profile: the value is too close to the limit for the sequences measured."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,17 +37,15 @@ class Judgement:
         """
         End the test by the outcome: pass, fail, or skip.
 
-        A check that was not measured or is only reported skips. In the smoke profile an inconclusive check warns.
+        A check that was not measured or is only reported skips. In the smoke profile an inconclusive check passes, and
+        `Reporter` counts it as undecided.
         """
         from sae_checks.report.terminal import message_lines
 
         if self.result.outcome in ("not_measured", "reported"):
             pytest.skip(self.result.reason)
-        message = "\n".join(message_lines(self.result))
-        if self.result.outcome == "inconclusive" and self.profile == "smoke":
-            warnings.warn(InconclusiveWarning(message), stacklevel=2)
-        elif self.result.outcome != "passed":
-            pytest.fail(message, pytrace=False)
+        if run_verdict.is_red(self.result.outcome, profile=self.profile):
+            pytest.fail("\n".join(message_lines(self.result)), pytrace=False)
 
 
 @pytest.fixture

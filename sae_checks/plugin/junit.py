@@ -1,11 +1,16 @@
-"""Turns a result into JUnit properties."""
+"""Turns a result into JUnit properties, and the verdict on a run into one of the suite."""
 
 from __future__ import annotations
 
 from dataclasses import asdict
 
+import pytest
+
 from sae_checks import errors
-from sae_checks.record.results import Result
+from sae_checks.record.results import Record, Result
+
+VERDICT = "sae_checks.verdict"
+"""Property of the suite: the verdict on the run."""
 
 
 def properties(result: Result) -> list[tuple[str, object]]:
@@ -42,3 +47,12 @@ def properties(result: Result) -> list[tuple[str, object]]:
         found.append((f"{judged.measure}.n", judged.n))
         found += [] if judged.bound is None else [(f"{judged.measure}.limit", str(judged.bound))]
     return found
+
+
+def add_verdict(config: pytest.Config, run: Record) -> None:
+    """Add the verdict on *run* to the suite, if pytest writes JUnit XML."""
+    for plugin in config.pluginmanager.get_plugins():
+        # WHY not record_testsuite_property: under xdist a worker's properties of the suite are lost
+        add = getattr(plugin, "add_global_property", None)
+        if add is not None:
+            add(VERDICT, run.verdict)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from sae_checks import errors
-from sae_checks.plugin import misspelt
+from sae_checks.plugin import closing, misspelt
 from sae_checks.plugin.state import REQUEST, RESULT, RUN_STATE, cell_in_nodeid
 from sae_checks.run import recording
 
@@ -24,13 +24,6 @@ if TYPE_CHECKING:
 
 EXIT_NOT_IN_HISTORY = 6
 """exit status of a green run whose record could not be added to the history; pytest itself uses 0 to 5."""
-
-_MARKUP: dict[str, dict[str, bool]] = {
-    "good": {"green": True},
-    "bad": {"red": True, "bold": True},
-    "warn": {"yellow": True},
-    "plain": {},
-}
 
 
 class Reporter:
@@ -45,6 +38,7 @@ class Reporter:
         self._exit_status: int | None = None
         self._problems: list[str] = []
         self._written: list[str] = []
+        self._page: Path | None = None
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_makereport(self, item: pytest.Item) -> Generator[None, Any, Any]:
@@ -72,6 +66,16 @@ class Reporter:
             )
 
     @pytest.hookimpl(tryfirst=True)
+    def pytest_report_teststatus(
+        self, report: pytest.TestReport
+    ) -> tuple[str, str, tuple[str, dict[str, bool]]] | None:
+        """Count an inconclusive check of the smoke profile as undecided; it has passed as a test."""
+        result = self._state.results.get(cell_in_nodeid(report.nodeid) or ("", ""))
+        if result is None or result.outcome != "inconclusive" or report.when != "call" or not report.passed:
+            return None
+        return "undecided", "?", ("UNDECIDED", {"yellow": True})
+
+    @pytest.hookimpl(tryfirst=True)
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
         """Decide the exit status, write the record and the report, and add the run to the history."""
         if hasattr(self._config, "workerinput") or self._config.getoption("collectonly"):
@@ -80,6 +84,7 @@ class Reporter:
         if status in (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED):
             session.exitstatus = self._exit_status_of_run(pytest.ExitCode(status))
         self._exit_status = int(session.exitstatus)
+        self._write_verdict_to_junit()
         path, history = self._request.plan.options.record, self._request.plan.options.history
         if self._state.results and (path is not None or history is not None):
             from sae_checks.record import record
@@ -94,40 +99,44 @@ class Reporter:
         if report is not None and self._state.results and not self._write_report(report):
             session.exitstatus = session.exitstatus or pytest.ExitCode.TESTS_FAILED
 
-    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
-        """Print explanations, the tables, problems, the verdict, and what was written."""
-        if not self._state.results and not self._problems:
-            return
-        from sae_checks.report import terminal
+    @pytest.hookimpl(wrapper=True, tryfirst=True)  # WHY: what is printed after the yield is below pytest's own summary
+    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> Generator[None, Any, Any]:
+        """Let pytest list the user's own tests; then print explanations, tables, messages and the verdict."""
+        hidden = closing.Hidden(terminalreporter)
+        self._config.pluginmanager.register(hidden)
+        try:
+            return (yield)
+        finally:
+            hidden.restore()
+            if self._state.results or self._problems:
+                self._write_end(terminalreporter)
+
+    def _write_end(self, terminalreporter: pytest.TerminalReporter) -> None:
+        """Print what the run found, the verdict last."""
+        from sae_checks.report import terminal, terminal_tables
 
         results = [result for result in self._all_results() if (result.sae_id, result.check) in self._state.selected]
+        shows_all = self._config.getoption("verbose") > 0
+        n_columns = self._config.get_terminal_writer().fullwidth
         self._write_explanations(terminalreporter)
+        if texts := terminal.messages(results, shows_all=shows_all):
+            terminalreporter.section("not green")
+            closing.write_red(terminalreporter, texts)
         terminalreporter.section(f"sae-checks: {self._request.plan.release.name}")
-        n_columns = max(120, self._config.get_terminal_writer().fullwidth)
-        for line in (
-            *terminal.check_table(results, n_columns=n_columns),
-            *terminal.octave_table(results),
-            *terminal.baseline_table(results),
-        ):
-            for piece in line:
-                terminalreporter.write(piece.text, **_MARKUP[piece.tone])
-            terminalreporter.line("")
-        terminalreporter.line(terminal.outcome_counts(results))
-        if early := terminal.early_stops(results):
-            terminalreporter.line(early)
-        # WHY: with --tb=no pytest prints no section for a failed test
-        for result in results if self._config.option.tbstyle == "no" else ():
-            if result.outcome in ("failed", "inconclusive", "error"):
-                for text in terminal.message_lines(result):
-                    terminalreporter.line(text, red=True)
-        for text in self._problems:
-            terminalreporter.line(text, red=True, bold=True)
-        # TRAP: the session's own status may be red since then, because a report could not be written
-        is_green = self._exit_status == pytest.ExitCode.OK
-        name = self._request.plan.release.name
-        terminalreporter.line(terminal.closing_line(name, results, is_green=is_green), bold=True, green=is_green)
+        closing.write(terminalreporter, terminal_tables.tables(results, n_columns=n_columns, shows_all=shows_all))
+        closing.write_red(terminalreporter, self._problems)
         for text in self._written:
             terminalreporter.line(text)
+        lines = terminal.last_lines(
+            self._request.plan.release.name,
+            results,
+            self._record().verdict,
+            n_columns=n_columns,
+            page=self._page,
+            n_timed=closing.n_timed(terminalreporter),
+            shows_all=shows_all,
+        )
+        closing.write(terminalreporter, lines)
 
     def _write_explanations(self, terminalreporter: pytest.TerminalReporter) -> None:
         """Write a section for each SAE of this run that matches --sae-explain."""
@@ -141,6 +150,11 @@ class Reporter:
                 terminalreporter.section(f"why {wording.text(sae_id)}")
                 for line in explaining.explain_sae([result for result in results if result.sae_id == sae_id]):
                     terminalreporter.line(line)
+
+    def _write_verdict_to_junit(self) -> None:
+        from sae_checks.plugin import junit  # WHY here: it imports NumPy
+
+        junit.add_verdict(self._config, self._record())
 
     def _add_to_history(self, run: Record, url: str) -> bool:
         """Add *run* to the history; return whether that worked. A problem is shown in red and changes no verdict."""
@@ -161,6 +175,7 @@ class Reporter:
 
         try:
             self._written.extend(folder.write(self._record(), path))
+            self._page = path / "index.html"
         except errors.SaeChecksError as problem:
             self._problems.append(str(problem))
             return False

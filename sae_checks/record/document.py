@@ -20,6 +20,7 @@ from sae_checks.judging.propagation_readings import Downstream
 from sae_checks.judging.verdict import Outcome
 from sae_checks.judging.worst_sequences import WorstSequence
 from sae_checks.provenance import CorpusFacts, ModelFacts, SaeFacts
+from sae_checks.record.run_verdict import Word
 
 SCHEMA: Literal[4] = 4
 
@@ -196,6 +197,8 @@ class Document(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """seconds from the start of the session to its end; of a merged record the sum of its shards."""
     exit_status: int | None
     """what pytest, or sae-checks merge, exits with; null: unknown."""
+    verdict: Word | None = None
+    """on the run; not_decided: nothing failed, but something selected has no verdict; null: of an earlier version."""
     release: ReleaseRow
     models: tuple[ModelFacts, ...]
     """the language models that were run."""

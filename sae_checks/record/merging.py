@@ -160,7 +160,7 @@ def _of_corpus(corpus: CorpusFacts, scored: Hashable) -> Iterator[tuple[str, Has
         return
     what = f"the corpus {corpus.source} ({corpus.kind})"
     if corpus.n_listed is not None:  # all of it was read, so that its hash does not depend on how much was asked for
-        yield what, "sha256", (corpus.sha256, corpus.n_listed)
+        yield what, "sha256", corpus.sha256
     # equal numbers of sequences: a verdict that was extended to more has another fingerprint, and rightly so
     key = (scored, corpus.prepend_bos, corpus.n_sequences, corpus.n_context_tokens)
     yield what, key, corpus.fingerprint

@@ -65,6 +65,7 @@ def to_document(record: Record) -> Document:
         started=record.started,
         wall_s=record.wall_s,
         exit_status=record.exit_status,
+        verdict=record.verdict,
         release=ReleaseRow(
             name=release.name,
             source=release.source,

@@ -49,6 +49,7 @@ _ORDER: dict[Place, float] = {
 _NAME = re.compile(r"blocks\.(\d{1,4})\.([a-z_0-9.]+)")
 _MODULE = re.compile(r"(?:(?:model|transformer|gpt_neox|language_model)\.)*(?:layers|h)\.(\d{1,4})(?:\.([a-z_0-9.]+))?")
 
+PLACES = tuple(_PLACE_OF.values())
 KNOWN = tuple(f"blocks.L.{name}" for name in _PLACE_OF)
 
 

@@ -37,13 +37,18 @@ class Release:
     corpus: Path | None
     lambada: Path | None
     cbt: Path | None = None
-    n_saes_before_selection: int | None = None
-    """number of SAEs before --sae-id selected some; None: nothing was left out."""
+    ids_before_selection: tuple[str, ...] | None = None
+    """ids of the SAEs before --sae-id selected some; None: nothing was left out."""
 
     @property
     def n_saes(self) -> int:
         """Number of SAEs in the whole release, whatever --sae-id selects."""
-        return len(self.saes) if self.n_saes_before_selection is None else self.n_saes_before_selection
+        return len(self.all_ids)
+
+    @property
+    def all_ids(self) -> tuple[str, ...]:
+        """Ids of the SAEs in the whole release."""
+        return self.sae_ids if self.ids_before_selection is None else self.ids_before_selection
 
     @property
     def sae_ids(self) -> tuple[str, ...]:
@@ -101,7 +106,7 @@ def resolve(
     selected = tuple(sae for sae in release.saes if _matches(sae.sae_id, patterns))
     if not selected:
         raise errors.no_sae_matches(patterns, release.sae_ids)
-    return replace(release, saes=selected, n_saes_before_selection=release.n_saes)
+    return replace(release, saes=selected, ids_before_selection=release.all_ids)
 
 
 def matching(sae_ids: Sequence[str], patterns: Sequence[str]) -> tuple[str, ...]:
@@ -149,7 +154,7 @@ def _from_registry(
         saes = tuple(sorted(described, key=_by_depth))
     l0 = {sae.sae_id: sae.l0 for sae in selected}
     saes = tuple(replace(sae, recorded_l0=l0[sae.sae_id]) if isinstance(sae, Sae) else sae for sae in saes)
-    return _on_hub(entry.name, repo, saes, model=entry.model, n_saes=len(entry.saes))
+    return _on_hub(entry.name, repo, saes, model=entry.model, all_ids=tuple(sae.sae_id for sae in entry.saes))
 
 
 def _from_repo(repo: hub.HubRepo, patterns: Sequence[str]) -> Release:
@@ -162,11 +167,11 @@ def _from_repo(repo: hub.HubRepo, patterns: Sequence[str]) -> Release:
     if not selected:
         raise errors.no_sae_matches(patterns, list(paths))
     saes = _read_remote(selected, repo, {}, {})
-    return _on_hub(repo.repo_id, repo, saes, model=None, n_saes=len(paths))
+    return _on_hub(repo.repo_id, repo, saes, model=None, all_ids=tuple(paths))
 
 
 def _on_hub(
-    name: str, repo: hub.HubRepo, saes: tuple[Sae | BrokenSae, ...], *, model: str | None, n_saes: int
+    name: str, repo: hub.HubRepo, saes: tuple[Sae | BrokenSae, ...], *, model: str | None, all_ids: tuple[str, ...]
 ) -> Release:
     if all(isinstance(sae, BrokenSae) and sae.is_withheld for sae in saes):  # WHY: nothing could be measured
         raise errors.HubError(*[sae.problem for sae in saes if isinstance(sae, BrokenSae)][:1])
@@ -178,7 +183,7 @@ def _on_hub(
         model=model,
         corpus=None,
         lambada=None,
-        n_saes_before_selection=n_saes,
+        ids_before_selection=all_ids,
     )
 
 

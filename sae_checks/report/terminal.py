@@ -1,189 +1,232 @@
-"""The tables and lines at the end of a run, and the message of a check that is not green."""
+"""The last lines of a run: what is not green, why, what to type next, and the verdict."""
 
 from __future__ import annotations
 
+import re
+import shlex
 from collections.abc import Sequence
-from dataclasses import dataclass
-from statistics import median
-from typing import Literal
+from pathlib import Path
 
 from sae_checks import checks
-from sae_checks.judging.position_readings import Curve
 from sae_checks.record.results import Result
+from sae_checks.record.run_verdict import Word
+from sae_checks.release.natural_order import natural_key
 from sae_checks.report import wording
+from sae_checks.report.beside_limit import beside_limit, excess
+from sae_checks.report.terminal_tables import N_ROWS_MOST, RED, Line, StyledText, Tone, cut, wrapped
 
-Tone = Literal["good", "bad", "warn", "plain"]
+N_MESSAGES_MOST = 10
+"""messages of single checks that a run shows; -v shows all."""
 
-_OUTCOMES: dict[str, tuple[str, Tone]] = {
-    "passed": ("ok", "good"),
+_N_SPACIOUS = 5
+"""subjects of which each may take more than a line."""
+
+_WORDS: dict[str, tuple[str, Tone]] = {
+    "passed": ("PASSED", "good"),
     "failed": ("FAILED", "bad"),
-    "inconclusive": ("INCONCLUSIVE", "bad"),
-    "not_measured": ("not measured", "warn"),
-    "reported": ("reported", "plain"),
-    "error": ("ERROR", "bad"),
+    "not_decided": ("NOT DECIDED", "warn"),
 }
+_COUNTS = {
+    "passed": "ok",
+    "failed": "failed",
+    "error": "errors",
+    "inconclusive": "undecided",
+    "not_measured": "not measured",
+    "reported": "reported",
+}
+_HEADS = {"failed": "FAILED", "inconclusive": "INCONCLUSIVE"}
+_KINDS = ("sae", "stack", "comparison")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StyledText:
-    """Text in one tone; plugin/reporting.py gives each tone its colour."""
-
-    text: str
-    tone: Tone = "plain"
-
-
-Line = tuple[StyledText, ...]
-
-
-def check_table(results: Sequence[Result], *, n_columns: int = 1000) -> tuple[Line, ...]:
+def last_lines(
+    name: str,
+    results: Sequence[Result],
+    verdict: Word,
+    *,
+    n_columns: int,
+    page: Path | None = None,
+    n_timed: int = 0,
+    shows_all: bool = False,
+) -> tuple[Line, ...]:
     """
-    Table of SAEs and checks: the value of each limited measure, and the outcome.
+    The lines that conclude a run, the verdict last.
 
-    Checks that do not fit into *n_columns* characters follow in another block below.
+    Args:
+        name: of the release.
+        results: of the selected checks.
+        verdict: on the run.
+        n_columns: width of the terminal; no line is longer.
+        page: the report, if one was written.
+        n_timed: SAEs whose speed was measured.
+        shows_all: list every subject that is not green.
     """
-    shown_checks = [c for c in checks.CHECKS if any(r.check == c.name for r in results)]
-    names = {check.name for check in shown_checks}
-    sae_ids = list(dict.fromkeys(result.sae_id for result in results if result.check in names))
-    cells = {(result.sae_id, result.check): _cell(result) for result in results}
-    columns = [[StyledText(text="SAE"), *(StyledText(text=sae_id) for sae_id in sae_ids)]]
-    for check in shown_checks:
-        column = [cells.get((sae_id, check.name), StyledText(text="")) for sae_id in sae_ids]
-        columns.append([StyledText(text=_column_title(check, results)), *column])
-    return tuple(line for block in _blocks(columns, n_columns) for line in _aligned(block))
+    red = red_subjects(results)
+    shown = red if shows_all else red[:N_ROWS_MOST]
+    lines: list[Line] = []
+    for of_subject in shown:
+        lines += _subject_lines(of_subject, n_columns, is_spacious=len(shown) <= _N_SPACIOUS)
+    if len(red) > len(shown):
+        lines += wrapped(f"and {len(red) - len(shown)} more; -v shows them", n_columns)
+    lines += _next_lines(red, page, n_columns)
+    return (*lines, *_verdict_lines(name, results, verdict, n_columns, n_timed))
 
 
-def octave_table(results: Sequence[Result]) -> tuple[Line, ...]:
-    """Table of the CE increase at octaves of positions, a row per SAE; empty if no result has the curve."""
-    curves = {r.sae_id: curve for r in results for curve in r.curves if curve.measure == "ce_increase"}
-    means = {sae_id: octave_means(curve) for sae_id, curve in curves.items()}
-    octaves = sorted({octave for of_sae in means.values() for octave in of_sae})
-    if not octaves:
-        return ()
-    columns = [[StyledText(text="CE increase at positions"), *(StyledText(text=sae_id) for sae_id in means)]]
-    for octave in octaves:
-        values = (of_sae.get(octave) for of_sae in means.values())
-        head = StyledText(text=f"{octave[0]}-{octave[1]}")
-        columns.append([head, *(StyledText(text="" if value is None else f"{value:.3g}") for value in values)])
-    return _aligned(columns)
+def red_subjects(results: Sequence[Result]) -> list[tuple[Result, ...]]:
+    """The red results of each SAE, stack and comparison, the worst subject and the worst check first."""
+    found: dict[str, list[Result]] = {}
+    for result in results:
+        if result.outcome in RED:
+            found.setdefault(result.sae_id, []).append(result)
+
+    def worst_first(of_subject: Sequence[Result]) -> tuple[int, int, int, object]:
+        n_failed = sum(r.outcome != "inconclusive" for r in of_subject)
+        kind = _KINDS.index(checks.named(of_subject[0].check).of)
+        return kind, -n_failed, -len(of_subject), natural_key(of_subject[0].sae_id)
+
+    in_order = (tuple(sorted(each, key=lambda r: (RED.index(r.outcome), -excess(r)))) for each in found.values())
+    return sorted(in_order, key=worst_first)
 
 
-def baseline_table(results: Sequence[Result]) -> tuple[Line, ...]:
-    """Table of the comparisons with the baseline: before, after, their difference, its interval and its margin."""
-    found = [r for r in results if r.check == checks.NO_REGRESSION.name]
-    if not found:
-        return ()
-    columns = [[StyledText(text="against the baseline"), *(StyledText(text=r.sae_id) for r in found)]]
-    for measure in ("before", "after", "difference"):
-        values = (
-            next((e for e in (r.judged, *r.estimates) if e is not None and e.measure == measure), None) for r in found
-        )
-        columns.append(
-            [StyledText(text=measure), *(StyledText(text="" if e is None else f"{e.value:.4g}") for e in values)]
-        )
-    intervals = ("" if r.judged is None else wording.interval(r.judged.low, r.judged.high) for r in found)
-    columns.append([StyledText(text="interval"), *(StyledText(text=interval) for interval in intervals)])
-    columns.append([StyledText(text="margin"), *(StyledText(text=_margin(r)) for r in found)])
-    columns.append([StyledText(text="verdict"), *map(_verdict_on_difference, found)])
-    return _aligned(columns)
-
-
-def _margin(result: Result) -> str:
-    return "" if result.limit is None else f"{abs(result.limit.value):g} {result.limit.unit}"
-
-
-def _verdict_on_difference(result: Result) -> StyledText:
-    """The outcome; of a comparison that passed its own words, such as `worse, but within the margin`."""
-    word, tone = _OUTCOMES[result.outcome]
-    own_words, _, rest = result.reason.partition(": ")
-    return StyledText(text=own_words if result.outcome == "passed" and rest else word, tone=tone)
-
-
-def octave_means(curve: Curve) -> dict[tuple[int, int], float]:  # a dict: sparse, one entry per octave of the curve
-    """Means of *curve* over positions 0-15, 16-31, 32-63, ... by (first, last) position; verdicts do not use them."""
-    of_octave: dict[tuple[int, int], list[float]] = {}
-    for position, value in zip(curve.position, curve.value, strict=True):
-        n_bits = max(4, position.bit_length())
-        octave = (0 if n_bits == 4 else 2 ** (n_bits - 1), 2**n_bits - 1)
-        of_octave.setdefault(octave, []).append(value)
-    return {octave: sum(values) / len(values) for octave, values in of_octave.items()}
-
-
-def _blocks(columns: Sequence[Sequence[StyledText]], n_columns: int) -> list[list[list[StyledText]]]:
-    """Split *columns* into blocks that fit; each starts with the first column and drops the rows it leaves empty."""
-    first, *others = columns
-    widths = [_width(column) for column in others]
-    groups: list[list[Sequence[StyledText]]] = [[]]
-    n_used = _width(first)
-    for column, width in zip(others, widths, strict=True):
-        if groups[-1] and n_used + width > n_columns:
-            groups.append([])
-            n_used = _width(first)
-        groups[-1].append(column)
-        n_used += width
-    blocks = []
-    for group in groups:
-        rows = [i for i in range(len(first)) if i == 0 or not group or any(column[i].text for column in group)]
-        blocks.append([[column[i] for i in rows] for column in (first, *group)])
-    return blocks
-
-
-def _width(column: Sequence[StyledText]) -> int:
-    return max(len(piece.text) for piece in column) + 2
-
-
-def _aligned(columns: Sequence[Sequence[StyledText]]) -> tuple[Line, ...]:
-    widths = [max(len(piece.text) for piece in column) for column in columns]
-    return tuple(
-        tuple(
-            StyledText(text=piece.text.ljust(width) + "  ", tone=piece.tone)
-            for piece, width in zip(row, widths, strict=True)
-        )
-        for row in zip(*columns, strict=True)
-    )
-
-
-def message_lines(result: Result) -> tuple[str, ...]:
-    """The message of a check that is not green: outcome, reason, and where its limit is written."""
-    word, _ = _OUTCOMES[result.outcome]
+def message_lines(result: Result, *, shows_source: bool = True) -> tuple[str, ...]:
+    """The message of a check that is not green: outcome, reason, diagnosis, where its limit is written, its source."""
     first, *rest = result.reason.splitlines() or [""]
-    lines = [f"{word}: {result.check} of {result.sae_id}: {first}", *rest]
-    if result.limit is not None and result.outcome != "error":
-        lines.append(f"  limit written in {result.limit.where}: {result.limit.source}")
+    if result.outcome == "error":
+        return f"ERROR: {result.check} of {result.sae_id}: {first}", *rest
+    # WHY the name last: readers of JUnit and pytest's own summary cut the line, and the test's name has it
+    lines = [f"{_HEADS[result.outcome]}: {result.check} {first} ({result.sae_id})", *rest]
+    if result.diagnosis is not None:
+        lines.append(f"  {result.diagnosis.sentence}")
+    if result.limit is not None:
+        source = f": {result.limit.source}" if shows_source else ""
+        lines.append(f"  limit written in {result.limit.where}{source}")
     return tuple(lines)
 
 
-def outcome_counts(results: Sequence[Result]) -> str:
-    """`18 passed, 2 failed` over all checks of all SAEs."""
-    counts = {outcome: sum(r.outcome == outcome for r in results) for outcome in _OUTCOMES}
-    return ", ".join(f"{n} {outcome.replace('_', ' ')}" for outcome, n in counts.items() if n)
+def messages(results: Sequence[Result], *, shows_all: bool = False) -> tuple[str, ...]:
+    """
+    The messages of all red checks, the worst first; checks with the same error share one.
+
+    With *shows_all* all of them, each with the source of its limit.
+    """
+    told: dict[tuple[str, ...], list[Result]] = {}
+    for result in (r for of_subject in red_subjects(results) for r in of_subject):
+        key = ("error", result.reason) if result.outcome == "error" else (result.sae_id, result.check)
+        told.setdefault(key, []).append(result)
+    shown = list(told.values())[: None if shows_all else N_MESSAGES_MOST]
+    lines = [line for same in shown for line in _message_of(same, shows_source=shows_all)]
+    n_left = sum(map(len, told.values())) - sum(map(len, shown))
+    return (*lines, *([f"and {n_left} more; -v shows them"] if n_left else []))
 
 
-def early_stops(results: Sequence[Result]) -> str:
-    """How many sequential verdicts needed less than the whole corpus, and how much; empty if there is none."""
-    used = [r.decision.n_used / r.decision.n_most for r in results if r.decision is not None and r.decision.n_most]
-    if not used:
-        return ""
-    n_early = sum(share < 1 for share in used)
-    return (
-        f"{n_early} of {len(used)} sequential verdicts came early, half of all within {median(used):.0%} of the "
-        "sequences, passages or queries that there are"
+def _message_of(same: Sequence[Result], *, shows_source: bool) -> tuple[str, ...]:
+    """The message of one check, or of several with the same error."""
+    if len(same) == 1:
+        return message_lines(same[0], shows_source=shows_source)
+    first, *rest = same[0].reason.splitlines() or [""]
+    sae_ids = list(dict.fromkeys(result.sae_id for result in same))
+    of = sae_ids[0] if len(sae_ids) == 1 else f"{len(sae_ids)} SAEs"
+    return f"ERROR: {len(same)} checks of {of}: {first}", *rest
+
+
+def _subject_lines(results: Sequence[Result], n_columns: int, *, is_spacious: bool) -> list[Line]:
+    """The red checks of one subject, each with value and limit, and below them the diagnosis."""
+    name = wording.text(results[0].sae_id)
+    items, reasons = [], dict[str, list[str]]()
+    for result in results:
+        if result.outcome == "error" or not _is_told_by_value(result):
+            reason = result.reason.partition("\n")[0]
+            reasons.setdefault(wording.text(reason), []).append(result.check)
+        else:
+            question = "?" if result.outcome == "inconclusive" else ""
+            check = "" if checks.named(result.check).of == "comparison" else f"{result.check} "
+            items.append(f"{check}{beside_limit(result)}{question}")
+    tone: Tone = "warn" if all(r.outcome == "inconclusive" for r in results) else "bad"
+    lines = _items_lines(cut(name, n_columns), items, tone, n_columns, n_most=3 if is_spacious else 1)
+    for reason, names in reasons.items():
+        lines += wrapped(f"{', '.join(names)}: {reason}", n_columns, indent="  ", tone=tone)[: 3 if is_spacious else 1]
+    diagnosis = next((r.diagnosis for r in results if r.diagnosis is not None), None)
+    if diagnosis is not None:
+        lines += wrapped(wording.text(diagnosis.sentence), n_columns, indent="  ")
+    return lines
+
+
+def _is_told_by_value(result: Result) -> bool:
+    """Whether value and limit explain the outcome; evidence of a loading error fails a value within its limit."""
+    judged, limit = result.judged, result.limit
+    if judged is None or limit is None or judged.bound is not None:
+        return False
+    return result.outcome == "inconclusive" or not limit.allows(judged.value)
+
+
+def _items_lines(name: str, items: Sequence[str], tone: Tone, n_columns: int, *, n_most: int) -> list[Line]:
+    """*name* and as many of *items* as fit into *n_most* lines; the others are counted."""
+    rows: list[list[str]] = []
+    row = [name]
+    for i, item in enumerate(items):
+        left = len(items) - i - 1
+        reserved = len(f"   +{left} more") if left and len(rows) == n_most - 1 else 0
+        if len("   ".join([*row, item])) + (2 if rows else 0) + reserved > n_columns:
+            if len(rows) == n_most - 1:
+                row.append(f"+{left + 1} more")
+                break
+            rows.append(row)
+            row = []
+        row.append(item)
+    rows.append(row)
+    lines: list[Line] = [
+        (StyledText(text=("  " if i else "") + "   ".join(each), tone=tone),) for i, each in enumerate(rows)
+    ]
+    return lines
+
+
+def _next_lines(red: Sequence[Sequence[Result]], page: Path | None, n_columns: int) -> tuple[Line, ...]:
+    """`next: open report/index.html   or   pytest ... --sae-explain=ID`; nothing if all is green."""
+    if not red:
+        return ()
+    steps = [f"open {page}"] if page is not None else []
+    dear = next((r for of in red for r in of if r.check == checks.CE_LOSS.name and r.outcome == "failed"), None)
+    if dear is not None and dear.explanation is None:
+        steps.append(f"pytest ... --sae-explain={shlex.quote(dear.sae_id)}")
+    tries = (re.search(r"^\s*try:\s+(--sae-.+)", r.reason, re.MULTILINE) for of in red for r in of)
+    found = next((found for found in tries if found is not None), None)
+    if found is not None:
+        steps.append(f"pytest ... {found[1]}")
+    if page is None:
+        steps.append("pytest ... --sae-out=DIR, for a report")
+    line = f"next: {'   or   '.join(steps)}"
+    if len(line) <= n_columns:
+        return ((StyledText(text=line),),)
+    return tuple(
+        each for i, step in enumerate(steps) for each in wrapped(f"{'  or' if i else 'next'}: {step}", n_columns)
     )
 
 
-def closing_line(name: str, results: Sequence[Result], *, is_green: bool) -> str:
-    """`demo: FAILED`: the release *name* and the outcome of its worst check."""
-    if is_green:
-        return f"{name}: PASSED"
-    worst = next((o for o in ("failed", "error", "inconclusive") if any(r.outcome == o for r in results)), "not_judged")
-    return f"{name}: {worst.upper().replace('_', ' ')}"
+def _verdict_lines(
+    name: str, results: Sequence[Result], verdict: Word, n_columns: int, n_timed: int
+) -> tuple[Line, ...]:
+    """`demo: FAILED   2 of 6 SAEs and 1 stack   (72 ok, 9 failed)`, on one line if it fits."""
+    word, tone = _WORDS[verdict]
+    counts = {outcome: sum(r.outcome == outcome for r in results) for outcome in _COUNTS}
+    parts = [f"{n} {_COUNTS[outcome]}" for outcome, n in counts.items() if n]
+    parts += [f"{n_timed} timed"] if n_timed else []
+    told = f"{_subject_counts(results, verdict)}   ({', '.join(parts)})"
+    name = wording.text(name)
+    if len(f"{name}: {word}   {told}") <= n_columns:
+        return ((StyledText(text=f"{name}: {word}", tone=tone), StyledText(text=f"   {told}")),)
+    last = (StyledText(text=f"{cut(name, n_columns - len(word) - 2)}: {word}", tone=tone),)
+    return (*wrapped(told, n_columns), last)
 
 
-def _column_title(check: checks.Check, results: Sequence[Result]) -> str:
-    measures = {r.limit.measure for r in results if r.check == check.name and r.limit is not None}
-    return f"{check.title} ({', '.join(sorted(measures))})" if measures else check.title
-
-
-def _cell(result: Result) -> StyledText:
-    word, tone = _OUTCOMES[result.outcome]
-    estimate = result.judged
-    return StyledText(text=word if estimate is None else f"{estimate.value:.4g} {word}", tone=tone)
+def _subject_counts(results: Sequence[Result], verdict: Word) -> str:
+    """`2 of 6 SAEs and 1 stack`: those that failed, those that are not decided, or all that passed."""
+    wanted = {"failed": ("failed", "error"), "not_decided": ("inconclusive",), "passed": ()}[verdict]
+    parts = []
+    for kind, noun in zip(_KINDS, ("SAE", "stack", "comparison"), strict=True):
+        of_kind = [r for r in results if checks.named(r.check).of == kind]
+        n_all = len({r.sae_id for r in of_kind})
+        n = len({r.sae_id for r in of_kind if not wanted or r.outcome in wanted})
+        if n and wanted and kind == "sae":
+            parts.append(f"{n} of {n_all} SAE{'s' if n_all > 1 else ''}")
+        elif n:
+            parts.append(f"{n} {noun}{'s' if n > 1 else ''}")
+    return ", ".join(parts[:-1]) + (" and " if len(parts) > 1 else "") + (parts[-1] if parts else "no check")

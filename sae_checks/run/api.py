@@ -36,7 +36,6 @@ def judge(
     corpus: str | Path | Iterable[Any] | None = None,
     lambada: str | Path | Iterable[Any] | None = None,
     cbt: str | Path | Iterable[Any] | None = None,
-    name: str | None = None,
     progress: bool = True,
     **more: Any,
 ) -> Record:
@@ -58,7 +57,6 @@ def judge(
         corpus: what --sae-corpus takes, or texts.
         lambada: what --sae-lambada takes, or passages; the last word of each is the answer.
         cbt: what --sae-cbt takes, or rows with `sentences`, `question`, `answer` and `options`.
-        name: of a release in memory; limits are found by it. Default: "in memory".
         progress: show a progress bar, in a notebook as a widget.
         more: the other options of the command line, without `--sae-` and with underscores (docs/options.md).
 
@@ -81,9 +79,7 @@ def judge(
     is_in_memory = model is not None and not isinstance(model, str | Path)
     texts: dict[str, str | Path | Iterable[Any] | None] = {"corpus": corpus, "lambada": lambada, "cbt": cbt}
     with TemporaryDirectory() as folder:
-        request = _request(
-            release, name=name, model=model, tokenizer=tokenizer, texts=texts, more=more, folder=Path(folder)
-        )
+        request = _request(release, model=model, tokenizer=tokenizer, texts=texts, more=more, folder=Path(folder))
         if request.plan.options.out is not None:
             output_folder.prepare(request.plan.options.out)
         with in_memory.restored(model if is_in_memory else None):
@@ -133,7 +129,6 @@ def read_record(path: str | Path) -> Record:
 def _request(
     release: str | Path | Mapping[str, Any],
     *,
-    name: str | None,
     model: Any,
     tokenizer: Any,
     texts: Mapping[str, str | Path | Iterable[Any] | None],
@@ -152,9 +147,7 @@ def _request(
     found = None
     if isinstance(release, Mapping):
         _refuse(more, ("id",), "leave SAEs out of the mapping instead")
-        found = in_memory.release_of(release, name or "in memory")
-    elif name is not None:
-        raise TypeError("name= is for SAEs in memory")
+        found = in_memory.release_of(release)
     chosen = _options(found.name if found else str(release), None if source else model, paths, more)
     return _without_paths(settle(chosen, found, source), given)
 

@@ -21,13 +21,12 @@ _PARSE: Mapping[str, Callable[[object], object]] = {
 }
 
 
-def release_of(saes: Mapping[str, Any], name: str) -> Release:
+def release_of(saes: Mapping[str, Any]) -> Release:
     """
     Describe the release that *saes* make up.
 
     Args:
         saes: modules of SAE Lens by SAE id. Any: SAE Lens ships no types.
-        name: by which limits are found.
 
     Raises:
         TypeError: a value is no SAE of SAE Lens.
@@ -48,7 +47,7 @@ def release_of(saes: Mapping[str, Any], name: str) -> Release:
         described.append(replace(configuration.describe(sae_id, cfg, None), format="in_memory", module=module))
     in_order = sorted(described, key=lambda sae: (sae.depth, sae.sae_id))
     return Release(
-        name=name, source="in memory", revision=None, saes=tuple(in_order), model=None, corpus=None, lambada=None
+        name="in memory", source="in memory", revision=None, saes=tuple(in_order), model=None, corpus=None, lambada=None
     )
 
 

@@ -10,7 +10,8 @@ from sae_checks import checks, errors
 from sae_checks.corpora import files
 from sae_checks.judging import thresholds
 from sae_checks.judging.limits import Limit, golden_limit, no_copies_limit
-from sae_checks.plan import plan
+from sae_checks.judging.own_limits import OwnLimits, Subjects, match
+from sae_checks.plan import plan, stacks
 from sae_checks.plan.golden_prompts import Golden
 from sae_checks.plan.model_source import ModelSource
 from sae_checks.plan.options import Options
@@ -40,6 +41,8 @@ class Request:
     """golden prompts by SAE id; an SAE without any is absent."""
     default_limits: dict[str, Limit]
     """shipped default limits by check: what passes by a limit that allows more is shown as accepted."""
+    own_limits: OwnLimits | None = None
+    """the user's file of limits; None: only the shipped one is read."""
     baseline: Baseline | None = None
     """earlier run that `no_regression` compares with; None: nothing is compared."""
 
@@ -76,10 +79,13 @@ def settle(options: Options, found: Release | None = None, model: ModelSource | 
         patterns=options.sae_ids,
         allow_pickle=options.allow_pickle,
     )
+    if options.name is not None:
+        found = replace(found, name=options.name)
     for pattern in options.explain:
         if not release.matching(found.sae_ids, [pattern]):
             raise errors.nothing_to_explain(pattern, found.sae_ids)
     written = thresholds.load(options.thresholds)
+    own_limits = match(written, found.name, _subjects(found))
     settled = plan.make(options, found, model)
     golden = {sae_id: known for sae_id in found.sae_ids if (known := written.golden(found.name, sae_id)) is not None}
     limits = _limits(settled, written)
@@ -101,7 +107,21 @@ def settle(options: Options, found: Release | None = None, model: ModelSource | 
             raise errors.nothing_in_common(options.baseline, earlier.conditions.sae_ids, found.sae_ids)
         limits |= _comparison_limits(settled, written, limits)
     defaults = {check.name: limit for check in checks.CHECKS if (limit := written.default(check.name)) is not None}
-    return Request(plan=settled, limits=limits, golden=golden, default_limits=defaults, baseline=earlier)
+    return Request(
+        plan=settled,
+        limits=limits,
+        golden=golden,
+        default_limits=defaults,
+        own_limits=own_limits,
+        baseline=earlier,
+    )
+
+
+def _subjects(found: Release) -> Subjects:
+    """Ids of the SAEs and of the stacks of the whole release, whatever --sae-id selects."""
+    whole = found.ids_before_selection is None
+    possible = [stack.stack_id for stack in stacks.of(found)] if whole else stacks.possible_ids()
+    return {"sae": found.all_ids, "stack": tuple(possible)}
 
 
 def _limits(settled: Plan, written: thresholds.Thresholds) -> dict[Cell, Limit | None]:

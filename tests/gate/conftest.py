@@ -72,7 +72,7 @@ def _warm_up(release: TinyRelease) -> None:
     from sae_checks import checks
     from sae_checks.measuring.local import LocalExecutor
     from sae_checks.plan import flags, options
-    from sae_checks.report import folder, terminal
+    from sae_checks.report import folder, terminal_tables
     from sae_checks.run.settle import settle
 
     raw = {
@@ -90,5 +90,5 @@ def _warm_up(release: TinyRelease) -> None:
     of_first = [check for check in checks.CHECKS if (sae_ids[0], check.name) in asked.limits]
     results = [judge(executor, asked, sae_ids[0], check) for check in of_first]
     assert [record.unpack(record.pack(result)).outcome for result in results] == ["passed"] * len(results)
-    assert terminal.check_table(results)
+    assert terminal_tables.tables(results, n_columns=80)
     assert folder.PLOTS

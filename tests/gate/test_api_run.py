@@ -71,7 +71,9 @@ def test_what_is_in_memory_is_judged_as_what_is_on_disk(tiny, held):
             other.estimates,
         )
     assert found.passed
+    assert found.verdict == "passed"
     frame = found.to_frame()
+    assert list(frame["value"]) == [result.judged.value for result in found.results if result.check in checks]
     assert list(frame["check"].unique()) == checks
     assert set(frame["sae"]) == set(HOOKS)
     assert dict(found.options)["corpus"] == "in memory"
@@ -140,7 +142,7 @@ def test_a_training_sae_is_judged_as_its_inference_sae(tiny, held):
         ({"checks": "ce_loss"}, TypeError, r"checks=\['ce_loss'\]"),
         ({"tokenizer": object()}, TypeError, "tokenizer="),
         ({"model": object()}, TypeError, "model= is object"),
-        ({"name": "x"}, TypeError, "name="),
+        ({"name": "two\nlines"}, ValueError, "--sae-name"),
         ({"checks": 5}, TypeError, "checks= is int"),
         ({"corpus": [1]}, TypeError, "corpus= holds int"),
         ({"corpus": 5}, TypeError, "corpus= is int"),

@@ -83,8 +83,9 @@ def test_a_worse_sae_is_red_exactly_there(saes, gate):
     assert case.find("failure") is not None
     assert case.get("name") == f"test_no_regression[{WORSE}-ce_loss]"
     assert float(told["difference"]) > float(told["difference.low"]) > float(told["limit.max"]) == 0.01
-    (row,) = (line for line in run.lines if line.startswith(f"{WORSE}-sparsity "))
-    assert "FAILED" in row
+    row, last = (line for line in run.lines if line.startswith(f"{WORSE}-sparsity "))
+    assert row.endswith("failed")
+    assert last.endswith(" < −0.01")  # noqa: RUF001 -- the minus sign
 
 
 def test_worse_within_the_margin_is_said(saes, gate, tmp_path):

@@ -56,6 +56,29 @@ def test_round_trip(tmp_path, tiny, gate, limits, calibrated):
     assert {sae_id for sae_id, _ in failed} == {HOOKS[1]}
 
 
+def test_limits_follow_a_name_and_not_a_folder(tmp_path, tiny, gate, limits, calibrated):
+    """Limits of a named run apply in any folder under that name. Without it nothing applies, which is exit code 4."""
+    run, _, _ = calibrated("--sae-name=my saes [v1]", "-k", "ce_loss or sparsity")
+    assert run.record.release.name == "my saes [v1]"
+    saes = copy_saes(tiny, tmp_path / "step_10000")
+    asked = (f"--sae-thresholds={limits}", "-k", "ce_loss or sparsity")
+    again = gate("--sae-name=my saes [v1]", *asked, saes=saes)
+    assert again.exit_code == 0, again.text
+    n = 2 * len(HOOKS)
+    n_all = len(HOOKS) * len(CHECKS)
+    assert f"sae-checks: limits: limits.toml for {n} of {n_all} checks; shipped for {n_all - n}" in again.lines
+    assert {
+        result.limit.where.partition(" ")[0] for result in again.results.values() if result.outcome == "passed"
+    } == {"limits.toml"}
+    for more in ((), (f"--sae-id={HOOKS[0]}",), ("--sae-shard=1/2",), ("-k", "cbt")):
+        refused = gate(*asked, *more, saes=saes)
+        assert refused.exit_code == 4, refused.text
+        assert "no table of limits.toml matches release 'step_10000'" in refused.text
+        assert "  try:      --sae-name='my saes [v1]'" in refused.lines
+    other = gate("--sae-name=my saes [v1]", f"--sae-id={HOOKS[0]}", *asked, saes=saes)
+    assert not [line for line in other.lines if "match nothing" in line], other.text  # the whole release counts
+
+
 def test_what_failed_and_what_erred_gets_no_limit(tmp_path, tiny, limits, calibrated):
     """What failed is marked in the file, what erred has no limit there."""
     saes = copy_saes(tiny, tmp_path / "saes")

@@ -65,7 +65,7 @@ def test_without_the_check_of_the_loss_there_is_nothing_to_explain_from(saes, ga
     """Deselected, or an error: the section says which."""
     run = gate("--sae-explain=zero", "-k", "lambada", saes=saes)
     red, why = section(run, "zero")
-    assert red.startswith("FAILED: lambada of zero: ")
+    assert red.startswith("FAILED: lambada 0.667 > 0.1 ")
     assert why.startswith("no explanation: it needs the check ce_loss: not selected")
     assert run.results["zero", "ce_loss"].explanation is None
 

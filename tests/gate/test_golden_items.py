@@ -47,9 +47,10 @@ def test_one_item_for_the_one_sae_that_has_a_prompt(golden):
 
 def test_no_item_and_no_skip_where_no_sae_has_a_prompt(golden, gate):
     """Neither in the run, nor in the record, nor by its path: a check that nobody asked for is not a skip."""
-    run = golden("--collect-only", "-q", p=0.5, sae="another")
+    run = gate("--collect-only", "-q")
     assert run.exit_code == 0, run.text
     assert "test_golden" not in run.text
+    assert golden(p=0.5, sae="another").exit_code == pytest.ExitCode.USAGE_ERROR
     run = gate("--pyargs", "sae_checks.gate.test_golden")
     assert run.exit_code == pytest.ExitCode.USAGE_ERROR, run.text
     assert "no check of the release ran" in run.text

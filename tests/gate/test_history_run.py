@@ -72,7 +72,7 @@ def test_a_record_that_is_not_kept_is_told_and_no_verdict_changes(gate, closed):
     assert "the record of this run is not in the history closed://history" in run.text
     assert "no leave to write" in run.text
     assert "run kept" not in run.text
-    assert any(line.endswith(": PASSED") for line in run.lines)
+    assert any(line.startswith("tiny-saes: PASSED   3 SAEs") for line in run.lines)
     assert run.record.exit_status == 0  # of the verdicts, as the record of --sae-out has it
     assert {run.outcomes[hook, "ce_loss"] for hook in HOOKS} == {"passed"}
 

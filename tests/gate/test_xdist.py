@@ -163,6 +163,11 @@ def test_junit_is_complete(two_workers):
     assert set(two_workers.run.junit) == set(two_workers.run.results) - {("zero", "lambada")}
 
 
+def test_junit_has_the_verdict_of_all_workers(two_workers, one_process):
+    """A worker's properties of the suite are lost; the controller writes this one."""
+    assert two_workers.run.junit_verdict == two_workers.run.record.verdict == one_process.junit_verdict == "failed"
+
+
 def test_terminal_table_is_complete(two_workers):
     """The table has a row per SAE; workers print no progress."""
     for sae_id in two_workers.run.record.release.sae_ids:

@@ -18,7 +18,7 @@ from sae_checks.commands import main
 from sae_checks.plan import flags
 
 FOLDER = Path(errors.__file__).parent
-BUILDERS = {"shown", "message", "typed"}
+BUILDERS = {"shown", "listed", "message", "typed"}
 """What messages are made with; every other public function of `errors` is a message."""
 SAMPLES = {str: "a-name", int: 7, float: 2.5, Sequence[str]: ["first", "second"]}
 NAMED = [(name, getattr(errors, name)) for name in errors.__all__]

@@ -116,7 +116,7 @@ def section_of(run, sae_id="blocks.0.hook_resid_pre"):
 def test_a_section_begins_with_what_is_red():
     """A line for each red check, the worst sequences, then the predictions; of a green SAE that none is red."""
     found = section_of(run_with(Explanation(tokens=(TOKEN,))))
-    assert found[0] == "FAILED: ce_loss of blocks.0.hook_resid_pre: as told"
+    assert found[0] == "FAILED: ce_loss as told (blocks.0.hook_resid_pre)"
     assert found[1] == "worst sequences, nats/token within the training context: 1.5 over document 3"
     assert found[2] == lines_of()[0]
     assert section_of(run_with(Explanation(why_none="all good"), outcome="passed")) == (

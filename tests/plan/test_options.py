@@ -46,6 +46,7 @@ def test_every_option_is_parsed():
     """Every flag that pytest offers changes the options; none does nothing."""
     asked = {
         "sae_release": "r",
+        "sae_name": "n",
         "sae_allow_pickle": "yes",
         "sae_id": ["a*", "b*"],
         "sae_shard": "2/3",
@@ -73,6 +74,7 @@ def test_every_option_is_parsed():
     assert set(asked) == {spec.key for spec in flags.SPECS}
     assert parsed(**asked) == options.Options(
         release="r",
+        name="n",
         allow_pickle=True,
         sae_ids=("a*", "b*"),
         shard="2/3",

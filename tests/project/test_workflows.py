@@ -151,7 +151,7 @@ def test_a_red_action_keeps_what_was_measured(ran_action):
     found = {(r.sae_id, r.check): r.outcome for r in record.read(ran.artifacts / "sae-gate/record.json").results}
     assert found["blocks.2.hook_resid_pre", "ce_loss"] == "failed"
     assert ran.outcomes["Report"] != "skipped"
-    assert "FAILED: ce_loss of blocks.2.hook_resid_pre" in ran.said
+    assert "FAILED: ce_loss 2.06 > 0.0282 nats/token" in ran.said
 
 
 def test_a_red_action_shows_why(ran_action):
@@ -216,7 +216,7 @@ def test_the_workflow_deals_judges_and_merges(ran_workflow):
     assert ran_workflow["judge 2"].is_green, ran_workflow["judge 2"].said
     report = ran_workflow["report"]
     assert report.outcomes["Merge"] == "failure", "merge says it in its exit code, and tee does not hide that"
-    assert "FAILED: ce_loss of blocks.2.hook_resid_pre" in report.said
+    assert "FAILED: ce_loss 2.06 > 0.0282 nats/token" in report.said
     merged = record.read(report.artifacts / "sae-gate/record.json")
     judged = [r.sae_id for r in merged.results if r.check == "ce_loss" and r.outcome in ("passed", "failed")]
     assert judged == list(merged.release.sae_ids)

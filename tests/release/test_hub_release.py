@@ -75,8 +75,8 @@ def test_the_literal_command_judges_thirteen_saes(hub, tmp_path):
         again, stale = gate(hub, tmp_path)
         assert again.returncode == 4
         assert stale is None
-        assert "the Hub does not answer" in again.stdout
-        assert "HF_HUB_OFFLINE=1" in again.stdout
+        assert "the Hub does not answer" in again.stderr
+        assert "HF_HUB_OFFLINE=1" in again.stderr
 
 
 def test_dropped_centring_is_seen(tmp_path):

@@ -1,6 +1,7 @@
-"""What is printed at the end of a run: the table, the complaints, the tally."""
+"""The last lines of a run: what is not green, what to type next, the verdict; and the messages of single checks."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from builders import BUDGET, around, estimate, limit, sampled
@@ -9,82 +10,137 @@ from hypothesis import strategies as st
 from strategies import results
 
 from sae_checks import checks
+from sae_checks.diagnosis import Diagnosis
 from sae_checks.judging import verdict
-from sae_checks.judging.position_readings import Curve
-from sae_checks.judging.sequential import Decision
 from sae_checks.record.results import Result
-from sae_checks.report import terminal
+from sae_checks.report import beside_limit, terminal
+from sae_checks.report.terminal_tables import RED, text_of
 
-TONES = {
-    "passed": ("ok", "good"),
-    "failed": ("FAILED", "bad"),
-    "inconclusive": ("INCONCLUSIVE", "bad"),
-    "not_measured": ("not measured", "warn"),
-    "reported": ("reported", "plain"),
-    "error": ("ERROR", "bad"),
-}
 any_results = st.lists(results(provenance=st.none()), max_size=6)
-outcomes = pytest.mark.parametrize("outcome", TONES)
+widths = pytest.mark.parametrize("n_columns", [40, 80, 120, 200])
+HEADS = {"failed": "FAILED", "inconclusive": "INCONCLUSIVE"}
 
 
-def result(sae_id="a", check="ce_loss", outcome="passed", *, reason="told", value=0.1, **rest):
-    of_check = limit() if check == "ce_loss" else limit("sparsity", "explained_variance", "min", 0.5)
-    of_check = rest.pop("limit", of_check)
-    measured = (estimate("ce_clean", 3.0), estimate("ce_increase", value)) if check == "ce_loss" else ()
-    return Result(sae_id=sae_id, check=check, outcome=outcome, reason=reason, limit=of_check, estimates=measured)
+def result(sae_id="a", check="ce_loss", outcome="passed", *, value=0.1, **rest):
+    named = checks.named(check)
+    measure = "ce_increase" if check == "ce_loss" else named.measures[-1].name
+    given = {"reason": "so", "limit": limit(check, measure, value=0.3), "estimates": (estimate(measure, value),)}
+    return Result(sae_id=sae_id, check=check, outcome=outcome, **{**given, **rest})
 
 
-def words(line):
-    return [piece.text.strip() for piece in line]
+def lines(rows, verdict="failed", n_columns=80, **rest):
+    return [text_of(line) for line in terminal.last_lines("demo", rows, verdict, n_columns=n_columns, **rest)]
 
 
-def test_a_row_per_sae_and_a_column_per_check():
-    """SAEs in the order they came, checks in the catalogue's, and only those that are there."""
-    rows = [result("b", "sparsity"), result("b"), result("a", value=0.25, outcome="failed")]
-    head, *body = terminal.check_table(rows)
-    assert words(head) == ["SAE", "CE loss (ce_increase)", "sparsity (explained_variance)"]
-    assert [words(line) for line in body] == [["b", "0.1 ok", "ok"], ["a", "0.25 FAILED", ""]]
+RUN = [
+    result("l0_100", outcome="failed", value=0.51, diagnosis=Diagnosis(sentence="the decoder is 1.6 times too long")),
+    result("l0_25", outcome="failed", value=0.31),
+    result("l0_25", "lambada"),
+    result("l0_82", outcome="inconclusive", value=0.29),
+    result("sound"),
+    result("sound", "lambada", "reported"),
+    result("all of resid", "stacked", "failed", value=9.0),
+]
 
 
-@given(any_results)
-@settings(max_examples=25)
-def test_the_table_is_aligned(rows):
-    """Every line has the same pieces, and every column one width."""
-    lines = terminal.check_table(rows)
-    widths = [[len(piece.text) for piece in line] for line in lines]
-    assert all(of_line == widths[0] for of_line in widths)
-    assert len(lines) == 1 + len({row.sae_id for row in rows})
+def test_the_last_lines_of_a_red_run():
+    """The worst first, ids in natural order, SAEs before stacks; value and limit; diagnosis; next; the verdict last."""
+    assert lines(RUN, n_columns=120, page=Path("out/report/index.html")) == [
+        "l0_25   ce_loss 0.31 > 0.3",
+        "l0_100   ce_loss 0.51 > 0.3",
+        "  the decoder is 1.6 times too long",
+        "l0_82   ce_loss 0.29 ≤ 0.3?",
+        "all of resid   stacked 9 > 0.3",
+        "next: open out/report/index.html   or   pytest ... --sae-explain=l0_25",
+        "demo: FAILED   2 of 4 SAEs and 1 stack   (2 ok, 3 failed, 1 undecided, 1 reported)",
+    ]
 
 
-@outcomes
-def test_an_outcome_has_its_word_and_tone(outcome):
-    """Only passed is good; nothing that blocks a release looks like a pass."""
-    _, line = terminal.check_table([result(outcome=outcome)])
-    word, tone = TONES[outcome]
-    assert words(line) == ["a", f"0.1 {word}"]
-    assert [piece.tone for piece in line] == ["plain", tone]
+def test_more_failed_checks_are_worse():
+    """An SAE with more failed checks comes first; of its checks the one farthest beyond its limit."""
+    rows = [
+        result("b", outcome="failed", value=9.0),
+        result("c", outcome="failed", value=0.31),
+        result("c", "lambada", "failed", value=0.6),
+    ]
+    assert lines(rows)[:2] == ["c   lambada 0.6 > 0.3   ce_loss 0.31 > 0.3", "b   ce_loss 9 > 0.3"]
 
 
-def test_every_outcome_is_known():
-    """A new outcome without a word would be an exception at the end of a run."""
-    assert set(terminal._OUTCOMES) == set(verdict.Outcome.__args__) == set(TONES)
+def test_a_green_run_is_one_line():
+    """Nothing but the verdict and the count, in which speed items have their own word."""
+    rows = [result("a"), result("a", "lambada"), result("b")]
+    assert lines(rows, "passed", n_timed=2) == ["demo: PASSED   2 SAEs   (3 ok, 2 timed)"]
 
 
-def test_a_result_without_its_measure_shows_no_number():
-    """Nothing measured, or no limit: the word alone, never a number of another measure."""
-    bare = Result(sae_id="a", check="ce_loss", outcome="error", reason="none", limit=None)
-    head, line = terminal.check_table([bare])
-    assert (words(head), words(line)) == (["SAE", "CE loss"], ["a", "ERROR"])
-    _, line = terminal.check_table([result(limit=limit(measure="kl"))])
-    assert words(line) == ["a", "ok"]
+@pytest.mark.parametrize(
+    ("verdict", "words", "tone"),
+    [("passed", "PASSED", "good"), ("failed", "FAILED", "bad"), ("not_decided", "NOT DECIDED", "warn")],
+)
+def test_the_verdict_has_its_colour(verdict, words, tone):
+    """Green, red or yellow, on the last line."""
+    *_, last = terminal.last_lines("demo", [result()], verdict, n_columns=80)
+    assert (last[0].text, last[0].tone) == (f"demo: {words}", tone)
 
 
-def test_a_table_of_nothing_is_a_head():
-    """No result, no row."""
-    assert [words(line) for line in terminal.check_table([])] == [["SAE"]]
+@widths
+@given(any_results, st.sampled_from(["passed", "failed", "not_decided"]))
+@settings(max_examples=20)
+def test_no_line_is_wider_than_the_terminal(n_columns, rows, verdict):
+    """Whatever the names, values and reasons; and the verdict is on the last line."""
+    found = lines(rows, verdict, n_columns)
+    assert max(map(len, found)) <= n_columns
+    assert terminal._WORDS[verdict][0] in found[-1]
 
 
-def test_a_complaint_says_value_interval_limit_and_where():
+def test_many_red_saes_are_counted():
+    """15 are shown, each on a line; -v shows all."""
+    rows = [
+        result(f"l0_{i}", c, "failed", value=9.0) for i in range(40) for c in ("ce_loss", "lambada", "cbt", "golden")
+    ]
+    found = lines(rows, n_columns=60)
+    assert len(found) < 20
+    assert found[0].startswith("l0_0   ")
+    assert "and 25 more; -v shows them" in found
+    assert found[-1].startswith("demo: FAILED")
+    assert any(line.startswith("l0_39 ") for line in lines(rows, shows_all=True))
+
+
+def test_a_value_within_its_limit_does_not_explain_a_failure():
+    """Evidence of a loading error is told by its reason; so are errors, once for all checks with the same."""
+    rows = [
+        result(outcome="failed", value=-1.0, reason="the model predicts better with the splice"),
+        result("b", outcome="error", reason="no weights", estimates=()),
+        result("b", "cbt", "error", reason="no weights", estimates=()),
+    ]
+    found = lines(rows)
+    assert found[:4] == ["b", "  ce_loss, cbt: no weights", "a", "  ce_loss: the model predicts better with the splice"]
+
+
+def test_an_undecided_check_names_the_option_that_settles_it():
+    """Taken from its reason."""
+    rows = [result(outcome="inconclusive", reason="too close\n  try:      --sae-sequences=512")]
+    assert any("pytest ... --sae-sequences=512" in line for line in lines(rows, "not_decided"))
+
+
+@pytest.mark.parametrize(
+    ("value", "of", "shown"),
+    [
+        (0.51, limit(value=0.3), "0.51 > 0.3"),
+        (0.3, limit(value=0.3), "0.3 ≤ 0.3"),
+        (0.30001, limit(value=0.3), "0.30001 > 0.3"),
+        (0.4, limit(kind="min", value=0.9), "0.4 < 0.9"),
+        (5.0, replace(limit(value=4.0), floor=1.0), "5 > 4"),
+        (0.5, replace(limit(value=4.0), floor=1.0), "0.5 < 1"),
+        (float("nan"), limit(value=0.3), "nan > 0.3"),
+    ],
+)
+def test_value_beside_its_limit(value, of, shown):
+    """The sign is true, and the two are told apart by as many digits as that takes."""
+    assert beside_limit.beside_limit(result(value=value, limit=of)) == shown
+    assert beside_limit.beside_limit(result(value=value, limit=None)) == ""
+
+
+def test_a_message_says_value_interval_limit_and_where():
     """All that is needed to look it up, from the verdict on."""
     of_check = limit(value=0.3, source="measured in May", where="own.toml [default.ce_loss]")
     found = verdict.judge((sampled("ce_increase", around(0.4, 0.05, 256)),), of_check, BUDGET)
@@ -92,114 +148,32 @@ def test_a_complaint_says_value_interval_limit_and_where():
         terminal.message_lines(result("blocks.2", outcome=found.outcome, reason=found.reason, limit=of_check))
     )
     for part in (
-        "FAILED: ce_loss of blocks.2",
-        "0.4 > 0.3 nats/token [0.3",
-        "], n 16",
+        "FAILED: ce_loss 0.4 > 0.3 nats/token [0.3",
+        "(blocks.2)",
         "own.toml [default.ce_loss]",
         "measured in May",
     ):
         assert part in told
 
 
-@outcomes
-def test_a_complaint_keeps_every_line_of_its_reason(outcome):
+@pytest.mark.parametrize("outcome", RED)
+def test_a_message_keeps_every_line_of_its_reason(outcome):
     """A message of four parts stays one of four parts; only an error has no limit to look up."""
-    lines = terminal.message_lines(result(outcome=outcome, reason="what\n  expected: a\n  got:      b\n  try:      c"))
-    assert lines[0] == f"{TONES[outcome][0]}: ce_loss of a: what"
-    assert lines[1:4] == ("  expected: a", "  got:      b", "  try:      c")
-    assert len(lines) == (4 if outcome == "error" else 5)
+    shown = terminal.message_lines(result(outcome=outcome, reason="what\n  expected: a\n  got:      b\n  try:      c"))
+    assert shown[0] == ("ERROR: ce_loss of a: what" if outcome == "error" else f"{HEADS[outcome]}: ce_loss what (a)")
+    assert shown[1:4] == ("  expected: a", "  got:      b", "  try:      c")
+    assert len(shown) == (4 if outcome == "error" else 5)
 
 
-def test_a_complaint_without_a_reason_is_still_one():
+def test_a_message_without_a_reason_is_still_one():
     """An empty reason is no exception at the end of a run."""
     assert terminal.message_lines(result(outcome="error", reason="")) == ("ERROR: ce_loss of a: ",)
 
 
-def test_the_tally_counts_every_outcome():
-    """In a fixed order, in words, none that is zero."""
-    rows = [result(outcome=o) for o in ("failed", "passed", "not_measured", "passed", "error", "inconclusive")]
-    assert terminal.outcome_counts(rows) == "2 passed, 1 failed, 1 inconclusive, 1 not measured, 1 error"
-    assert terminal.outcome_counts([]) == ""
-
-
-@given(any_results)
-@settings(max_examples=25)
-def test_the_tally_adds_up(rows):
-    """Every result is counted once."""
-    counted = [int(part.split()[0]) for part in terminal.outcome_counts(rows).split(", ") if part]
-    assert sum(counted) == len(rows)
-
-
-def test_every_check_has_a_title():
-    """Columns are told apart."""
-    titles = [check.title for check in checks.CHECKS]
-    assert len(set(titles)) == len(titles)
-    assert all(titles)
-
-
-def drawn(sae_id, positions, values):
-    curve = Curve(
-        measure="ce_increase",
-        unit="nats/token",
-        position=tuple(positions),
-        value=tuple(values),
-        low=tuple(values),
-        high=tuple(values),
-        n_sequences=(9,) * len(positions),
-    )
-    return Result(
-        sae_id=sae_id, check="long_context", outcome="passed", reason="", limit=None, curves=(curve,), estimates=()
-    )
-
-
-def test_the_increase_is_shown_by_octaves():
-    """Means over 0-15, 16-31, 32-63: a row per SAE, empty where it has no position; without a curve nothing."""
-    short, long = drawn("a", range(1, 20), [1.0] * 15 + [3.0] * 4), drawn("b", [15, 16, 40, 60], [0.5, 0.25, 2.0, 4.0])
-    assert [words(line) for line in terminal.octave_table([result(), short, long])] == [
-        ["CE increase at positions", "0-15", "16-31", "32-63"],
-        ["a", "1", "3", ""],
-        ["b", "0.5", "0.25", "3"],
-    ]
-    assert terminal.octave_table([result()]) == ()
-
-
-@given(st.lists(st.tuples(st.integers(0, 5000), st.integers(-64, 64)), unique_by=lambda point: point[0], max_size=20))
-@settings(max_examples=25)
-def test_smoothing_takes_every_point_once(points):
-    """Each position falls into the octave that holds it; octaves' means lie between their points."""
-    positions, values = zip(*sorted(points), strict=True) if points else ((), ())
-    smooth = terminal.octave_means(drawn("a", positions, values).curves[0])
-    assert set(smooth) == {next(o for o in smooth if o[0] <= p <= o[1]) for p in positions}
-    for (first, last), mean in smooth.items():
-        there = [v for p, v in zip(positions, values, strict=True) if first <= p <= last]
-        assert min(there) <= mean <= max(there)
-
-
-def decided(n_used, n_most, outcome="passed"):
-    of = {"value": 0.1, "low": 0.0, "high": 0.2, "worst": 1.0, "skewness": 0.0, "n_needed": None}
-    made = Decision(outcome=outcome, measure="ce_increase", n_used=n_used, n_most=n_most, **of)
-    return replace(result(outcome=outcome), decision=made)
-
-
-def test_early_verdicts_are_counted():
-    """Those before the last look, and the median share; a check without a sequential verdict is none of them."""
-    rows = [decided(32, 256), decided(64, 256), decided(256, 256), result(outcome="reported")]
-    assert terminal.early_stops(rows).startswith("2 of 3 sequential verdicts came early, half of all within 25% of")
-    assert terminal.early_stops([result(outcome="error")]) == ""
-
-
-@pytest.mark.parametrize(
-    ("outcomes", "is_green", "word"),
-    [
-        (("passed", "reported"), True, "PASSED"),
-        (("passed", "inconclusive"), True, "PASSED"),
-        (("inconclusive", "failed", "error"), False, "FAILED"),
-        (("inconclusive", "error"), False, "ERROR"),
-        (("passed", "inconclusive"), False, "INCONCLUSIVE"),
-        (("not_measured",), False, "NOT JUDGED"),
-    ],
-)
-def test_the_run_has_one_word(outcomes, is_green, word):
-    """The worst of its checks, and green only where pytest is."""
-    rows = [result(outcome=outcome) for outcome in outcomes]
-    assert terminal.closing_line("demo", rows, is_green=is_green) == f"demo: {word}"
+def test_the_same_error_is_told_once():
+    """A model that cannot be loaded is one message, not one for each check; of many failures ten are shown."""
+    rows = [result(sae_id, c, "error", reason="no model") for sae_id in "ab" for c in ("ce_loss", "cbt")]
+    assert terminal.messages(rows) == ("ERROR: 4 checks of 2 SAEs: no model",)
+    many = [result(f"l0_{i}", outcome="failed") for i in range(12)]
+    assert terminal.messages(many)[-1] == "and 2 more; -v shows them"
+    assert len(terminal.messages(many, shows_all=True)) == 24

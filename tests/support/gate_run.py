@@ -53,6 +53,12 @@ class GateRun:
         return {cell: result.outcome for cell, result in self.results.items()}
 
     @property
+    def junit_verdict(self) -> str | None:
+        """The verdict on the run, among the properties of the JUnit suite."""
+        (suite,) = ET.parse(self.junit_path).getroot().iter("testsuite")
+        return properties_of(suite).get("sae_checks.verdict")
+
+    @property
     def junit(self) -> dict[Cell, ET.Element]:
         """The JUnit test cases of the gate, by the SAE and check that their properties name."""
         cases = {}
