@@ -79,9 +79,18 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 @pytest.hookimpl(trylast=True)  # WHY: pytest reorders items by SAE first
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Move the timing behind all checks."""
+    """Group the items of the gate by check, so that pytest prints a line per check, and move the timing to the end."""
+    in_gate = [i for i, item in enumerate(items) if item.nodeid.startswith(GATE_ID)]
+    files = {file: i for i, file in enumerate(dict.fromkeys(map(_file, sorted(items[i].nodeid for i in in_gate))))}
+    grouped = sorted((items[i] for i in in_gate), key=lambda item: files[_file(item.nodeid)])
+    for i, item in zip(in_gate, grouped, strict=True):  # the user's own tests keep their places
+        items[i] = item
     # WHY: benchmarks run last, because each stores the values that the checks have measured before
     items.sort(key=_is_timing)
+
+
+def _file(nodeid: str) -> str:
+    return nodeid.partition("::")[0]
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
