@@ -46,6 +46,8 @@ class Baseline:
     started: str
     conditions: Conditions
     results: tuple[Result, ...]
+    options: tuple[tuple[str, str | int | None], ...] = ()
+    """of the whole run, as its record has them."""
 
     def result(self, subject: str, check: str) -> Result | None:
         """The result of *check* of *subject*, an SAE or a stack."""
@@ -68,8 +70,12 @@ def load(asked: str, own: Path | None) -> Baseline:
         if path is None:
             raise errors.bad_baseline(asked, "`last` needs --sae-out DIR, which this run does not have")
         found = record.read(path) if asked == "last" or path.exists() else record.loads(_at_revision(asked, own), asked)
-    except (errors.RecordError, OSError, ValueError) as problem:
-        raise errors.bad_baseline(asked, str(problem).partition("\n")[0]) from None
+    except errors.UsageError:
+        raise
+    except errors.RecordError as problem:
+        raise errors.bad_baseline(asked, str(problem).partition("\n  got:      ")[2].partition("\n")[0]) from None
+    except (OSError, ValueError) as problem:
+        raise errors.bad_baseline(asked, str(problem)) from None
     return from_record(found, asked)
 
 
@@ -86,6 +92,7 @@ def from_record(found: Record, source: str) -> Baseline:
         started=found.started,
         conditions=Conditions(special_tokens=rule, sae_ids=found.release.sae_ids),
         results=tuple(results),
+        options=found.options,
     )
 
 

@@ -16,6 +16,7 @@ from sae_checks.errors.comparing import (
     no_such_run,
     not_comparable,
     nothing_in_common,
+    other_conditions,
     unknown_measure,
 )
 from sae_checks.errors.corpora import (
@@ -231,6 +232,7 @@ __all__ = [  # noqa: RUF022 -- by subject
     # comparing
     "bad_baseline",
     "nothing_in_common",
+    "other_conditions",
     "not_comparable",
     "bad_history",
     "history_not_kept",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from sae_checks.errors.exceptions import HistoryError, RecordError, UsageError
-from sae_checks.errors.wording import listed, message, shown
+from sae_checks.errors.wording import listed, message, shown, typed
 
 
 def bad_baseline(asked: str, problem: str) -> UsageError:
@@ -26,6 +26,18 @@ def nothing_in_common(baseline: str, before: Sequence[str], now: Sequence[str]) 
             expected=f"one of {listed(now)}",
             got=listed(before),
             attempt="--sae-baseline=FILE with the record of an earlier version of this release",
+        )
+    )
+
+
+def other_conditions(baseline: str, what: str, flag: str, before: str, now: str) -> UsageError:
+    same = typed(flag, before) if before != now.partition(", sha256 ")[0] else "the file as it was"
+    return UsageError(
+        message(
+            f"the baseline {shown(baseline)} is of another {what}",
+            expected=f"{shown(before)}, as in the baseline",
+            got=shown(now),
+            attempt=f"{same}; or run without --sae-baseline, and compare later runs with the new record",
         )
     )
 

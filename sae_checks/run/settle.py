@@ -100,11 +100,12 @@ def settle(options: Options, found: Release | None = None, model: ModelSource | 
         store.prepare(options.history)
     earlier = None
     if options.baseline is not None:
-        from sae_checks.comparing import baseline  # WHY here: it reads records, which imports all of judging
+        from sae_checks.comparing import baseline, same_conditions  # WHY here: records import all of judging
 
         earlier = baseline.load(options.baseline, options.record)
         if not set(earlier.conditions.sae_ids) & set(found.sae_ids):
             raise errors.nothing_in_common(options.baseline, earlier.conditions.sae_ids, found.sae_ids)
+        same_conditions.check(earlier, settled)
         limits |= _comparison_limits(settled, written, limits)
     defaults = {check.name: limit for check in checks.CHECKS if (limit := written.default(check.name)) is not None}
     return Request(

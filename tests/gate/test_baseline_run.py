@@ -8,6 +8,7 @@ import pytest
 from gate_run import properties_of
 from hypothesis import given
 from hypothesis import strategies as st
+from safetensors.torch import load_file, save_file
 from strategies import hostile_names
 from test_xdist import STAND_IN, WHO
 from tiny_release import D_MODEL, HOOKS, copy_saes, identity_weights, write_jsonl, write_sae
@@ -102,15 +103,41 @@ def test_worse_within_the_margin_is_said(saes, gate, tmp_path):
     assert (again.exit_code, again.counts["passed"]) == (0, 1), again.text
 
 
-def test_another_text_is_refused(saes, tiny, gate, tmp_path):
-    """Each comparison is an error, so that the run is not green."""
-    gate("-k", "ce_loss", saes=saes)
+def test_another_text_model_seed_or_context_is_refused_before_measuring(saes, tiny, gate, tmp_path):
+    """Exit code 4: what differs, in both runs, and what to type. A copy of the same files is the same."""
+    kept = shutil.copy(gate("-k", "ce_loss", saes=saes).record_path, tmp_path / "kept.json")
     shorter = write_jsonl(
         tmp_path / "shorter.jsonl", [json.loads(line)["text"] for line in tiny.corpus.read_text().splitlines()[:40]]
     )
-    run = gate("-k", "ce_loss", "--sae-baseline=last", f"--sae-corpus={shorter}", saes=saes)
-    assert (run.exit_code, run.counts["errors"]) == (1, len(HOOKS)), run.text
-    assert "the fingerprint of its tokens is not the same" in run.text
+    model = shutil.copytree(tiny.model, tmp_path / "model")
+    same = (f"--sae-model={model}", f"--sae-corpus={shutil.copy(tiny.corpus, tmp_path / 'copy.jsonl')}")
+    asked = ("-k", "ce_loss and not stacked", f"--sae-baseline={kept}")
+    assert gate(*asked, *same, saes=saes).exit_code == 0
+    (weights,) = model.glob("*.safetensors")
+    tensors = {name: tensor * 2 for name, tensor in load_file(weights).items()}
+    save_file(tensors, weights, metadata={"format": "pt"})
+    for more, what, before, now in (
+        (f"--sae-corpus={shorter}", "corpus", tiny.corpus, shorter),
+        (f"--sae-model={model}", "model", tiny.model, model),
+        ("--sae-seed=1", "seed", 0, 1),
+        ("--sae-context=8", "context length", 32, 8),
+        ("--sae-special-tokens=replace", "rule for special tokens", "keep", "replace"),
+    ):
+        run = gate(*asked, more, saes=saes)
+        assert run.exit_code == 4, run.text
+        assert f"the baseline {kept} is of another {what}" in run.text
+        assert f"  expected: {before}, as in the baseline" in run.text
+        assert f"  got:      {now}" in run.text
+        option = more.partition("=")[0]
+        assert f"  try:      {option}={before}; or run without --sae-baseline" in run.text
+
+
+def test_a_text_that_cannot_be_told_before_is_refused_when_it_is_measured(saes, gate):
+    """Texts are the same file, and what is scored of them differs: each comparison is an error."""
+    gate("-k", "ce_loss", saes=saes)
+    run = gate("-k", "ce_loss", "--sae-baseline=last", "--sae-special-tokens=no-bos", saes=saes)
+    assert run.exit_code == 1, run.text
+    assert "BOS before every sequence is not the same" in run.text
 
 
 def test_nothing_compared_is_red(gate):
@@ -130,6 +157,9 @@ def test_what_is_no_baseline_stops_the_run_at_once(gate, tmp_path, saes):
     assert gate("--sae-baseline=none.json").exit_code == 4
     before = gate("-k", "ce_loss")
     kept = shutil.copy(before.record_path, tmp_path / "kept.json")
+    (tmp_path / "other.json").write_text(before.record_path.read_text().replace('"schema": 4', '"schema": 99'))
+    assert "its schema is 99" in (run := gate(f"--sae-baseline={tmp_path / 'other.json'}")).text
+    assert run.exit_code == 4
     for hook in HOOKS:
         (saes / hook).rename(saes / f"new-{hook}")
     run = gate(f"--sae-baseline={kept}", saes=saes)
