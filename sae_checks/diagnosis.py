@@ -17,12 +17,14 @@ LEAST_NATS = 0.005
 """CE increase in nats/token below which causes are ranked by the error that they give back instead."""
 _MUCH = 0.5
 """share of the loss from which it is said where it is."""
-_TIE = 0.05
-"""shares that differ by less count as equal: the simpler cause is named."""
+_TIE = 0.85
+"""share of the best cause's share from which a simpler cause is named instead."""
 _LEAST_FIT = 0.5
 """explained variance that a corrected reconstruction must reach for the correction to be a cause."""
 _GOOD_FIT = 0.9
 """explained variance from which an SAE that costs nothing has nothing to give back."""
+_SHRUNKEN = 0.8
+"""length ratio down to which L1 penalties of training were seen to shrink; sound SAEs with one had 0.83 to 0.95."""
 _AS_THE_NORM = 0.15
 """relative difference up to which a length is that of the activation's norm."""
 _N_SHOWN = 3
@@ -49,6 +51,14 @@ class Place:
     best_explained_variance: float
     """explained variance after the best scalar factor and the best constant."""
     corrected: Corrected
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NextSae:
+    """The next SAE of the release, on clean activations."""
+
+    sae_id: str
+    explained_variance: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,6 +113,8 @@ class Diagnosis:
     """id of the SAE at *place* that explains this SAE's hook better than its own."""
     copy_of: tuple[str, ...] = ()
     """ids of SAEs with the same weights, as far as they were compared."""
+    worse_next_sae: NextSae | None = None
+    """null: there is none that leaves more than twice as much of its own hook unexplained as this one."""
     first_positions_share: float | None = None
     """share of the CE increase in predictions at the first positions, 0 to 3."""
     top_tokens_share: float | None = None
@@ -128,7 +140,7 @@ def conclusion(found: Diagnosis, hook: str) -> str:
     named = [(share, each) for each in _causes(found, hook) if (share := _recovered(found, each)) >= LEAST_SHARE]
     if named:
         most = max(share for share, _ in named)
-        share, cause = next((share, each) for share, each in named if share >= most - _TIE)
+        share, cause = next((share, each) for share, each in named if share >= _TIE * most)
         return f"{cause.text} ({_percent(share)} of the {_ranked_by(found)}): {cause.detail}"
     if found.copy_of:
         return f"{', '.join(found.copy_of)} has the same weights; at {hook} they explain {_r(found.explained_variance)}"
@@ -136,6 +148,9 @@ def conclusion(found: Diagnosis, hook: str) -> str:
         others = f", and it fits none of {found.n_places} other hooks clearly better" if found.n_places else ""
         fit = _r(found.best_explained_variance)
         return f"even with the best length and bias it explains {fit} of the variance of {hook}{others}"
+    if (other := found.worse_next_sae) is not None:
+        explained = _r(other.explained_variance)
+        return f"no cause of its own: the next SAE, {other.sae_id}, has an explained variance of {explained} at home"
     nats = found.ce_increase_nats_per_token
     if nats is not None and nats < LEAST_NATS:
         return (
@@ -192,6 +207,8 @@ def _length(found: Diagnosis) -> tuple[str, str]:
                 return _too_long(
                     found
                 ), f"the activation's norm, {norm:.2g} times the root of its width, {what} the decoder"
+    if ratio is not None and _SHRUNKEN <= ratio < 1:
+        return _too_long(found), "an L1 penalty shrinks as much"
     return _too_long(found), "look at how it was loaded"
 
 

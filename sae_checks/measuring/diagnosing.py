@@ -21,19 +21,28 @@ from sae_checks.saes.lazy_weights import LazySae
 from sae_checks.saes.sae import LoadedSae, Reconstructs
 
 N_SEQUENCES = 16
-N_TOKENS = 2048
-"""tokens to run, about: with long contexts fewer sequences are measured, but at least two."""
+N_SEQUENCES_LEAST = 2
+N_TOKENS_LEAST, N_TOKENS_MOST = 512, 2048
+N_MULTIPLICATIONS = 1 << 36
+"""of one pass over the tokens, about: 1 to 2 s on one core. Larger models run fewer tokens."""
 N_FIRST_POSITIONS = 4
 TOP_SHARE = 0.01
 """of the tokens, by their increase."""
 N_WORST_LATENTS = 10
 N_STEPS = 10
 """of the descent to a better b_dec."""
+_LESS, _CLEARLY_LESS = 0.9, 0.5
+"""shares of the error that another b_dec, and a norm, may leave to be measured further."""
+_HARMLESS = 1e-3
+"""harmful mass up to which no latent is to blame."""
 
 
-def few(sequences: Sequences, n_positions: int) -> Sequences:
-    """The first of *sequences*, cut to *n_positions*, that are diagnosed."""
-    return sequences.first(min(N_SEQUENCES, max(2, N_TOKENS // n_positions)), n_positions)
+def few(model: LanguageModel, sequences: Sequences, n_positions: int) -> Sequences:
+    """The first of *sequences*, cut to *n_positions*, that are diagnosed: as many as *model* runs in seconds."""
+    facts = model.facts
+    n_weights = facts.d_model * (12 * facts.n_layers * facts.d_model + model.n_logits)  # of a transformer, about
+    n_tokens = min(N_TOKENS_MOST, max(N_TOKENS_LEAST, N_MULTIPLICATIONS // n_weights))
+    return sequences.first(min(N_SEQUENCES, max(N_SEQUENCES_LEAST, n_tokens // n_positions)), n_positions)
 
 
 def diagnosis(
@@ -56,26 +65,32 @@ def diagnosis(
         sequences: the text corpus.
         copies: ids of SAEs that are known to have the same weights; None: weights are not to be compared.
         n_batch_tokens: most tokens per forward pass.
-        progress: called with (tokens of the clean passes, all of them).
+        progress: called with (tokens of spliced passes, all of them).
     """
     n_positions = n_within(sae, sequences)
-    first = few(sequences, n_positions)
+    first = few(model, sequences, n_positions)
 
     def passes(some: Sequences, hooks: Collection[str]) -> list[tuple[Batch, CleanPass]]:
-        return _passes(model, some, hooks, n_batch_tokens, progress)
+        return [
+            (batch, model.clean(batch.tokens, hooks)) for batch in batches(model, some, n_batch_tokens, lambda *_: None)
+        ]
 
     with torch.inference_mode():
         search = Search(sae, model, others, n_positions)
-        if search.pairs:
+        if search.hooks:
             search.see(passes(first.first(search.n_sequences, n_positions), search.hooks))
         at = {hook for pair in (search.own, search.best) if pair is not None for hook in pair}
         kept = passes(first, at)
-        found = _corrections(Variants(model, sae, kept, n_positions))
+        found = _corrections(Variants(model, sae, kept, n_positions), progress)
         if search.best is not None:
             found = _with_place(found, search, Variants(model, Moved(sae, search.best), kept, n_positions))
-        found = replace(found, n_places=len(search.pairs), copy_of=copies or found.copy_of)
-        if copies is not None:
-            found = replace(found, b_dec_of=_same_b_dec(sae, others))
+        found = replace(
+            found,
+            n_places=len(search.pairs),
+            copy_of=copies or found.copy_of,
+            b_dec_of=() if copies is None else _same_b_dec(sae, others),
+            worse_next_sae=search.worse_next,
+        )
     return replace(found, sentence=conclusion(found, sae.hook_out))
 
 
@@ -83,7 +98,7 @@ def _with_place(found: Diagnosis, search: Search, there: Variants) -> Diagnosis:
     """*found* with the place that *search* found, at which the SAE is measured by *there*."""
     moments = there.moments(there.output)
     corrected = _corrected(
-        moments, there.increases({"own": there.output})["own"].mean, found.ce_increase_nats_per_token
+        moments, there.increases({"own": there.output}, lambda *_: None)["own"].mean, found.ce_increase_nats_per_token
     )
     if corrected is None:
         return found
@@ -99,28 +114,21 @@ def _with_place(found: Diagnosis, search: Search, there: Variants) -> Diagnosis:
     )
 
 
-def _passes(
-    model: LanguageModel, sequences: Sequences, hooks: Collection[str], n_batch_tokens: int, progress: Progress
-) -> list[tuple[Batch, CleanPass]]:
-    """The clean passes over *sequences*, which are few enough to be kept."""
-    return [(batch, model.clean(batch.tokens, hooks)) for batch in batches(model, sequences, n_batch_tokens, progress)]
-
-
-def _corrections(of: Variants) -> Diagnosis:
+def _corrections(of: Variants, progress: Progress) -> Diagnosis:
     """Every measurement that changes the reconstruction at the SAE's own hook; the sentence is still empty."""
     own = of.moments(of.output)
     norm_factor = of.mean_norm / math.sqrt(of.seen[0].x.shape[-1])
     worst, harmful_mass = _worst_latents(of)
-    at_norm, of_sae = _at_norm(of, own, norm_factor), biases(of.sae)
+    at_norm = _at_norm(of, own, norm_factor)
     variants: dict[str, Outputs | None] = {
         "own": of.output,
         **_by_moments(of, own),
-        "b_dec": _with_b_dec(of, own) if "b_dec" in of_sae and _subtracts_b_dec(of.sae) else None,
+        "b_dec": _with_b_dec(of, own),
         "norm": None if at_norm is None else at_norm[0],
-        "latents": of.without(worst) if worst else None,
+        "latents": of.without(worst) if worst and harmful_mass is not None and harmful_mass > _HARMLESS else None,
     }
     known = {name: outputs for name, outputs in variants.items() if outputs is not None}
-    increases = of.increases(known)
+    increases = of.increases(known, progress)
     increase = increases["own"]
 
     def corrected(name: str) -> Corrected | None:
@@ -140,7 +148,7 @@ def _corrections(of: Variants) -> Diagnosis:
         relative_bias=finite(own.relative_bias),
         with_bias=corrected("bias"),
         with_b_dec=corrected("b_dec"),
-        zero_biases=tuple(name for name, bias in of_sae.items() if not bool(bias.any())),
+        zero_biases=tuple(name for name, bias in biases(of.sae).items() if not bool(bias.any())),
         with_length_and_bias=corrected("both"),
         norm_factor=finite(norm_factor),
         with_norm=corrected("norm"),
@@ -193,15 +201,20 @@ def _same_b_dec(sae: LoadedSae, others: Sequence[LazySae]) -> tuple[str, ...]:
 def _subtracts_b_dec(sae: Reconstructs) -> bool:
     """Whether b_dec is subtracted from the input, too."""
     module: Any = getattr(sae, "module", None)  # Any: SAE Lens's classes have no types of their own
-    return bool(getattr(module.cfg, "apply_b_dec_to_input", False))
+    has_b_dec = isinstance(getattr(module, "b_dec", None), torch.Tensor)
+    return has_b_dec and bool(getattr(module.cfg, "apply_b_dec_to_input", False))
 
 
 def _with_b_dec(of: Variants, own: Moments) -> Outputs | None:
     """
-    The reconstruction with a better b_dec, subtracted from the input and added to the output; None: none was found.
+    The reconstruction with a better b_dec, subtracted from the input and added to the output.
+
+    None: it is not subtracted from the input, or no other one leaves less error than adding the mean error does.
 
     Each step adds a share of the mean error to b_dec, and is kept if the SAE explains more; otherwise the share halves.
     """
+    if not _subtracts_b_dec(of.sae):
+        return None
     found, best = None, own
     b_dec, share = of.vector(own.mean_error) * 0, 0.5
     for _ in range(N_STEPS):
@@ -212,7 +225,8 @@ def _with_b_dec(of: Variants, own: Moments) -> Outputs | None:
             found, best, b_dec = outputs, moments, tried
         else:
             share /= 2
-    return found
+    left_by_bias = 1 - own.explained_variance - own.relative_bias**2
+    return found if 1 - best.explained_variance < _LESS * left_by_bias else None
 
 
 def _worst_latents(of: Variants) -> tuple[tuple[int, ...], float | None]:
@@ -230,12 +244,12 @@ def _at_norm(of: Variants, own: Moments, norm_factor: float) -> tuple[Outputs, b
     The reconstruction with the SAE run as if its input were still to be divided by its norm, or multiplied.
 
     Returns:
-        The better of the two, and whether it is the multiplied one; None: neither explains more than the SAE as it is.
+        The better of the two, and whether it is the multiplied one; None: neither leaves clearly less error.
     """
     tried = [(of.at_scale(f, f), is_twice) for f, is_twice in ((1 / norm_factor, False), (norm_factor, True))]
     explained = [of.moments(outputs).explained_variance for outputs, _ in tried]
     best = max(range(2), key=lambda i: explained[i])
-    return tried[best] if explained[best] > own.explained_variance else None
+    return tried[best] if 1 - explained[best] < _CLEARLY_LESS * (1 - own.explained_variance) else None
 
 
 def _corrected(moments: Moments, nats: float, nats_before: float | None) -> Corrected | None:

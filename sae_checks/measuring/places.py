@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 import torch
 
 from sae_checks import errors
+from sae_checks.diagnosis import NextSae
 from sae_checks.losses import Moments
 from sae_checks.measuring.moment_sums import MomentSums
 from sae_checks.measuring.scoring import Batch
@@ -96,9 +97,16 @@ def moments_at(
     return [of_pair.moments() for of_pair in sums]
 
 
+def _next_sae(sae: Reconstructs, others: Sequence[LazySae]) -> LazySae | None:
+    """The first of *others* whose hook is behind that of *sae*."""
+    depth = hooks.parse_known(sae.hook_out).depth
+    behind = [(d, i) for i, other in enumerate(others) if (d := hooks.parse_known(other.hook).depth) > depth]
+    return others[min(behind)[1]] if behind else None
+
+
 _CLEARLY = 0.5
 """share of the error left by the best factor and constant, below which another place explains clearly better."""
-N_TOKENS_OF_SEARCH = 512
+N_TOKENS_OF_SEARCH = 256
 
 
 class Search:
@@ -112,14 +120,16 @@ class Search:
         self.pairs = other_places(sae, model, self._others)
         self.n_sequences = max(2, N_TOKENS_OF_SEARCH // n_within)
         """sequences that the search needs."""
-        self.hooks = frozenset(hook for pair in (self.own, *self.pairs) for hook in pair)
+        self._next = _next_sae(sae, self._others)
+        seen = (self.own, *self.pairs, *(() if self._next is None else ((self._next.hook, self._next.hook_out),)))
+        self.hooks = frozenset(hook for pair in seen for hook in pair) if len(seen) > 1 else frozenset()
         self.best: Pair | None = None
         """the place, once `see` has been called; None: it explains no place clearly better."""
 
     def see(self, passes: Sequence[tuple[Batch, CleanPass]]) -> None:
         """Look for the place in the clean *passes*, which have captured `hooks`."""
         self._passes = passes
-        self.best = self._better_place(self._sae, self.own, self.pairs)
+        self.best = self._better_place(self._sae, self.own, self.pairs) if self.pairs else None
 
     @property
     def home_of(self) -> LazySae | None:
@@ -148,6 +158,20 @@ class Search:
             return (other.sae_id,) if other is not None and other.fingerprint == self._sae.fingerprint else ()
         except errors.SaeError:  # WHY: as above
             return ()
+
+    @property
+    def worse_next(self) -> NextSae | None:
+        """The next SAE of the release, if it leaves clearly more of its own hook unexplained than this one."""
+        if self._next is None or not self._passes:
+            return None
+        try:
+            (own,) = moments_at(self._sae, (self.own,), self._passes, self._n_within)
+            (of_next,) = moments_at(self._next, ((self._next.hook, self._next.hook_out),), self._passes, self._n_within)
+        except (errors.SaeChecksError, RuntimeError):  # WHY: as above
+            return None
+        explained = of_next.explained_variance
+        is_worse = 1 - own.explained_variance < _CLEARLY * (1 - explained)
+        return NextSae(sae_id=self._next.sae_id, explained_variance=explained) if is_worse else None
 
     def _better_place(self, sae: Reconstructs, own: Pair, pairs: Sequence[Pair]) -> Pair | None:
         """The one of *pairs* that *sae* explains best, if clearly better than *own*."""

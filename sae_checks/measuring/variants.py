@@ -11,7 +11,7 @@ import torch
 
 from sae_checks.losses import Floats, Moments
 from sae_checks.measuring.moment_sums import MomentSums, without_sinks
-from sae_checks.measuring.scoring import Batch, score
+from sae_checks.measuring.scoring import Batch, Progress, score
 from sae_checks.model.interface import CleanPass, LanguageModel, replace_with
 from sae_checks.saes import latents
 from sae_checks.saes.sae import Reconstructs
@@ -128,12 +128,20 @@ class Variants:
         ]
         return torch.stack(of_batches).sum(0)
 
-    def increases(self, variants: Mapping[str, Outputs]) -> dict[str, Increase]:  # a dict: by name of the variant
-        """The CE increase with each of *variants* spliced in place of the activation."""
+    def increases(
+        self, variants: Mapping[str, Outputs], progress: Progress
+    ) -> dict[str, Increase]:  # a dict: by name of the variant
+        """The CE increase with each of *variants* spliced; *progress* is called with (tokens run, all tokens)."""
+        n_done, n_all = 0, len(variants) * sum(seen.batch.tokens.numel() for seen in self.seen)
+        progress(n_done, n_all)
         positions: list[Floats] = []
         nats: dict[str, list[Floats]] = {name: [] for name in variants}
         for i, seen in enumerate(self.seen):
-            hidden = [self._resume(seen, outputs[i]) for outputs in variants.values()]
+            hidden = []
+            for outputs in variants.values():
+                hidden.append(self._resume(seen, outputs[i]))
+                n_done += seen.batch.tokens.numel()
+                progress(n_done, n_all)
             clean, *scores = score(self.model, seen.batch, [seen.clean.hidden, *hidden], ranks=False)
             is_within = seen.batch.position < self.n_within
             positions.append(seen.batch.position[is_within].astype(np.float64))

@@ -4,7 +4,7 @@ import shutil
 
 import pytest
 import torch
-from damaged import CASES, DEMO, HOOKS, changed, copied, swapped, with_long_decoder
+from damaged import CASES, DEMO, HOOKS, broken, changed, copied, swapped, with_long_decoder
 from safetensors.torch import load_file
 
 from sae_checks.diagnosis import Corrected, Diagnosis, conclusion, not_diagnosed
@@ -222,3 +222,9 @@ def test_what_fits_nothing_has_no_length():
     found = diagnosis(length_ratio=40.0, with_length=corrected(0.8, explained_variance=0.04))
     found = type(found)(**{**{n: getattr(found, n) for n in found.__slots__}, "best_explained_variance": 0.04})
     assert "even with the best length and bias it explains 0.04" in conclusion(found, "here")
+
+
+def test_an_sae_before_a_broken_one_has_no_cause_of_its_own(tmp_path):
+    """It is red in next_sae, too; the SAE that reads it is to blame."""
+    sentence = diagnosed(broken(tmp_path), HOOKS[1]).sentence
+    assert sentence == f"no cause of its own: the next SAE, {HOOKS[2]}, has an explained variance of 0.45 at home"
