@@ -10,7 +10,9 @@ import argparse
 import contextlib
 import hashlib
 import json
+import shlex
 import sys
+from collections.abc import Sequence
 
 from sae_checks import errors
 from sae_checks.plan.plan import Plan
@@ -60,7 +62,19 @@ def run(asked: argparse.Namespace) -> int:
         sys.stderr.write(f"{problem}\n")
         return 4
     sys.stdout.write("".join(f"{line}\n" for line in lines if ended == 0))
+    if ended == 0 and asked.shards > 1:
+        sys.stderr.write(_next(arguments))
     return ended
+
+
+def _next(arguments: Sequence[str]) -> str:
+    """What a person types who runs the shards by hand."""
+    return (
+        "next, for each shard I of N:\n"
+        f"  pytest {shlex.join(arguments)} --sae-shard=I/N --sae-out=shard-I\n"
+        "then:\n"
+        "  sae-checks merge shard-*/record.json --out record.json\n"
+    )
 
 
 def outputs(settled: Plan, *, n_shards: int) -> list[str]:

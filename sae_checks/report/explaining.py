@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -24,11 +25,35 @@ class TokenExplanation:
     """indented by two spaces: about the latents of the position in the line above."""
 
 
-def explain_sae(results: Sequence[Result]) -> tuple[str, ...]:
-    """The explanation of one SAE, from all its *results*: its red checks, then its costliest predictions."""
+def explain_sae(results: Sequence[Result], *, n_columns: int = 78) -> tuple[str, ...]:
+    """
+    The explanation of one SAE, from all its *results*, in lines of at most *n_columns*; two are left for an indent.
+
+    The diagnosis and the red checks come first, then the costliest predictions.
+    """
     ce_loss = next((r for r in results if r.check == checks.CE_LOSS.name), None)
-    red = [wording.text(terminal.message_lines(r)[0]) for r in results if r.outcome in RED]
-    return (*(red or ["none of its checks is red"]), *_explain_loss(ce_loss))
+    red = [r for r in results if r.outcome in RED]
+    diagnoses = dict.fromkeys(wording.text(r.diagnosis.sentence) for r in red if r.diagnosis and r.diagnosis.sentence)
+    messages = [_message(r) for r in red]
+    lines = (*diagnoses, *(messages or ["none of its checks is red"]), *_explain_loss(ce_loss))
+    return tuple(piece for line in lines for piece in _wrapped(line, n_columns))
+
+
+def _message(result: Result) -> str:
+    """The first line of the message of *result*, without the name of the SAE."""
+    line, name = terminal.message_lines(result)[0], result.sae_id
+    return wording.text(line.removesuffix(f" ({name})").replace(f" of {name}: ", ": ", 1))
+
+
+def _wrapped(line: str, n_columns: int) -> list[str]:
+    """*line* cut between words, what follows indented further; a short line stays as it is, spaces and all."""
+    if len(line) <= n_columns:
+        return [line]
+    text = line.lstrip(" ")
+    indent = " " * (len(line) - len(text))
+    return textwrap.wrap(
+        text, n_columns, initial_indent=indent, subsequent_indent=f"{indent}    ", break_on_hyphens=False
+    )
 
 
 def explain_tokens(explanation: Explanation) -> tuple[TokenExplanation, ...]:
@@ -64,16 +89,15 @@ def _of_token(token: CostlyToken) -> Iterator[str]:
     instead = "still the most probable token"
     if token.spliced_top_token is not None and token.spliced_top_probability is not None:
         probability = wording.number(token.spliced_top_probability)
-        instead = f"instead it predicts {_quoted(token.spliced_top_token)} with probability {probability}"
-    yield f"probability {clean} clean, {spliced} spliced ({wording.number(token.increase_nats)} nats more): {instead}"
+        instead = f"predicts {_quoted(token.spliced_top_token)} with {probability}"
+    yield f"probability {clean} → {spliced} ({wording.number(token.increase_nats)} nats more): {instead}"
     if not token.restored_positions:
         n = token.n_restored_positions
-        yield f"none of {n} positions recovers {LEAST_NATS:g} nats when it alone is clean again"
+        yield f"none of {n} positions, clean again, recovers {LEAST_NATS:g} nats"
     for source in token.restored_positions:
         distance = token.position - source.position
-        where = "the one before" if distance == 1 else f"{distance} before"
         recovers = f"recovers {wording.number(source.recovered_nats)} nats{_reconstructed(source)}"
-        yield f"clean again at token {source.position} {_quoted(source.token)} ({where}): {recovers}"
+        yield f"clean at {source.position} {_quoted(source.token)} ({distance} back): {recovers}"
         yield from (f"  {line}" for line in _of_latents(source))
 
 
@@ -81,7 +105,7 @@ def _reconstructed(source: RestoredPosition) -> str:
     if source.norm_ratio is None:
         return ""
     cosine = "" if source.cosine is None else f", cosine {wording.number(source.cosine)}"
-    return f" (reconstructed at {source.norm_ratio:.0%} of its length{cosine})"
+    return f", length {source.norm_ratio:.0%}{cosine}"
 
 
 def _of_latents(source: RestoredPosition) -> Iterator[str]:
@@ -93,7 +117,7 @@ def _of_latents(source: RestoredPosition) -> Iterator[str]:
     n_active, n_tried = source.n_active_latents, source.n_ablated_latents
     tried = "" if n_tried == n_active else f" (tried: the {n_tried} that write most)"
     if not helpful:
-        none = f"none of {n_active} active latents{tried} recovers {LEAST_NATS:g} nats when it is taken out"
+        none = f"none of {n_active} latents{tried}, taken out, recovers {LEAST_NATS:g} nats"
         yield f"{none}: {_all_taken_out(source)}"
         return
     best = helpful[0].recovered_nats
@@ -102,7 +126,7 @@ def _of_latents(source: RestoredPosition) -> Iterator[str]:
     yield f"of {n_active} active latents{tried} the best, taken out, {recovers}"
     for latent in helpful[:N_LATENTS]:
         yield (
-            f"latent {latent.latent_index} taken out: recovers {wording.number(latent.recovered_nats)} nats; "
+            f"latent {latent.latent_index}: recovers {wording.number(latent.recovered_nats)} nats; "
             f"activation {wording.number(latent.activation)}, {latent.norm_share:.0%} of the decoded norm"
         )
 
@@ -111,7 +135,7 @@ def _all_taken_out(source: RestoredPosition) -> str:
     """What follows when no single latent is to blame."""
     recovered = source.all_ablated_recovered_nats
     if recovered is None or recovered < LEAST_NATS:
-        return "the damage is what the SAE leaves out, not what it adds"
+        return "the SAE leaves something out"
     return f"no single one is to blame; all of them taken out recover {wording.number(recovered)}"
 
 

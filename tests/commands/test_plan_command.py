@@ -36,6 +36,7 @@ def test_the_plan_of_the_demo(tmp_path):
     assert found == {"shards": "[1, 2, 3, 4, 5]", "n-shards": "5", "release": "demo", "revision": "", "cache-key": ""}
     assert "test_sparsity.py: 5" in done.stderr
     assert "warning" not in done.stderr
+    assert "--sae-shard=I/N --sae-out=shard-I" in done.stderr
 
 
 @pytest.mark.parametrize(

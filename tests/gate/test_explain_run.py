@@ -34,29 +34,29 @@ def test_a_red_sae_is_explained(saes, gate, capsys):
     assert "why zero" not in plain.text
     found = section(run, "zero")
     red = [cell for cell, outcome in run.outcomes.items() if cell[0] == "zero" and outcome != "passed"]
-    assert [line.split()[1] for line in found[: len(red)]] == [check for _, check in red]
+    states = ("FAILED: ", "INCONCLUSIVE: ")
+    assert [line.split(" ")[1].strip(":") for line in found if line.startswith(states)] == [check for _, check in red]
     explanation = run.results["zero", "ce_loss"].explanation
     assert len(explanation.tokens) == 6
     assert sum(line.startswith("document ") for line in found) == 6
-    assert found[len(red)].startswith("worst sequences, nats/token within the training context: ")
+    assert sum(line.startswith("worst sequences, nats/token within the training context: ") for line in found) == 1
     worst = [each.document_index for each in run.results["zero", "ce_loss"].worst_sequences[:3]]
     assert list(dict.fromkeys(token.document_index for token in explanation.tokens)) == worst
-    assert "the damage is what the SAE leaves out, not what it adds" in run.text
+    assert "the SAE leaves something out" in " ".join(run.text.split())
     assert all(r.explanation is None for cell, r in run.results.items() if cell != ("zero", "ce_loss"))
     assert dict(run.record.options)["explain"] == "z*"
     capsys.readouterr()
     assert main.main(["explain", str(run.record_path)]) == 0
-    assert capsys.readouterr().out.splitlines() == ["why zero", *(f"  {line}" for line in found)]
+    assert capsys.readouterr().out.splitlines()[:-1] == ["why zero", *(f"  {line}" for line in found)]
 
 
 def test_of_a_green_sae_there_is_nothing_to_explain(saes, gate):
     """A section all the same, for it was asked for; one for each that matches any of the patterns."""
     run = gate(f"--sae-explain={SOUND}", "--sae-explain=blocks.1.*pre", "-k", "ce_loss", saes=saes)
     for sae_id in HOOKS[:2]:
-        _, _, last = section(run, sae_id)
-        assert (
-            last
-            == "nothing to explain: no prediction of the worst sequences costs 0.01 nats more with the splice in place"
+        found = " ".join(" ".join(section(run, sae_id)).split())
+        assert found.endswith(
+            "nothing to explain: no prediction of the worst sequences costs 0.01 nats more with the splice in place"
         )
     assert section(run, HOOKS[2]) is section(run, "zero") is None
 
@@ -64,9 +64,9 @@ def test_of_a_green_sae_there_is_nothing_to_explain(saes, gate):
 def test_without_the_check_of_the_loss_there_is_nothing_to_explain_from(saes, gate):
     """Deselected, or an error: the section says which."""
     run = gate("--sae-explain=zero", "-k", "lambada", saes=saes)
-    red, why = section(run, "zero")
-    assert red.startswith("FAILED: lambada 0.667 > 0.1 ")
-    assert why.startswith("no explanation: it needs the check ce_loss: not selected")
+    found = section(run, "zero")
+    assert sum(line.startswith("FAILED: lambada") for line in found) == 1
+    assert found[-1].startswith("no explanation: it needs the check ce_loss: not selected")
     assert run.results["zero", "ce_loss"].explanation is None
 
 
@@ -75,9 +75,9 @@ def test_an_sae_that_cannot_be_measured_is_not_explained(tmp_path, tiny, gate):
     saes = copy_saes(tiny, tmp_path / "saes")
     (saes / SOUND / "cfg.json").write_text("{")
     run = gate("--sae-explain=*", "-k", "ce_loss", saes=saes)
-    red, why = section(run, SOUND)
-    assert red.startswith(f"ERROR: ce_loss of {SOUND}: ")
-    assert why.startswith("no explanation: it needs the check ce_loss: ")
+    red, *_ = found = section(run, SOUND)
+    assert red.startswith("ERROR: ce_loss: ")
+    assert any(line.startswith("no explanation: it needs the check ce_loss: ") for line in found)
     assert section(run, HOOKS[1]) is not None
 
 

@@ -9,6 +9,7 @@ from strategies import HOSTILE, results
 
 from sae_checks import checks
 from sae_checks.commands import main
+from sae_checks.diagnosis import Diagnosis
 from sae_checks.explanation import AblatedLatent, CostlyToken, Explanation, RestoredPosition
 from sae_checks.record import record
 from sae_checks.report import contents, explaining, html, summary, wording
@@ -47,7 +48,7 @@ TOKEN = CostlyToken(
 )
 
 
-RECONSTRUCTED = "(reconstructed at 31% of its length, cosine 0.98)"
+RECONSTRUCTED = ", length 31%, cosine 0.98"
 
 
 def lines_of(**changes):
@@ -63,12 +64,12 @@ def test_a_prediction_in_words():
     """Where it stands, what became of it, where that comes from, and the latents one can look up."""
     assert lines_of() == [
         "document 12, token 35: … walked↵ to the▸ door◂",
-        "probability 0.91 clean, 0.02 spliced (3.82 nats more): instead it predicts ' dog' with probability 0.33",
-        f"clean again at token 34 ' the' (the one before): recovers 3.2 nats {RECONSTRUCTED}",
+        "probability 0.91 → 0.02 (3.82 nats more): predicts ' dog' with 0.33",
+        f"clean at 34 ' the' (1 back): recovers 3.2 nats{RECONSTRUCTED}",
         "  of 24 active latents the best, taken out, recovers 0.4 nats of that",
-        "  latent 113 taken out: recovers 0.4 nats; activation 3.21, 12% of the decoded norm",
-        "  latent 7 taken out: recovers 0.05 nats; activation 3.21, 12% of the decoded norm",
-        f"clean again at token 3 ' the' (32 before): recovers 0.2 nats {RECONSTRUCTED}",
+        "  latent 113: recovers 0.4 nats; activation 3.21, 12% of the decoded norm",
+        "  latent 7: recovers 0.05 nats; activation 3.21, 12% of the decoded norm",
+        f"clean at 3 ' the' (32 back): recovers 0.2 nats{RECONSTRUCTED}",
     ]
 
 
@@ -76,11 +77,8 @@ def test_where_no_latent_is_to_blame():
     """What the SAE leaves out, what only all latents together do, and what could not be tried, are told apart."""
     useless = (replace(LATENT, recovered_nats=0.001),)
     (_, line) = of_source(ablated_latents=useless)
-    assert line.strip() == (
-        "none of 24 active latents recovers 0.01 nats when it is taken out: "
-        "the damage is what the SAE leaves out, not what it adds"
-    )
-    assert of_source(ablated_latents=(), all_ablated_recovered_nats=None)[1].endswith("not what it adds")
+    assert line.strip() == "none of 24 latents, taken out, recovers 0.01 nats: the SAE leaves something out"
+    assert of_source(ablated_latents=(), all_ablated_recovered_nats=None)[1].endswith("leaves something out")
     assert (
         "no single one is to blame; all of them taken out recover 0.7"
         in of_source(ablated_latents=(), all_ablated_recovered_nats=0.7)[1]
@@ -91,7 +89,7 @@ def test_where_no_latent_is_to_blame():
         "of 900 active latents (tried: the 256 that write most) the best"
         in of_source(n_active_latents=900, n_ablated_latents=256)[1]
     )
-    assert of_source(cosine=None)[0].endswith("recovers 3.2 nats (reconstructed at 31% of its length)")
+    assert of_source(cosine=None)[0].endswith("recovers 3.2 nats, length 31%")
     assert of_source(cosine=None, norm_ratio=None)[0].endswith("recovers 3.2 nats")
     assert of_source(recovered_nats=0.1)[1].endswith("recovers 0.4 nats more than that")
 
@@ -100,7 +98,7 @@ def test_where_no_position_is_to_blame():
     """And where the token is still the most probable one."""
     found = lines_of(restored_positions=(), spliced_top_token=None, spliced_top_probability=None)
     assert found[1].endswith("(3.82 nats more): still the most probable token")
-    assert found[2:] == ["none of 34 positions recovers 0.01 nats when it alone is clean again"]
+    assert found[2:] == ["none of 34 positions, clean again, recovers 0.01 nats"]
 
 
 def run_with(explanation, *, outcome="failed"):
@@ -116,7 +114,8 @@ def section_of(run, sae_id="blocks.0.hook_resid_pre"):
 def test_a_section_begins_with_what_is_red():
     """A line for each red check, the worst sequences, then the predictions; of a green SAE that none is red."""
     found = section_of(run_with(Explanation(tokens=(TOKEN,))))
-    assert found[0] == "FAILED: ce_loss as told (blocks.0.hook_resid_pre)"
+    assert found[0].startswith("FAILED: ce_loss")
+    assert found[0].endswith("as told")
     assert found[1] == "worst sequences, nats/token within the training context: 1.5 over document 3"
     assert found[2] == lines_of()[0]
     assert section_of(run_with(Explanation(why_none="all good"), outcome="passed")) == (
@@ -124,6 +123,16 @@ def test_a_section_begins_with_what_is_red():
         "worst sequences, nats/token within the training context: 1.5 over document 3",
         "nothing to explain: all good",
     )
+
+
+def test_the_diagnosis_comes_first():
+    """Once, however many of the SAE's checks are red."""
+    run = run_with(Explanation(why_none="all good"))
+    found = Diagnosis(sentence="the reconstruction is 1.6 times too long")
+    red = [replace(run.results[0], diagnosis=found), replace(run.results[1], outcome="failed", diagnosis=found)]
+    lines = explaining.explain_sae(red)
+    assert lines[0] == "the reconstruction is 1.6 times too long"
+    assert sum("too long" in line for line in lines) == 1
 
 
 def test_without_an_explanation_the_reason_is_told():
@@ -141,6 +150,7 @@ def test_any_explanation_is_lines_that_can_be_shown(result):
     for line in explaining.explain_sae([result]):
         assert line.isprintable()
         line.encode()
+        assert len(line) <= 78
 
 
 @pytest.mark.parametrize("name", [*HOSTILE, "<script>x</script>", "</details>"])
@@ -148,17 +158,17 @@ def test_the_report_shows_it(name):
     """The page and the summary, each with tokens as text."""
     run = run_with(Explanation(tokens=(replace(TOKEN, token=name, spliced_top_token=name),)))
     page, markdown = (of(contents.build(run)) for of in (html.page, summary.markdown))
-    assert page.count("<h3>Where the loss comes from</h3>") == 1
-    assert "latent 113 taken out: recovers 0.4 nats" in page
+    assert page.count("Where the loss comes from</h4>") == 1
+    assert "latent 113: recovers 0.4 nats" in page
     assert "<script>" not in page
     assert "where the loss comes from, document 12, token 35" in markdown
-    assert "latent 113 taken out" in markdown
+    assert "latent 113" in markdown
     assert "Where the loss" not in html.page(contents.build(run_with(None)))
     assert wording.token("a\nb") == "a↵b"
 
 
 def test_the_command_prints_what_the_run_said(tmp_path, capsys):
-    """Of all SAEs that are explained, or those that match; nothing else, and exit code 0 though they are red."""
+    """Of all SAEs that are explained, or those that match; what to type next; exit code 0 though they are red."""
     run = run_with(Explanation(tokens=(TOKEN,)))
     record.write(run, tmp_path / "run.json")
     said = []
@@ -166,7 +176,9 @@ def test_the_command_prints_what_the_run_said(tmp_path, capsys):
         assert main.main(["explain", str(tmp_path / "run.json"), *arguments]) == 0
         said.append(capsys.readouterr().out.splitlines())
     assert said[0] == said[1]
-    assert said[0] == ["why blocks.0.hook_resid_pre", *(f"  {line}" for line in section_of(run))]
+    *lines, next_line = said[0]
+    assert lines == ["why blocks.0.hook_resid_pre", *(f"  {line}" for line in section_of(run))]
+    assert next_line == f"next: sae-checks report {tmp_path / 'run.json'}"
 
 
 @pytest.mark.parametrize("asked", ["blocks.1*", "nothing"])
