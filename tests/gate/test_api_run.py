@@ -139,6 +139,7 @@ def test_a_training_sae_is_judged_as_its_inference_sae(tiny, held):
     [
         ({"chekcs": ["ce_loss"]}, TypeError, "did you mean 'checks'"),
         ({"checks": ["ce_los"]}, ValueError, "did you mean 'ce_loss'"),
+        ({"record": "r.json"}, TypeError, "did you mean 'out'"),
         ({"checks": "ce_loss"}, TypeError, r"checks=\['ce_loss'\]"),
         ({"tokenizer": object()}, TypeError, "tokenizer="),
         ({"model": object()}, TypeError, "model= is object"),
