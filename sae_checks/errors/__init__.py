@@ -28,6 +28,7 @@ from sae_checks.errors.corpora import (
     other_tokenizer,
     packed_unmarked,
     query_too_long,
+    too_few_to_decide,
 )
 from sae_checks.errors.exceptions import (
     HistoryError,
@@ -197,6 +198,7 @@ __all__ = [  # noqa: RUF022 -- by subject
     "no_such_head",
     "wrong_shape",
     "stack_of_several",
+    "too_few_to_decide",
     "trained_without_special_tokens",
     "bos_unknown",
     "no_bos",

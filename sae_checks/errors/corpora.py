@@ -92,3 +92,11 @@ def nothing_to_score(flag: str, path: str) -> MeasuringError:
             attempt=f"{flag}=FILE with longer documents",
         )
     )
+
+
+def too_few_to_decide(flag: str, source: str, expected: str, got: str, attempt: str) -> UsageError:
+    return UsageError(
+        message(
+            f"{flag} {shown(source)}: too little for any check to pass", expected=expected, got=got, attempt=attempt
+        )
+    )

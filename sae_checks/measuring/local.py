@@ -69,12 +69,25 @@ class LocalExecutor:
     concerns one SAE, model or corpus; it is kept, and raised each time a measurement needs that.
     """
 
-    def __init__(self, plan: Plan, progress_of: Callable[[str], Progress] = silent) -> None:
-        """*progress_of* makes what shows progress, for a kind of pass, "studies", "explanation" or "diagnosis"."""
+    def __init__(
+        self,
+        plan: Plan,
+        progress_of: Callable[[str], Progress] = silent,
+        on_corpus: Callable[[Corpus], None] = lambda _: None,
+    ) -> None:
+        """
+        Make an executor of *plan*.
+
+        Args:
+            plan: names SAEs, models and texts.
+            progress_of: makes what shows progress, for a kind of pass, "studies", "explanation" or "diagnosis".
+            on_corpus: is called with each corpus once it is tokenised, before a pass over it.
+        """
         # WHY: SAEs and losses are in float32 by contract, so products use no TF32 or bfloat16
         torch.set_float32_matmul_precision("highest")
         self._plan = plan
         self._progress_of = progress_of
+        self._on_corpus = on_corpus
         self._saes = SaesInModels(plan)
         self._corpora: dict[tuple[str, bool, str], Corpus] = {}
         self._found: dict[str, dict[str, Found]] = {kind: {} for kind in N_PER_ROUND}
@@ -307,4 +320,5 @@ class LocalExecutor:
             self._corpora[key] = corpus.make(
                 self._plan, planned, kind, tokenizer, prepends_bos=sae_in_model.prepends_bos
             )
+            self._on_corpus(self._corpora[key])
         return self._corpora[key]

@@ -18,6 +18,8 @@ Profile = Literal["smoke", "release", "full"]
 
 NO_CORPUS = "none"
 """what --sae-lambada and --sae-cbt take to switch their checks off."""
+N_LEAST_TO_DECIDE = 16
+"""Sequences, passages or queries without which no check can pass, as `judging.budget` has it for a small plan."""
 PROFILES: tuple[Profile, ...] = ("smoke", "release", "full")
 
 
@@ -77,12 +79,12 @@ class Options:
     @property
     def n_items(self) -> int:
         """Lambada passages, at most: 1000 for 256 sequences."""
-        return max(1, round(self.n_sequences * 1000 / 256))
+        return round(self.n_sequences * 1000 / 256)
 
     @property
     def n_queries(self) -> int:
         """Queries of the Children's Book Test, at most: 200 for 256 sequences."""
-        return max(1, round(self.n_sequences * 200 / 256))
+        return max(N_LEAST_TO_DECIDE, round(self.n_sequences * 200 / 256))
 
     @property
     def n_study_items(self) -> int:
@@ -114,10 +116,10 @@ def parse(raw: Mapping[str, str | list[str] | None]) -> Options:
         lambada=asked.path_or_name("sae_lambada"),
         cbt=asked.path_or_name("sae_cbt"),
         profile=profile,
-        n_sequences=asked.count_or("sae_sequences", 64 if profile == "smoke" else 256),
+        n_sequences=asked.count_that_decides("sae_sequences") or (64 if profile == "smoke" else 256),
         n_context_tokens=asked.count_or("sae_context", None, least=2),
         n_train_context_tokens=asked.count_or("sae_train_context", None),
-        n_study_sequences=asked.count("sae_study_sequences", least=0),
+        n_study_sequences=asked.count_that_decides("sae_study_sequences", or_zero=True),
         seed=asked.count("sae_seed", least=0),
         device=asked.choice("sae_device"),
         dtype=asked.choice("sae_dtype"),
@@ -168,6 +170,17 @@ class _Raw:
     def count(self, key: str, *, least: int = 1) -> int:
         return _whole_number(key, self.text(key) or "", least=least)
 
+    def count_that_decides(self, key: str, *, or_zero: bool = False) -> int:
+        """A number of sequences from which a check can be decided; 0: nothing was asked, or 0 with *or_zero*."""
+        value = self.text(key)
+        if value is None:
+            return 0
+        expected = f"a whole number, at least {N_LEAST_TO_DECIDE}: fewer decide nothing{' (0: none)' * or_zero}"
+        number = _whole_number(key, value, least=0, expected=expected)
+        if number < N_LEAST_TO_DECIDE and (number or not or_zero):
+            raise flags.bad_value(key, value, expected)
+        return number
+
     def count_or(self, key: str, otherwise: Otherwise, *, least: int = 1) -> int | Otherwise:
         return self.count(key, least=least) if self.text(key) else otherwise
 
@@ -191,13 +204,14 @@ def _special_tokens(rule: str) -> tuple[SpecialTokens, Bos]:
     return keep[of_keep[0]] if of_keep else "keep", bos[of_bos[0]] if of_bos else "auto"
 
 
-def _whole_number(key: str, value: str, *, least: int) -> int:
+def _whole_number(key: str, value: str, *, least: int, expected: str = "") -> int:
+    expected = expected or f"a whole number, at least {least}"
     try:
         number = int(value)
     except ValueError:
-        raise flags.bad_value(key, value, f"a whole number, at least {least}") from None
+        raise flags.bad_value(key, value, expected) from None
     if number < least:
-        raise flags.bad_value(key, value, f"a whole number, at least {least}")
+        raise flags.bad_value(key, value, expected)
     return number
 
 

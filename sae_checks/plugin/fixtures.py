@@ -19,9 +19,11 @@ from sae_checks.plugin import xdist
 from sae_checks.plugin.progress import ProgressLine
 from sae_checks.plugin.state import REQUEST, RESULT, RUN_STATE
 from sae_checks.record import run_verdict
+from sae_checks.run import enough
 from sae_checks.run.settle import measured_cell
 
 if TYPE_CHECKING:
+    from sae_checks.corpora.corpus import Corpus
     from sae_checks.record.results import Result
     from sae_checks.run.judge import Judge
 
@@ -103,5 +105,11 @@ def _judge(config: pytest.Config) -> Judge:
         from sae_checks.run.judge import Judge
 
         request = config.stash[REQUEST]
-        state.judge = Judge(request, LocalExecutor(request.plan, ProgressLine.of(config).of_kind))
+        line = ProgressLine.of(config)
+
+        def on_corpus(corpus: Corpus) -> None:
+            if (problem := enough.too_few_left(corpus, request.plan.options)) is not None:
+                line.tell(str(problem))
+
+        state.judge = Judge(request, LocalExecutor(request.plan, line.of_kind, on_corpus))
     return state.judge

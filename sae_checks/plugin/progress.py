@@ -46,6 +46,11 @@ class ProgressLine:
 
         return cls(write, moves=reporter.isatty)
 
+    def tell(self, text: str) -> None:
+        """Write *text*, which stays, at once."""
+        for line in text.splitlines():
+            self._write(line, True)
+
     def of_kind(self, kind: str) -> Callable[[int, int], None]:
         """A function that shows the progress of one pass; it takes the tokens done and the tokens in all."""
         return partial(self._show, kind)

@@ -5,12 +5,13 @@ from __future__ import annotations
 import difflib
 import os
 import time
+import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sae_checks import checks as catalogue
 from sae_checks.plan import flags, options, output_folder
@@ -19,8 +20,11 @@ from sae_checks.record import record, run_verdict
 from sae_checks.record.results import Record, Result
 from sae_checks.release import release as releases
 from sae_checks.release.release import BrokenSae, Sae
-from sae_checks.run import in_memory, recording
+from sae_checks.run import enough, in_memory, recording
 from sae_checks.run.settle import Cell, Request, measured_cell, settle
+
+if TYPE_CHECKING:
+    from sae_checks.corpora.corpus import Corpus
 
 _OWN_PARAMETERS = {"sae_release", "sae_model", "sae_corpus", "sae_lambada", "sae_cbt"}
 """keys of options that are parameters of `judge` itself."""
@@ -229,7 +233,12 @@ def _judge(request: Request, wanted: Sequence[str] | None, *, progress: bool) ->
 
     cells = [cell for cell in request.limits if cell in request.own and (wanted is None or cell[1] in wanted)]
     together = list(dict.fromkeys(map(measured_cell, cells)))
-    of_request = Judge(request, LocalExecutor(request.plan, _bars() if progress else silent))
+
+    def on_corpus(corpus: Corpus) -> None:
+        if (problem := enough.too_few_left(corpus, request.plan.options)) is not None:
+            warnings.warn(str(problem), stacklevel=2)
+
+    of_request = Judge(request, LocalExecutor(request.plan, _bars() if progress else silent, on_corpus))
     results: dict[Cell, Result] = {}
     for cell in cells:
         measured = measured_cell(cell)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from sae_checks import checks, errors
-from sae_checks.corpora import files
+from sae_checks.corpora import files, rows
 from sae_checks.judging import thresholds
 from sae_checks.judging.limits import Limit, golden_limit, no_copies_limit
 from sae_checks.judging.own_limits import OwnLimits, Subjects, match
@@ -18,6 +18,7 @@ from sae_checks.plan.options import Options
 from sae_checks.plan.plan import Plan
 from sae_checks.release import release
 from sae_checks.release.release import Release
+from sae_checks.run import enough
 
 if TYPE_CHECKING:
     from sae_checks.comparing.baseline import Baseline
@@ -159,14 +160,21 @@ def _check_files(settled: Plan) -> None:
     Read the corpus files of the plan, to refuse a wrong one before the model is loaded.
 
     Raises:
-        UsageError: a file cannot be read, or is not what its option takes.
+        UsageError: a file cannot be read, is not what its option takes, or has too few items to decide anything.
     """
-    if settled.corpus.path is not None:
-        files.read_documents(settled.corpus.path)
-    if settled.lambada is not None and settled.lambada.path is not None:
-        files.read_passages(settled.lambada.path)
-    if settled.cbt is not None and settled.cbt.path is not None:
-        files.read_queries(settled.cbt.path)
+    readers = {
+        "text": (settled.corpus, files.read_documents),
+        "lambada": (settled.lambada, files.read_passages),
+        "cbt": (settled.cbt, files.read_queries),
+    }
+    for kind, (source, read) in readers.items():
+        if source is None or source.path is None:
+            continue
+        found = read(source.path)
+        is_packed = any(isinstance(row, rows.Pretokenised) for row in found)  # one row may hold several documents
+        problem = None if is_packed else enough.too_few(kind, source.name, len(found), settled.options)
+        if problem is not None:
+            raise problem
 
 
 def _check_device(device: str) -> None:

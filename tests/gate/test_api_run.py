@@ -48,9 +48,9 @@ def test_the_verdicts_are_those_of_pytest(gate, tiny, tmp_path):
 
 def test_the_verdicts_on_the_demo_are_those_of_pytest(gate, tmp_path):
     """Every check, studies and stacks too, on a short plan."""
-    short = ("--sae-release=demo", "--sae-sequences=8", "--sae-study-sequences=4")
+    short = ("--sae-release=demo", "--sae-sequences=16", "--sae-study-sequences=16")
     run = gate(options=short)
-    record = sae_checks.judge("demo", sequences=8, study_sequences=4, progress=False, out=tmp_path)
+    record = sae_checks.judge("demo", sequences=16, study_sequences=16, progress=False, out=tmp_path)
     written = sae_checks.read_record(tmp_path / "record.json").results
     assert {(r.sae_id, r.check): r for r in written} == run.results
     assert record.passed == (run.exit_code == 0)

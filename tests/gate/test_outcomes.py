@@ -314,12 +314,34 @@ def test_lambada_of_a_model_that_knows_no_answer(tmp_path, gate):
     assert {e.measure: e.value for e in result.estimates}["accuracy_clean"] == 0
 
 
-def test_too_little_text_is_inconclusive(gate):
-    """Fewer than eight sequences decide nothing, and undecided is red."""
-    run = gate("--sae-sequences=7", "-k", "ce_loss")
+@pytest.mark.parametrize("option", ["corpus", "lambada", "cbt"])
+def test_a_file_with_which_nothing_can_pass_is_refused(tiny, gate, tmp_path, option):
+    """Before anything is measured, with the number that it takes."""
+    rows = getattr(tiny, option).read_text().splitlines()[:7]
+    (tmp_path / "few.jsonl").write_text("\n".join(rows))
+    run = gate(f"--sae-{option}={tmp_path / 'few.jsonl'}")
+    assert run.exit_code == 4
+    assert "too little for any check to pass" in run.text
+    assert not run.record_path.exists()
+
+
+def _few_tokens(tiny, tmp_path, n):
+    """The first *n* texts as rows of token ids, of which each may hold several documents."""
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(tiny.model)
+    texts = [json.loads(line)["text"] for line in tiny.corpus.read_text().splitlines()[:n]]
+    path = tmp_path / "few.jsonl"
+    path.write_text("".join(json.dumps({"input_ids": tokenizer(text)["input_ids"]}) + "\n" for text in texts))
+    return f"--sae-corpus={path}"
+
+
+def test_too_little_text_is_said_first_and_inconclusive(tiny, gate, tmp_path):
+    """How many documents rows of ids hold is known when they are read: that is said before the first pass."""
+    run = gate(_few_tokens(tiny, tmp_path, 7), "-k", "ce_loss")
     assert (run.exit_code, run.outcomes[SOUND, "ce_loss"]) == (1, "inconclusive"), run.text
     assert "fewer than 8" in run.junit[SOUND, "ce_loss"].find("failure").get("message")
-    assert "  try:      --sae-sequences=32" in run.lines
+    assert run.text.index("too little for any check to pass") < run.text.index("measuring text")
 
 
 def test_a_smoke_run_with_an_open_check_is_not_decided(tiny, gate, tmp_path):
@@ -341,9 +363,9 @@ def test_a_smoke_run_with_an_open_check_is_not_decided(tiny, gate, tmp_path):
     assert not run.record.passed
 
 
-def test_a_smoke_run_that_decides_nothing_is_not_a_pass(gate):
+def test_a_smoke_run_that_decides_nothing_is_not_a_pass(tiny, gate, tmp_path):
     """What is inconclusive only warns there, but an SAE with nothing else was not judged."""
-    run = gate("--sae-profile=smoke", "--sae-sequences=7", "-k", "ce_loss")
+    run = gate("--sae-profile=smoke", _few_tokens(tiny, tmp_path, 7), "-k", "ce_loss")
     assert set(run.outcomes.values()) >= {"inconclusive"}, run.text
     assert (run.exit_code, run.counts) == (1, {"undecided": 3, "deselected": N_CELLS - 3}), run.text
     assert run.lines[-2] == "tiny-saes: NOT DECIDED   3 of 3 SAEs   (3 undecided)"

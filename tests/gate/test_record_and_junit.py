@@ -151,12 +151,12 @@ def test_record_names_what_was_measured(tiny, gate):
 
 def test_record_names_software_and_options(tiny, gate):
     """The versions that can move a number and the settings of the run are in the record."""
-    found = gate("--sae-seed=7", "--sae-sequences=9").record
+    found = gate("--sae-seed=7", "--sae-sequences=17").record
     versions = {package.name: package.version for package in found.software}
     for name in ("torch", "transformers", "sae-lens", "numpy", "pytest"):
         assert versions[name] == metadata.version(name)
     options = dict(found.options)
-    assert (options["seed"], options["n_sequences"], options["n_context_tokens"]) == (7, 9, N_CONTEXT)
+    assert (options["seed"], options["n_sequences"], options["n_context_tokens"]) == (7, 17, N_CONTEXT)
     assert options["corpus"] == str(tiny.corpus)
     assert (found.release.name, found.release.source) == ("tiny-saes", str(tiny.saes))
     assert found.wall_s > 0

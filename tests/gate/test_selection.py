@@ -285,10 +285,10 @@ def test_ini_keys(pytester, tiny, gate):
 
 def test_command_line_before_ini(pytester, gate):
     """What is said on the command line holds against the ini file."""
-    pytester.makeini("[pytest]\nsae_id = *pre\nsae_sequences = 9\n")
-    run = gate("--sae-id=*post", "--sae-sequences=10")
+    pytester.makeini("[pytest]\nsae_id = *pre\nsae_sequences = 17\n")
+    run = gate("--sae-id=*post", "--sae-sequences=18")
     assert {sae_id for sae_id, _ in run.results} == {HOOKS[2]}
-    assert dict(run.record.options)["n_sequences"] == 10
+    assert dict(run.record.options)["n_sequences"] == 18
 
 
 def test_sae_id_patterns(gate):

@@ -12,7 +12,7 @@ from sae_checks.record import merging, record, run_verdict
 
 pytest_plugins = ["pytester"]
 
-SMALL = ("--sae-sequences=16", "--sae-study-sequences=9")
+SMALL = ("--sae-sequences=16", "--sae-study-sequences=16")
 
 
 def numbers(result):
