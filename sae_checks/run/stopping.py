@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from sae_checks import checks
@@ -14,7 +14,7 @@ from sae_checks.judging.estimates import Reading, all_not_measured
 from sae_checks.judging.limits import Limit
 from sae_checks.record.results import Result
 from sae_checks.run.settle import Cell, Request
-from sae_checks.run.table import ROW_OF, Evidence, what_settles
+from sae_checks.run.table import ROW_OF, Evidence, what_settles, what_settles_comparison
 
 if TYPE_CHECKING:
     from sae_checks.measuring.measured import Measured
@@ -73,7 +73,7 @@ def _judge(
         sae_id=cell[0],
         check=cell[1],
         outcome=decided.outcome,
-        reason=decided.reason + told + what_settles(row, decided.decision, request.plan.options),
+        reason=decided.reason + told + what_settles(row, decided, budget.n_most, request.plan.options),
         limit=limit,
         judged=decided.judged,
         accepted=accepted,
@@ -102,8 +102,10 @@ def compare(request: Request, after: Result) -> Result:
     assert limit is not None
     plan = request.plan
     now = baseline.Conditions(special_tokens=plan.options.special_tokens, sae_ids=plan.release.sae_ids)
-    budget = Budget(n_planned=ROW_OF[after.check].n_planned(plan.options), n_most=0, n_checks=plan.n_checks)
-    return baseline.compare(after, request.baseline, limit, now, budget)
+    row = ROW_OF[after.check]
+    budget = Budget(n_planned=row.n_planned(plan.options), n_most=0, n_checks=plan.n_checks)
+    found = baseline.compare(after, request.baseline, limit, now, budget)
+    return replace(found, reason=found.reason + what_settles_comparison(row, found, plan.options))
 
 
 class StoppingRule:

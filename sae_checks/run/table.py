@@ -18,10 +18,10 @@ from sae_checks.judging import (
     study_readings,
     worst_sequences,
 )
-from sae_checks.judging.budget import N_LEAST_TO_PASS
+from sae_checks.judging.budget import N_LEAST, N_LEAST_TO_PASS
 from sae_checks.judging.estimates import Reading
 from sae_checks.judging.limits import Limit
-from sae_checks.judging.sequential import Decision
+from sae_checks.judging.verdict import Verdict
 from sae_checks.plan.golden_prompts import Golden
 from sae_checks.plan.options import NO_CORPUS, Options
 from sae_checks.plan.plan import Plan
@@ -30,6 +30,10 @@ from sae_checks.release.release import Sae
 
 if TYPE_CHECKING:
     from sae_checks.measuring.measured import Measured
+
+
+_N_SETTLES_MOST = 100_000
+"""Sequences or items beyond which more of them is no advice."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -104,14 +108,28 @@ def _study_option(n: int) -> str:
     return f"--sae-study-sequences={n}"
 
 
-def what_settles(row: Row, decision: Decision | None, options: Options) -> str:
-    """The line that says what would settle an inconclusive check; empty if that is not known."""
-    if decision is None or decision.n_needed is None:
+def what_settles(row: Row, decided: Verdict, n_most: int, options: Options) -> str:
+    """The line that says what would settle an inconclusive check, of which *n_most* values can be measured; or none."""
+    if decided.outcome != "inconclusive":
         return ""
-    n = max(decision.n_needed, decision.n_most + 1, N_LEAST_TO_PASS)
-    if decision.n_most < row.n_planned(options):  # everything there is was measured
+    decision = decided.decision
+    n = N_LEAST_TO_PASS if decision is None or decision.n_used < N_LEAST else decision.n_needed
+    if n is None or n > _N_SETTLES_MOST:
+        return f"\n  try:      --sae-thresholds=FILE with another limit: more {row.check.sampled} would not settle it"
+    n = max(n, n_most + 1, N_LEAST_TO_PASS)
+    if n_most < row.n_planned(options):  # everything there is was measured
         return f"\n  try:      {row.source_option}=FILE with at least {n} rows, and {row.option(n)}"
     return f"\n  try:      {row.option(n)}"
+
+
+def what_settles_comparison(row: Row, compared: Result, options: Options) -> str:
+    """The same for a comparison with the baseline, which has as many pairs as both runs have values."""
+    if compared.outcome != "inconclusive":
+        return ""
+    n = N_LEAST_TO_PASS if compared.decision is None else compared.decision.n_needed
+    if n is None or n > _N_SETTLES_MOST:
+        return "\n  try:      --sae-thresholds=FILE with another margin: more pairs would not settle it"
+    return f"\n  try:      --sae-profile=full {row.option(max(n, row.n_planned(options)))} in both runs"
 
 
 def _lambada(evidence: Evidence) -> tuple[Reading, ...]:
