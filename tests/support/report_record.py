@@ -226,6 +226,7 @@ def many(n_saes, *, every=6, has_baseline=True):
                 if r.check == "sparsity"
                 else r.estimates,
                 diagnosis=diagnosed() if r.outcome == "failed" else None,
+                judged=None,
             )
             for r in rows
         ]
