@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from sae_checks import checks
+from sae_checks.judging import recorded_l0
 from sae_checks.record.results import Result
 from sae_checks.record.run_verdict import Word
 from sae_checks.release.natural_order import natural_key
@@ -67,6 +68,7 @@ def last_lines(
         lines += _subject_lines(of_subject, n_columns, is_spacious=len(shown) <= _N_SPACIOUS)
     if len(red) > len(shown):
         lines += wrapped(f"and {len(red) - len(shown)} more; -v shows them", n_columns)
+    lines += _l0_lines(results, n_columns)
     lines += _next_lines(red, page, n_columns)
     return (*lines, *_verdict_lines(name, results, verdict, n_columns, n_timed))
 
@@ -177,6 +179,13 @@ def _items_lines(name: str, items: Sequence[str], tone: Tone, n_columns: int, *,
         (StyledText(text=("  " if i else "") + "   ".join(each), tone=tone),) for i, each in enumerate(rows)
     ]
     return lines
+
+
+def _l0_lines(results: Sequence[Result], n_columns: int) -> list[Line]:
+    """The SAEs whose L0 is far from the recorded one, in one line; nothing if there are none."""
+    ratios = [(wording.text(result.sae_id), recorded_l0.ratio_beyond_band(result.estimates)) for result in results]
+    items = [f"{sae_id} {ratio:.3g}" for sae_id, ratio in ratios if ratio is not None]
+    return _items_lines("warning: L0 / recorded L0", items, "warn", n_columns, n_most=1) if items else []
 
 
 def _next_lines(red: Sequence[Sequence[Result]], page: Path | None, n_columns: int) -> tuple[Line, ...]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from sae_checks import checks
 from sae_checks.comparing import baseline
-from sae_checks.judging import paired_samples, verdict
+from sae_checks.judging import paired_samples, recorded_l0, verdict
 from sae_checks.judging.budget import Budget
 from sae_checks.judging.estimates import Reading, all_not_measured
 from sae_checks.judging.limits import Limit
@@ -68,7 +68,7 @@ def _judge(
     decided = verdict.judge(readings, limit, budget)
     provenance = None if measured is None else measured.provenance
     accepted = _accepted(decided, request.default_limits.get(cell[1]))
-    told = "" if accepted is None else f"; accepted: {accepted}"
+    told = recorded_l0.note(decided.estimates) + ("" if accepted is None else f"; accepted: {accepted}")
     result = Result(
         sae_id=cell[0],
         check=cell[1],

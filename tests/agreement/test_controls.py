@@ -189,7 +189,7 @@ def described_as(asked, sae_id, **changes):
 @pytest.mark.parametrize("hook", HOOKS)
 @pytest.mark.parametrize(("times", "outcome"), [(1, "passed"), (1.5, "passed"), (4, "failed"), (0.25, "failed")])
 def test_an_l0_far_from_the_recorded_one_is_red(judged, hook, times, outcome):
-    """An SAE as trained, of which the release says another L0: near it is green, four times it or a quarter is red."""
+    """An SAE as trained, of which the release says another L0: half more is a warning, a quarter is red."""
     sae_id = f"{hook}/as trained"
     l0 = value(judged.results[sae_id, "sparsity"], "l0")
     asked = described_as(judged.asked, sae_id, recorded_l0=l0 / times)
@@ -197,6 +197,7 @@ def test_an_l0_far_from_the_recorded_one_is_red(judged, hook, times, outcome):
     assert value(result, "l0_ratio") == pytest.approx(times)
     assert result.outcome == outcome, result.reason
     assert ("L0 is far from the one recorded" in result.reason) == (outcome == "failed")
+    assert ("L0 is 1.5 times the recorded one" in result.reason) == (times == 1.5)
 
 
 @pytest.mark.parametrize("is_run_as", ["topk", "standard"])

@@ -56,6 +56,19 @@ def test_the_last_lines_of_a_red_run():
     ]
 
 
+@widths
+def test_l0_that_is_not_the_recorded_one_is_one_line(n_columns):
+    """Of any number of SAEs; what does not fit is counted. No verdict changes."""
+    ratios = [estimate("l0_ratio", 1.4, low=1.39, high=1.41)]
+    rows = [
+        result(f"blocks.{i}.x", "sparsity", estimates=(*ratios, estimate("explained_variance", 0.1))) for i in "0123"
+    ]
+    first, last = lines(rows, "passed", n_columns)
+    assert first.startswith("warning: L0 / recorded L0   ")
+    assert ("blocks.3.x 1.4" in first) == (n_columns >= 120)
+    assert last.startswith("demo: PASSED")
+
+
 def test_more_failed_checks_are_worse():
     """An SAE with more failed checks comes first; of its checks the one farthest beyond its limit."""
     rows = [
