@@ -1,12 +1,14 @@
 """A history as a list of runs: the good ones whatever lies beside them, and every other file by its name."""
 
 import json
+import threading
 
 import histories
 import pytest
 
 from sae_checks import errors
 from sae_checks.comparing.history import runs, store
+from sae_checks.record import record
 
 
 @pytest.fixture
@@ -44,6 +46,21 @@ def test_a_run_has_its_numbers(where):
     assert unreadable == ()
     assert [run.record.exit_status for run in found] == [0, 1, 2]
     assert all(run.record.results == (histories.ce_loss(),) for run in found)
+
+
+def test_records_are_made_in_one_thread(where, monkeypatch):
+    """Files are read at once; msgspec crashes when several threads show it a type for the first time."""
+    threads = []
+    from_json = record.from_json
+
+    def watched(*args, **kwargs):
+        threads.append(threading.current_thread())
+        return from_json(*args, **kwargs)
+
+    monkeypatch.setattr(record, "from_json", watched)
+    runs.summaries(where)
+    runs.load_runs(where, "demo")
+    assert set(threads) == {threading.main_thread()}
 
 
 SPOILT = {

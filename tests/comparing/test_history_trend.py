@@ -77,12 +77,13 @@ def test_a_new_series_is_said():
     assert len(only.parts) == 2
     (note,) = only.notes
     assert note.text == "a new series starts with run10 (2026-01-15): BOS before every sequence: True -> False"
-    assert len(list(tables.trend_table([only]))) == 4
+    assert len(list(tables.trend_table([only]))) == 5
 
 
 def test_the_table_is_aligned():
     """One line per series, and below them every note."""
-    head, row, note = tables.trend_table(trends(records([0.1] * 6 + [0.3] * 6), [shift(6)]))
+    head, sae, row, note = tables.trend_table(trends(records([0.1] * 6 + [0.3] * 6), [shift(6)]))
+    assert sae == "a"
     assert row.index("ce_increase") == head.index("measure")
     assert "<= 0.3" in row
     assert note.startswith("accepted: ce_increase of a: from run6")
@@ -188,6 +189,16 @@ def test_a_page_of_one_run_and_of_none():
 
 
 WORSE = {(2, 0): (9, 2.5), (10, 3): (6, 1.5)}
+
+
+def test_the_table_ends_with_what_has_become_worse():
+    """The earliest first, in lines of 80 columns; SAEs as people count."""
+    lines = list(tables.trend_table(trends(histories.release(12, 16, worse=WORSE))))
+    saes = [line.split(".")[1] for line in lines if line.startswith("blocks")]
+    assert saes == [str(i) for i in range(12)]
+    assert [line.split(".")[1] for line in lines[-2:]] == ["10", "2"]
+    assert lines[-1].startswith("worse: blocks.2.hook_resid_pre: ")
+    assert max(map(len, lines)) <= 80 or max(lines, key=len).startswith("note")
 
 
 def moved(of, shifts=()):

@@ -65,7 +65,7 @@ def summaries(
     Raises:
         HistoryError: the history cannot be listed.
     """
-    return _read_all(store.entries(history, release), lambda entry: _summary(entry, history))
+    return _read_all(store.entries(history, release), history, _summary)
 
 
 def load_runs(history: History, release: str) -> tuple[tuple[Run, ...], tuple[UnreadableFile, ...]]:
@@ -75,7 +75,7 @@ def load_runs(history: History, release: str) -> tuple[tuple[Run, ...], tuple[Un
     Raises:
         HistoryError: the history cannot be listed.
     """
-    return _read_all(store.entries(history, release), lambda entry: _run(entry, history))
+    return _read_all(store.entries(history, release), history, _run)
 
 
 def find_run(asked: str, url: str | None) -> Run:
@@ -92,7 +92,7 @@ def find_run(asked: str, url: str | None) -> Run:
         HistoryError: the history cannot be read.
     """
     path = Path(asked).expanduser()
-    if path.exists():
+    if path.is_file() or (asked and url is None and path.is_dir()):
         return Run(run_id=path.stem, record=record.read(path))
     if url is None:
         raise errors.no_such_run(asked, "no history", ())
@@ -105,44 +105,53 @@ def find_run(asked: str, url: str | None) -> Run:
     return Run(run_id=meant[0].run_id, record=record.loads(text, meant[0].name))
 
 
-def _read_all(entries: Sequence[Entry], read: Callable[[Entry], T]) -> tuple[tuple[T, ...], tuple[UnreadableFile, ...]]:
-    """Read each of *entries*; return what could be read, and the files that could not."""
+def _read_all(
+    entries: Sequence[Entry], history: History, parse: Callable[[Entry, str], T]
+) -> tuple[tuple[T, ...], tuple[UnreadableFile, ...]]:
+    """Read each of *entries* and *parse* its text; return what could be read, and the files that could not."""
 
-    def try_to_read(entry: Entry) -> T | UnreadableFile:
+    def read(entry: Entry) -> str | errors.RecordError:
         try:
-            return read(entry)
+            return store.read_text(entry, history)
         except errors.RecordError as problem:
-            return UnreadableFile(path=entry.path, problem=str(problem))
+            return problem
 
     with ThreadPoolExecutor(_N_READERS) as pool:  # WHY: object stores answer slowly, but several requests at once
-        found = list(pool.map(try_to_read, entries))
-    good = tuple(each for each in found if not isinstance(each, UnreadableFile))
-    return good, tuple(each for each in found if isinstance(each, UnreadableFile))
+        texts = list(pool.map(read, entries))
+    good, bad = [], []
+    for entry, text in zip(entries, texts, strict=True):
+        try:
+            if isinstance(text, errors.RecordError):
+                raise text
+            good.append(parse(entry, text))  # TRAP: in threads msgspec crashes when it first sees a type
+        except errors.RecordError as problem:
+            bad.append(UnreadableFile(path=entry.path, problem=str(problem)))
+    return tuple(good), tuple(bad)
 
 
-def _document(entry: Entry, history: History) -> Json:
+def _document(entry: Entry, text: str) -> Json:
     """
-    The JSON of *entry*, without the fields that no comparison over time needs.
+    The JSON that *text* of *entry* is, without the fields that no comparison over time needs.
 
     Raises:
         RecordError: it is not strict JSON of a schema that can be read, or has no list of results.
     """
-    document = record.parsed(store.read_text(entry, history), entry.name)
+    document = record.parsed(text, entry.name)
     rows = document.get("results")
     if not isinstance(rows, list) or not all(isinstance(row, dict) and row.get("outcome") in OUTCOMES for row in rows):
         raise errors.bad_record(entry.name, "its results are not a list of objects with an outcome")
     return {**document, "results": [{k: v for k, v in row.items() if k not in _UNUSED_FIELDS} for row in rows]}
 
 
-def _run(entry: Entry, history: History) -> Run:
+def _run(entry: Entry, text: str) -> Run:
     return Run(
-        run_id=entry.run_id, record=_in_own_folder(record.from_json(_document(entry, history), path=entry.name), entry)
+        run_id=entry.run_id, record=_in_own_folder(record.from_json(_document(entry, text), path=entry.name), entry)
     )
 
 
-def _summary(entry: Entry, history: History) -> RunSummary:
+def _summary(entry: Entry, text: str) -> RunSummary:
     """The summary of *entry*. WHY the schema is checked without results: that takes long, and outcomes suffice."""
-    document = _document(entry, history)
+    document = _document(entry, text)
     found = _in_own_folder(record.from_json({**document, "results": []}, path=entry.name), entry)
     outcomes = [row["outcome"] for row in document["results"]]
     return RunSummary(

@@ -138,28 +138,34 @@ def comparison_counts(found: Comparison) -> str:
 
 
 def trend_table(found: Sequence[Trend]) -> Iterator[str]:
-    """Table of trends, a row per series, SAEs in natural order; below it what has become worse, and the notes."""
-    moved = {(move.line, move.last): move for move in moves.moves(found)}
-    rows: list[Row] = [("SAE", "measure", "since", "runs", "first", "last", "limit", "worse since")]
-    for each in sorted(found, key=lambda each: natural_key(each.line.sae_id)):
+    """Tables of trends, one per SAE in natural order with a row per series; then notes, and what has become worse."""
+    moved = moves.moves(found)
+    of_line = {(move.line, move.last): move for move in moved}
+    ordered = sorted(found, key=lambda each: natural_key(each.line.sae_id))
+    rows: list[Row] = [("  measure", "runs", "first", "last", "limit", "worse since")]
+    for each in ordered:
         for part in each.parts:
-            points = part.series.points
-            last = points[-1]
-            move = moved.get((each.line, last))
+            first, last = part.series.points[0], part.series.points[-1]
+            move = of_line.get((each.line, last))
             rows.append(
                 (
-                    shown(each.line.sae_id),
-                    each.line.measure,
-                    f"{points[0].started:%Y-%m-%d}",
-                    str(len(points)),
-                    f"{points[0].value:.3g}",
+                    f"  {each.line.measure}",
+                    str(len(part.series.points)),
+                    f"{first.value:.3g}",
                     f"{last.value:.3g}",
                     "" if last.limit is None else _short_limit(last.limit),
                     "" if move is None else f"{move.since.started:%Y-%m-%d}",
                 )
             )
-    yield from aligned(rows)
+    lines = aligned(rows)
+    yield next(lines)
+    for sae_id, of_sae in itertools.groupby(ordered, key=lambda each: each.line.sae_id):
+        yield shown(sae_id)
+        yield from itertools.islice(lines, sum(len(each.parts) for each in of_sae))
     yield from (f"{note.kind}: {places}: {note.text}" for note, places in trend.notes_by_text(found))
+    for move in moved:
+        values = f"{move.best.value:.3g} -> {move.last.value:.3g} since {move.since.started:%Y-%m-%d}"
+        yield f"worse: {shown(move.line.sae_id)}: {move.line.measure} {values}"
 
 
 def _short_limit(limit: Limit) -> str:
