@@ -1,8 +1,9 @@
 """
 Every exception and every message that a user can meet, by subject.
 
-A message has four parts, one line each: what is wrong, what was expected (and where that is written), what was got, and
-what to try. `tests/house/test_errors.py` renders each of them.
+A message has a line for each of its parts: what is wrong, what was expected (and where that is written), what was got,
+and what to try, which begins with something one can type and is absent where there is nothing.
+`tests/house/test_errors.py` renders each of them.
 """
 
 from __future__ import annotations

@@ -31,13 +31,14 @@ def nothing_in_common(baseline: str, before: Sequence[str], now: Sequence[str]) 
 
 
 def other_conditions(baseline: str, what: str, flag: str, before: str, now: str) -> UsageError:
-    same = typed(flag, before) if before != now.partition(", sha256 ")[0] else "the file as it was"
+    is_other_file = before == now.partition(", sha256 ")[0]
+    same = "" if is_other_file else f"{typed(flag, before)}; or "
     return UsageError(
         message(
             f"the baseline {shown(baseline)} is of another {what}",
             expected=f"{shown(before)}, as in the baseline",
             got=shown(now),
-            attempt=f"{same}; or run without --sae-baseline, and compare later runs with the new record",
+            attempt=f"{same}pytest without --sae-baseline, and compare later runs with the new record",
         )
     )
 
@@ -48,7 +49,7 @@ def not_comparable(subject: str, what: str, before: str, after: str) -> RecordEr
             f"{shown(subject)} cannot be compared with the baseline: {what} is not the same",
             expected=f"{shown(before)}, as in the baseline",
             got=shown(after),
-            attempt="the options and texts of the baseline, or --sae-baseline=FILE with a record of these",
+            attempt="--sae-baseline=FILE with a record of these options and texts",
         )
     )
 
@@ -79,10 +80,9 @@ def history_not_kept(url: str, problem: str) -> HistoryError:
 def history_not_read(url: str, problem: str) -> HistoryError:
     return HistoryError(
         message(
-            f"the history {shown(url)} cannot be read",
+            f"the history {shown(url)} cannot be read; nothing in it was changed",
             expected="a folder or URL that --sae-history has written to",
             got=shown(problem, n_most=300),
-            attempt="look at the place with its own tools: nothing in it was changed",
         )
     )
 

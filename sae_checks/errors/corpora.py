@@ -78,7 +78,7 @@ def golden_not_scored(prompt: str, answer: str, problem: str) -> MeasuringError:
             f"the answer {shown(answer)!r} to the golden prompt {shown(prompt)!r} cannot be scored",
             expected="tokens of its own after those of the prompt, and together fewer than the model's context",
             got=problem,
-            attempt="move a space from the end of the prompt to the beginning of the answer (in --sae-thresholds)",
+            attempt="--sae-thresholds=FILE in which a space at the end of the prompt stands before the answer instead",
         )
     )
 

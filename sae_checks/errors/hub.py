@@ -12,7 +12,7 @@ def hub_no_repo(repo_id: str) -> HubError:
             f"the Hub has no repository {shown(repo_id)}, or your token may not read it",
             expected="a public repository, or one that your token (HF_TOKEN) can read",
             got="repository not found",
-            attempt="correct the name, or hf auth login",
+            attempt="hf auth login, if the name is right",
         )
     )
 
@@ -23,7 +23,7 @@ def hub_gated(repo_id: str) -> HubError:
             f"the repository {shown(repo_id)} is gated",
             expected="a token (HF_TOKEN) of an account that has access",
             got="access denied",
-            attempt="accept the terms on the repository's page, then hf auth login",
+            attempt="hf auth login, once you accepted the terms on the repository's page",
         )
     )
 
@@ -45,7 +45,7 @@ def hub_no_revision(repo_id: str, revision: str) -> HubError:
             f"the repository {shown(repo_id)} has no revision {shown(revision)!r}",
             expected="a branch, a tag or a commit of that repository",
             got=shown(revision),
-            attempt=f"{shown(repo_id)}@main",
+            attempt=f"{shown(repo_id)}@main in place of it",
         )
     )
 
@@ -56,7 +56,7 @@ def hub_no_file(source: str, path: str) -> HubError:
             f"{shown(source)} has no file {shown(path)}",
             expected="that file in that commit",
             got="file not found",
-            attempt="NAME@REVISION with another revision, or tell the authors",
+            attempt="--sae-release=NAME@REVISION with another revision, or --sae-model=NAME@REVISION",
         )
     )
 
@@ -65,9 +65,8 @@ def hub_unsafe_path(source: str, path: str) -> HubError:
     return HubError(
         message(
             f"{shown(source)} lists a file that would lie outside of it: {shown(path)}",
-            expected="paths inside the repository",
+            expected="paths inside the repository; do not trust this one",
             got=shown(path),
-            attempt="another repository: do not trust this one",
         )
     )
 
@@ -76,9 +75,8 @@ def hub_too_large(source: str, path: str, n_bytes: int, n_most: int) -> HubError
     return HubError(
         message(
             f"{shown(path)} of {shown(source)} is too large and is not fetched",
-            expected=f"at most {n_most} bytes",
+            expected=f"at most {n_most} bytes: no configuration is so large",
             got=f"{n_bytes} bytes",
-            attempt="look at that file on the Hub: no configuration is so large",
         )
     )
 
@@ -89,7 +87,7 @@ def hub_busy(repo_id: str, problem: str, *, wait_s: float = 0.0) -> HubBusyError
             f"the Hub does not answer for {shown(repo_id)}, and no older copy is used in its place",
             expected="an answer from the Hub (HF_ENDPOINT)",
             got=shown(problem, n_most=300),
-            attempt="again later, or HF_HUB_OFFLINE=1 pytest ... to use exactly the commit that is cached",
+            attempt="HF_HUB_OFFLINE=1 pytest ... to use exactly the commit that is cached, or again later",
         )
     )
     raised.wait_s = wait_s
@@ -102,7 +100,6 @@ def hub_too_slow(source: str, path: str, limit_s: float) -> HubBusyError:
             f"{shown(path)} of {shown(source)} did not arrive in time",
             expected=f"the whole file within {limit_s:.0f} s",
             got="a part of it",
-            attempt="again later",
         )
     )
 
@@ -111,9 +108,8 @@ def hub_wrong_hash(source: str, path: str, expected: str, got: str) -> HubError:
     return HubError(
         message(
             f"{shown(path)} of {shown(source)} does not have the hash that the Hub lists; it is removed from the cache",
-            expected=f"hash {expected}",
+            expected=f"hash {expected}; if it happens again, something between you and the Hub changes files",
             got=f"hash {got}",
-            attempt="again; if it happens again, something between you and the Hub changes files",
         )
     )
 
@@ -124,6 +120,6 @@ def hub_not_cached(repo_id: str, revision: str) -> HubError:
             f"offline, and {shown(repo_id)} at {shown(revision)!r} is not in the cache",
             expected="that commit in the cache (HF_HOME), from a run that reached the Hub",
             got="no such commit in the cache",
-            attempt="once without HF_HUB_OFFLINE",
+            attempt="unset HF_HUB_OFFLINE",
         )
     )

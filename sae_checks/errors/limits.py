@@ -14,7 +14,7 @@ def bad_thresholds(path: str, where: str, problem: str, expected: str) -> UsageE
             f"{shown(path)} {shown(where)}: {shown(problem)}",
             expected=expected,
             got=shown(problem),
-            attempt="a table as in the shipped thresholds.toml; its head explains every key",
+            attempt="sae-checks calibrate RECORD, which writes such tables",
         )
     )
 
@@ -34,7 +34,9 @@ def no_table_matches(
     file: str, release: str, tables: Sequence[str], sae_ids: Sequence[str], fitting_name: str
 ) -> UsageError:
     """*fitting_name* is a release's name under which tables would match; empty: there is none."""
-    attempt = typed("--sae-name", fitting_name) if fitting_name else f"patterns in {shown(file)} that match these names"
+    attempt = (
+        typed("--sae-name", fitting_name) if fitting_name else "sae-checks list RELEASE, which shows the names to match"
+    )
     return UsageError(
         message(
             f"no table of {shown(file)} matches release {shown(release)!r}, so its limits would not apply",

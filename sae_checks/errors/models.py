@@ -49,7 +49,6 @@ def model_not_understood(path: str, problem: str) -> ModelNotUnderstoodError:
             f"SAEs cannot be spliced into the language model in {shown(path)}",
             expected="decoder blocks in one list, and logits that its head computes from its final hidden state",
             got=shown(problem, n_most=300),
-            attempt="report the architecture, so that sae_checks/model learns it",
         )
     )
 
@@ -93,7 +92,6 @@ def hook_fired(hook: str, n_firings: int, n_forwards: int) -> MeasuringError:
             f"hook {shown(hook)} fired {n_firings} times in {n_forwards} forward passes: the splice is not in place",
             expected=f"{n_forwards} firings",
             got=f"{n_firings} firings",
-            attempt="report this with the model's architecture and the versions in the run record",
         )
     )
 
@@ -126,7 +124,7 @@ def wrong_shape(sae_id: str, expected: str, got: str) -> SaeError:
             f"{shown(sae_id)}: the reconstruction and what it replaces differ in shape",
             expected=expected,
             got=got,
-            attempt="correct d_in and d_out in its cfg.json, or save it again with sae.save_model(FOLDER)",
+            attempt="sae.save_model(FOLDER), which writes d_in and d_out of cfg.json again",
         )
     )
 

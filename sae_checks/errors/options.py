@@ -105,7 +105,7 @@ def train_context_differs(asked: int, configured: int, sae_ids: Sequence[str]) -
             f"--sae-train-context={asked}: a configuration says another training context",
             expected="SAEs whose configuration does not say it",
             got=f"{configured} tokens in the configuration of {listed(sae_ids)}",
-            attempt="without --sae-train-context, or --sae-id=GLOB for the other SAEs",
+            attempt="--sae-id=GLOB for the other SAEs, or no --sae-train-context",
         )
     )
 

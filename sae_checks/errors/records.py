@@ -26,7 +26,7 @@ def not_mergeable(record: str, what: str, first: str, here: str) -> RecordError:
             f"{shown(record)} is not of the same run as the first record: {shown(what)} differs",
             expected=shown(first, n_most=300),
             got=shown(here, n_most=300),
-            attempt="records of runs that differ in --sae-shard alone, by one version, on the same files",
+            attempt="sae-checks merge RECORDS that differ in --sae-shard alone, of one version and the same files",
         )
     )
 
@@ -37,7 +37,7 @@ def shards_missing(cells: Sequence[str]) -> RecordError:
             f"{len(cells)} check(s) of the release are in none of the records: this is not the whole release",
             expected="the record of every shard",
             got=f"none that has {listed(cells)}",
-            attempt="run the missing shards: pytest --sae-release=NAME --sae-shard=I/N --sae-out=DIR",
+            attempt="pytest --sae-release=NAME --sae-shard=I/N --sae-out=DIR, for each missing shard",
         )
     )
 
@@ -59,7 +59,6 @@ def not_written(path: str, problem: str) -> UsageError:
             f"{shown(path)} cannot be written",
             expected="a file in a folder that exists and can be written",
             got=shown(problem, n_most=300),
-            attempt="another path",
         )
     )
 
@@ -81,7 +80,7 @@ def nothing_to_export(path: str, what: str) -> UsageError:
             f"the record {shown(path)} has nothing to export",
             expected=what,
             got="none",
-            attempt="the record of a run that measured something",
+            attempt="pytest --sae-release=NAME --sae-out=DIR, for a record with measurements",
         )
     )
 

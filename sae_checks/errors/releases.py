@@ -81,7 +81,7 @@ def not_supported(sae_id: str, key: str, value: str, supported: str) -> SaeError
             f"{shown(sae_id)}: {key} = {shown(value)} is not supported, and ignoring it would change what is measured",
             expected=f"{key}: {supported}",
             got=shown(value),
-            attempt="an SAE without it; sae.fold_activation_norm_scaling_factor(FACTOR) folds a norm into the weights",
+            attempt="sae.fold_activation_norm_scaling_factor(FACTOR), which folds a norm into the weights",
         )
     )
 
@@ -92,7 +92,7 @@ def unknown_hook(sae_id: str, hook: str, known: Sequence[str]) -> SaeError:
             f"{shown(sae_id)}: hook {shown(hook)!r} is not known",
             expected=f"a hook by TransformerLens's name: {listed(known, n_most=12)}",
             got=shown(hook),
-            attempt="correct metadata.hook_name in its cfg.json",
+            attempt="sae.save_model(FOLDER) with the right metadata.hook_name",
         )
     )
 
@@ -103,7 +103,7 @@ def cross_layer(sae_id: str) -> SaeError:
             f"{shown(sae_id)}: one layer of a cross-layer transcoder reconstructs nothing by itself",
             expected="an SAE or transcoder that writes to one place",
             got="a transcoder that writes to every later layer",
-            attempt="sae-checks list, for a per-layer release of the same model",
+            attempt="sae-checks list, which shows per-layer releases of the same model",
         )
     )
 
@@ -112,10 +112,9 @@ def only_pickle(sae_id: str, file: str) -> SaeError:
     return SaeError(
         message(
             f"{shown(sae_id)}: its weights are a pickle, and loading a pickle can run any code",
-            expected="safetensors; --sae-allow-pickle does not help, since SAE Lens reads no pickle of this format",
+            expected="safetensors, written where you trust the file; --sae-allow-pickle does not help here",
             got=shown(file),
-            attempt="convert it where you trust it: safetensors.torch.save_file(torch.load(FILE, weights_only=True), "
-            "'sae_weights.safetensors')",
+            attempt="safetensors.torch.save_file(torch.load(FILE, weights_only=True), 'sae_weights.safetensors')",
         )
     )
 
@@ -148,7 +147,7 @@ def bad_weights(sae_id: str, problem: str) -> SaeError:
             f"{shown(sae_id)}: its weights cannot be used: {shown(problem, n_most=300)}",
             expected="a whole sae_weights.safetensors that agrees with cfg.json",
             got=shown(problem, n_most=300),
-            attempt="sae.save_model(FOLDER), which writes both again; or copy the file again",
+            attempt="sae.save_model(FOLDER), which writes both again",
         )
     )
 
@@ -159,6 +158,5 @@ def changed_meanwhile(sae_id: str) -> SaeError:
             f"{shown(sae_id)}: its files have changed while it was measured",
             expected="the files as they were when the run began",
             got="another size or time of change",
-            attempt="run again while nothing writes to them",
         )
     )

@@ -21,10 +21,11 @@ def _escaped(text: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
-def message(what: str, *, expected: str, got: str, attempt: str) -> str:
-    """The four parts of a message, one line each."""
-    what, expected, got, attempt = (_escaped(part) or "nothing" for part in (what, expected, got, attempt))
-    return f"{what}\n  expected: {expected}\n  got:      {got}\n  try:      {attempt}"
+def message(what: str, *, expected: str, got: str, attempt: str = "") -> str:
+    """The parts of a message, one line each. *attempt* begins with something one can type; empty: there is nothing."""
+    what, expected, got = (_escaped(part) or "nothing" for part in (what, expected, got))
+    lines = f"{what}\n  expected: {expected}\n  got:      {got}"
+    return f"{lines}\n  try:      {_escaped(attempt)}" if attempt else lines
 
 
 def listed(names: Sequence[str], *, n_most: int = 8) -> str:

@@ -129,7 +129,7 @@ def test_another_text_model_seed_or_context_is_refused_before_measuring(saes, ti
         assert f"  expected: {before}, as in the baseline" in run.text
         assert f"  got:      {now}" in run.text
         option = more.partition("=")[0]
-        assert f"  try:      {option}={before}; or run without --sae-baseline" in run.text
+        assert f"  try:      {option}={before}; or pytest without --sae-baseline" in run.text
 
 
 def test_a_text_that_cannot_be_told_before_is_refused_when_it_is_measured(saes, gate):
