@@ -37,12 +37,20 @@ _HARMLESS = 1e-3
 """harmful mass up to which no latent is to blame."""
 
 
+def _silent(_n_done: int, _n_all: int) -> None:
+    """Show no progress."""
+
+
 def few(model: LanguageModel, sequences: Sequences, n_positions: int) -> Sequences:
     """The first of *sequences*, cut to *n_positions*, that are diagnosed: as many as *model* runs in seconds."""
-    facts = model.facts
-    n_weights = facts.d_model * (12 * facts.n_layers * facts.d_model + model.n_logits)  # of a transformer, about
-    n_tokens = min(N_TOKENS_MOST, max(N_TOKENS_LEAST, N_MULTIPLICATIONS // n_weights))
+    n_tokens = min(N_TOKENS_MOST, max(N_TOKENS_LEAST, N_MULTIPLICATIONS // _n_weights(model)))
     return sequences.first(min(N_SEQUENCES, max(N_SEQUENCES_LEAST, n_tokens // n_positions)), n_positions)
+
+
+def _n_weights(model: LanguageModel) -> int:
+    """Weights of a transformer of this size, about."""
+    facts = model.facts
+    return facts.d_model * (12 * facts.n_layers * facts.d_model + model.n_logits)
 
 
 def diagnosis(
@@ -65,15 +73,13 @@ def diagnosis(
         sequences: the text corpus.
         copies: ids of SAEs that are known to have the same weights; None: weights are not to be compared.
         n_batch_tokens: most tokens per forward pass.
-        progress: called with (tokens of spliced passes, all of them).
+        progress: called with (tokens of spliced passes, all of them), unless that takes no time.
     """
     n_positions = n_within(sae, sequences)
     first = few(model, sequences, n_positions)
 
     def passes(some: Sequences, hooks: Collection[str]) -> list[tuple[Batch, CleanPass]]:
-        return [
-            (batch, model.clean(batch.tokens, hooks)) for batch in batches(model, some, n_batch_tokens, lambda *_: None)
-        ]
+        return [(batch, model.clean(batch.tokens, hooks)) for batch in batches(model, some, n_batch_tokens, _silent)]
 
     with torch.inference_mode():
         search = Search(sae, model, others, n_positions)
@@ -81,7 +87,8 @@ def diagnosis(
             search.see(passes(first.first(search.n_sequences, n_positions), search.hooks))
         at = {hook for pair in (search.own, search.best) if pair is not None for hook in pair}
         kept = passes(first, at)
-        found = _corrections(Variants(model, sae, kept, n_positions), progress)
+        is_quick = first.tokens.size * _n_weights(model) < N_MULTIPLICATIONS // 8
+        found = _corrections(Variants(model, sae, kept, n_positions), _silent if is_quick else progress)
         if search.best is not None:
             found = _with_place(found, search, Variants(model, Moved(sae, search.best), kept, n_positions))
         found = replace(
@@ -98,7 +105,7 @@ def _with_place(found: Diagnosis, search: Search, there: Variants) -> Diagnosis:
     """*found* with the place that *search* found, at which the SAE is measured by *there*."""
     moments = there.moments(there.output)
     corrected = _corrected(
-        moments, there.increases({"own": there.output}, lambda *_: None)["own"].mean, found.ce_increase_nats_per_token
+        moments, there.increases({"own": there.output}, _silent)["own"].mean, found.ce_increase_nats_per_token
     )
     if corrected is None:
         return found

@@ -54,7 +54,6 @@ class Judgement:
 def sae_judgement(request: pytest.FixtureRequest, sae_id: str) -> Judgement:
     """The result of this test's check (its `sae_check` marker) for the SAE *sae_id*."""
     from sae_checks.plugin import junit
-    from sae_checks.run.stopping import compare
 
     marker = request.node.get_closest_marker("sae_check")
     settled, state = request.config.stash[REQUEST], request.config.stash[RUN_STATE]
@@ -65,7 +64,7 @@ def sae_judgement(request: pytest.FixtureRequest, sae_id: str) -> Judgement:
     if result is None:
         result = _judge(request.config).result(measured, xdist.selected_in_share(request.config, measured[0]))
     if is_comparison:
-        result = compare(settled, result)
+        result = _judge(request.config).comparison(result, xdist.selected_in_share(request.config, measured[0]))
     request.node.stash[RESULT] = result
     request.node.user_properties.extend(junit.properties(result))
     if result.outcome == "error":

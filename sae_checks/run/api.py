@@ -229,7 +229,6 @@ def _judge(request: Request, wanted: Sequence[str] | None, *, progress: bool) ->
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # WHY: see plugin/fixtures.py; no effect once torch is imported
     from sae_checks.measuring.local import LocalExecutor, silent
     from sae_checks.run.judge import Judge
-    from sae_checks.run.stopping import compare
 
     cells = [cell for cell in request.limits if cell in request.own and (wanted is None or cell[1] in wanted)]
     together = list(dict.fromkeys(map(measured_cell, cells)))
@@ -243,7 +242,7 @@ def _judge(request: Request, wanted: Sequence[str] | None, *, progress: bool) ->
     for cell in cells:
         measured = measured_cell(cell)
         result = results[measured] if measured in results else of_request.result(measured, together)
-        results[cell] = result if measured == cell else compare(request, result)
+        results[cell] = result if measured == cell else of_request.comparison(result, together)
     return results, set(cells)
 
 

@@ -12,7 +12,7 @@ from sae_checks.record import run_verdict
 from sae_checks.record.results import Result
 from sae_checks.release import release
 from sae_checks.run.settle import Cell, Request
-from sae_checks.run.stopping import StoppingRule, judge_measured, judge_not_given
+from sae_checks.run.stopping import StoppingRule, compare, judge_measured, judge_not_given
 from sae_checks.run.table import ROW_OF, Row
 
 if TYPE_CHECKING:
@@ -42,11 +42,15 @@ class Judge:
             The result. If the check cannot be measured its outcome is "error" or "not_measured", with the reason.
             Every red result of an SAE has its diagnosis, which is measured when the first of them is judged.
         """
-        return self._with_diagnosis(self._result(cell, together), together)
+        return self._with_diagnosis(self._result(cell, together), cell[0], together)
 
-    def _with_diagnosis(self, result: Result, together: Collection[Cell]) -> Result:
-        """*result* with the diagnosis of its SAE, if it is red by what was measured."""
-        sae_id, profile = result.sae_id, self._request.plan.options.profile
+    def comparison(self, after: Result, together: Collection[Cell] = ()) -> Result:
+        """The comparison of *after*, a result of this run, with the baseline; red ones have the diagnosis, too."""
+        return self._with_diagnosis(compare(self._request, after), after.sae_id, together)
+
+    def _with_diagnosis(self, result: Result, sae_id: str, together: Collection[Cell]) -> Result:
+        """*result* with the diagnosis of *sae_id*, if it is red by what was measured."""
+        profile = self._request.plan.options.profile
         is_red = result.outcome != "error" and run_verdict.is_red(result.outcome, profile=profile)
         if not is_red or sae_id not in self._request.plan.release.sae_ids:
             return result

@@ -84,6 +84,7 @@ def test_a_worse_sae_is_red_exactly_there(saes, gate):
     assert case.find("failure") is not None
     assert case.get("name") == f"test_no_regression[{WORSE}-ce_loss]"
     assert float(told["difference"]) > float(told["difference.low"]) > float(told["limit.max"]) == 0.01
+    assert "2 times too short" in told["diagnosis"]
     row, last = (line for line in run.lines if line.startswith(f"{WORSE}-sparsity "))
     assert row.endswith("failed")
     assert last.endswith(" < −0.01")  # noqa: RUF001 -- the minus sign

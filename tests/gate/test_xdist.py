@@ -199,6 +199,20 @@ def test_workers_explain_as_one_process_does(two_workers, one_process):
     assert "why zero" in two_workers.run.text
 
 
+def test_workers_diagnose_as_one_process_does(two_workers, one_process):
+    """Every red check of an SAE has its diagnosis, with the same numbers."""
+    found, expected = (
+        {cell: result.diagnosis for cell, result in run.results.items() if result.diagnosis is not None}
+        for run in (two_workers.run, one_process)
+    )
+    assert found.keys() == expected.keys() >= {("zero", "ce_loss")}
+    for cell, diagnosis in found.items():
+        assert diagnosis.sentence == expected[cell].sentence
+        assert diagnosis.ce_increase_nats_per_token == pytest.approx(
+            expected[cell].ce_increase_nats_per_token, rel=1e-5
+        )
+
+
 def test_one_record_of_all_workers_is_kept(two_workers):
     """The controller writes to the history, once."""
     history = store.open_history(str(two_workers.folder / "history"))

@@ -10,9 +10,10 @@ from builders import with_weights
 
 from sae_checks.judging import corpus_readings
 from sae_checks.judging.estimates import Estimate
-from sae_checks.measuring import corpus_pass
+from sae_checks.measuring import corpus_pass, diagnosing
 from sae_checks.release import release
 from sae_checks.release.configuration import BrokenSae
+from sae_checks.saes.latents import contributions, removal_effects, without
 
 CPU = torch.device("cpu")
 __all__ = ["test_every_architecture_of_sae_lens_is_here"]
@@ -174,3 +175,38 @@ def test_one_head_is_replaced_and_ablated_alone(tiny_models, head):
     ):
         log_p = torch.log_softmax(tiny.plain_logits(model._model, ids, hook, head_alone(change))[0, 1:8], -1)
         assert float(nats[0]) == pytest.approx(-float(log_p.gather(-1, ids[0, 2:9, None]).sum()), abs=1e-4)
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_latents_and_bias_add_up_to_the_reconstruction(loaded, architecture):
+    """At the SAE's own scale of each token; where they do not, that is said."""
+    one = loaded[architecture, "noisy"]
+    x = torch.randn(2, 5, tiny.D_MODEL, generator=torch.Generator().manual_seed(1))
+    output = one.reconstruct(x).output
+    found = contributions(one, x, output)
+    assert not isinstance(found, str), found
+    summed = found.bias.flatten(0, 1).clone()
+    summed.index_add_(0, found.position, found.factor[:, None] * found.decoder[found.latent])
+    assert torch.allclose(summed.view_as(output), output, atol=1e-4)
+    error, counted = torch.randn(x.shape), torch.ones(2, 5, dtype=torch.bool)
+    error = error[..., : output.shape[-1]]
+    latent = int(found.latent[0])
+    fewer = without(found, output, torch.tensor([latent]))
+    expected = (error + output - fewer).square().sum() - error.square().sum()
+    assert float(removal_effects(found, error, counted)[latent]) == pytest.approx(float(expected), abs=1e-3)
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_every_architecture_is_diagnosed(model, loaded, architecture):
+    """A dead one fits nowhere; of a disturbed one every correction is measured, of a transcoder at its target."""
+
+    def diagnosed(state):
+        one = loaded[architecture, state]
+        return diagnosing.diagnosis(
+            model, one, [], tiny.sequences(), copies=None, n_batch_tokens=64, progress=lambda *_: None
+        )
+
+    noisy = diagnosed("noisy")
+    assert None not in (noisy.explained_variance, noisy.with_length, noisy.with_bias, noisy.harmful_mass)
+    assert noisy.n_places > 0
+    assert "explains 0.00 of the variance" in diagnosed("dead").sentence
