@@ -230,6 +230,15 @@ def test_the_worst_comes_first():
     assert [(c.sae_id, c.state) for c in ordered] == [("b", "regressed"), ("a", "no worse"), ("a", "not compared")]
 
 
+def test_stacks_come_after_saes():
+    """Within a state; SAEs as people count."""
+    stack = without_values("stacked", "passed", sae_id="all of resid")
+    names = ["blocks.10.h", "blocks.2.h"]
+    of = run(stack, *(without_values("ce_loss", "passed", sae_id=name) for name in names))
+    ordered = comparing.worst_first(compare(run(counted()), of).of("new"))
+    assert [cell.sae_id for cell in ordered] == ["blocks.2.h", "blocks.10.h", "all of resid"]
+
+
 @given(st.floats(-5, 5), st.floats(-5, 5), st.lists(st.floats(0, 3), min_size=4, max_size=4))
 def test_a_difference_of_independent_estimates(one, other, widths):
     """It holds the difference, is no narrower than either interval alone, and the same values differ by nothing."""

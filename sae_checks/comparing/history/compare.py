@@ -18,6 +18,7 @@ from scipy.special import ndtri
 from sae_checks import checks
 from sae_checks.comparing import baseline
 from sae_checks.comparing.baseline import Conditions
+from sae_checks.comparing.history import series
 from sae_checks.judging.budget import ALPHA, N_LEAST, Budget
 from sae_checks.judging.estimates import Estimate
 from sae_checks.judging.judged import JudgedValue
@@ -25,7 +26,6 @@ from sae_checks.judging.limits import Limit
 from sae_checks.judging.thresholds import Thresholds
 from sae_checks.judging.verdict import Outcome
 from sae_checks.record.results import Record, Result
-from sae_checks.release.natural_order import natural_key
 
 State = Literal["regressed", "undecided", "lost", "no worse", "not compared", "new"]
 
@@ -311,7 +311,7 @@ def _short(text: str) -> str:
 
 
 def worst_first(cells: Sequence[ComparedCheck]) -> Iterator[ComparedCheck]:
-    """*cells* by state, the worst first; within a state SAEs in natural order and checks in that of the catalogue."""
+    """*cells* by state, the worst first; within a state SAEs in natural order, then stacks."""
     order: tuple[State, ...] = ("regressed", "lost", "undecided", "no worse", "new", "not compared")
-    place = {check.name: i for i, check in enumerate(checks.CHECKS)}
-    yield from sorted(cells, key=lambda c: (order.index(c.state), natural_key(c.sae_id), place.get(c.check, 0)))
+    rank = {check.name: i for i, check in enumerate(checks.CHECKS)}
+    yield from sorted(cells, key=lambda c: (order.index(c.state), series.place(c.sae_id, c.check), rank[c.check]))

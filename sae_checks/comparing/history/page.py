@@ -12,13 +12,12 @@ from pathlib import Path
 import jinja2
 
 from sae_checks import __version__, errors
-from sae_checks.comparing.history import drawing, moves, trend
+from sae_checks.comparing.history import drawing, moves, series, trend
 from sae_checks.comparing.history.drawing import Plot, Sparkline
 from sae_checks.comparing.history.moves import Move
 from sae_checks.comparing.history.series import Point
 from sae_checks.comparing.history.trend import Trend
 from sae_checks.errors import shown
-from sae_checks.release.natural_order import natural_key
 
 N_OPEN = 1
 """Up to so many SAEs, their plots are unfolded."""
@@ -111,7 +110,8 @@ def _rows(trends: Sequence[Trend], columns: Sequence[tuple[str, str]], runs: Seq
     days = [f"{run.started:%Y-%m-%d}" for run in runs]
     moved = {(move.line.sae_id, move.line.check, move.line.measure): move for move in moves.moves(trends)}
     by_place = {(each.line.sae_id, each.line.check, each.line.measure): each for each in trends}
-    for i, sae_id in enumerate(sorted({each.line.sae_id for each in trends}, key=natural_key), 1):
+    ordered = sorted(trends, key=lambda each: series.place(each.line.sae_id, each.line.check))
+    for i, sae_id in enumerate(dict.fromkeys(each.line.sae_id for each in ordered), 1):
         cells: list[Cell | None] = []
         for j, place in enumerate(columns, 1):
             found = by_place.get((sae_id, *place))

@@ -21,6 +21,7 @@ from sae_checks.judging.estimates import Estimate
 from sae_checks.judging.limits import Limit
 from sae_checks.judging.verdict import Outcome
 from sae_checks.record.results import Record, Result
+from sae_checks.release.natural_order import NaturalKey, natural_key
 
 _OF_OTHER_SAES = {c.name for c in (checks.PROPAGATION, checks.NEXT_SAE, checks.LAST_SAE, checks.DISTINCT)}
 _N_DIGITS = 12
@@ -131,6 +132,11 @@ def lines(
         )
         for (sae_id, check, measure), of_line in found.items()
     )
+
+
+def place(sae_id: str, check: str) -> tuple[bool, NaturalKey]:
+    """The place of *sae_id*, which *check* is of, in a list: SAEs in natural order, then stacks."""
+    return checks.named(check).of == "stack", natural_key(sae_id)
 
 
 def measures_in(runs: Sequence[Run]) -> tuple[str, ...]:

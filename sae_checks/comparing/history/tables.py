@@ -6,7 +6,7 @@ import itertools
 import textwrap
 from collections.abc import Iterator, Sequence
 
-from sae_checks.comparing.history import moves, trend
+from sae_checks.comparing.history import moves, series, trend
 from sae_checks.comparing.history.compare import ComparedCheck, Comparison, worst_first
 from sae_checks.comparing.history.runs import RunSummary
 from sae_checks.comparing.history.trend import Trend
@@ -14,7 +14,6 @@ from sae_checks.errors import shown
 from sae_checks.judging.estimates import Estimate
 from sae_checks.judging.judged import JudgedValue
 from sae_checks.judging.limits import Limit
-from sae_checks.release.natural_order import natural_key
 
 Row = tuple[str, ...]
 
@@ -141,7 +140,7 @@ def trend_table(found: Sequence[Trend]) -> Iterator[str]:
     """Tables of trends, one per SAE in natural order with a row per series; then notes, and what has become worse."""
     moved = moves.moves(found)
     of_line = {(move.line, move.last): move for move in moved}
-    ordered = sorted(found, key=lambda each: natural_key(each.line.sae_id))
+    ordered = sorted(found, key=lambda each: series.place(each.line.sae_id, each.line.check))
     rows: list[Row] = [("  measure", "runs", "first", "last", "limit", "worse since")]
     for each in ordered:
         for part in each.parts:
