@@ -161,7 +161,7 @@ def test_a_red_action_shows_why(ran_action):
     page = (ran.artifacts / "sae-gate/report/index.html").read_text(encoding="utf-8")
     for text in (ran.summary, page):
         assert "blocks.2.hook_resid_pre" in text
-        assert "ce_increase" in text
+        assert "CE loss" in text
 
 
 @pytest.mark.parametrize(
