@@ -1,8 +1,12 @@
 """The tables of a file of limits, matched with a release."""
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from strategies import hostile_names
 
 from sae_checks import errors
+from sae_checks.comparing.calibration import pattern_of, quoted
 from sae_checks.judging import own_limits, thresholds
 
 LIMIT = 'measure = "ce_increase"\nmax = 0.1\nunit = "nats/token"\nsource = "test"\n'
@@ -95,6 +99,20 @@ def test_the_name_to_try_is_the_one_that_most_tables_are_for(match):
     )
     with pytest.raises(errors.UsageError, match=r"try:      --sae-name='step\*1'"):
         match("step_10000", *tables)
+
+
+@given(name=st.text(min_size=1) | hostile_names, other=st.text())
+def test_what_is_calibrated_under_a_name_applies_under_it_alone(tmp_path_factory, name, other):
+    """Whatever the name contains: the file applies to it; to another it does not, and the name is what to try."""
+    path = tmp_path_factory.getbasetemp() / "calibrated.toml"
+    header = f"[release.{quoted(pattern_of(name))}.ce_loss]"
+    path.write_text(f"schema = 1\n{header}\n{LIMIT}", encoding="utf-8")
+    written = thresholds.load(path)
+    assert own_limits.match(written, name, SUBJECTS).unmatched == ()
+    if other != name:
+        with pytest.raises(errors.UsageError) as caught:
+            own_limits.match(written, other, SUBJECTS)
+        assert str(caught.value).endswith(f"  try:      {errors.typed('--sae-name', name)}")
 
 
 def test_a_file_without_tables_applies_to_nothing(match):
