@@ -137,7 +137,11 @@ class Contents:
     def sections(self) -> tuple[tuple[str, str], ...]:
         """(HTML id, title) of every section that there is."""
         found = (
-            ("why", "What is wrong", self.verdict.reasons or self.verdict.undecided),
+            (
+                "why",
+                "What is wrong" if self.verdict.reasons else "What is undecided",
+                self.verdict.reasons or self.verdict.undecided,
+            ),
             ("baseline", "Against the baseline", self.comparisons),
             ("tradeoff", "Sparsity and what it costs", self.scatters),
             ("grid", "Every SAE, every check", self.saes),

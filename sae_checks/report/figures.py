@@ -180,8 +180,8 @@ def _profile(run: Record, check: checks.Check) -> DotPlot:
             Dot(
                 label=r.sae_id,
                 value=e.value,
-                low=e.value if e.low is None else e.low,
-                high=e.value if e.high is None else e.high,
+                low=wording.bounds(e)[1],
+                high=wording.bounds(e)[2],
                 outcome=r.outcome,
                 limits=tuple(side.value for side in r.limit.sides) if r.limit else (),
             )
@@ -197,26 +197,29 @@ def stack_plots(run: Record) -> Iterator[DotPlot]:
         name = checks.named(result.check).measures[-1].name if result.limit is None else result.limit.measure
         if result.check == checks.STACKED.name and result.limit is None:
             name = "stack_ce_increase"
-        steps = [(step, e) for step in result.stack_steps for e in step.estimates if e.measure == name]
+        steps = [(step.sae_id, e) for step in result.stack_steps for e in step.estimates if e.measure == name]
+        values = [(e.value, e.low, e.high) for _, e in steps]
+        if steps and result.judged is not None and result.judged.measure == name:
+            values[-1] = wording.bounds(result.judged)  # all of the stack: the value that was judged
         limits = tuple(side.value for side in result.limit.sides) if result.limit else ()
         if steps:
             yield DotPlot(
                 name=f"stack-{k}",
                 title=f"{checks.named(result.check).title}: {result.sae_id}",
                 description=f"{name} with one more SAE spliced in at each row, from "
-                f"{wording.number(steps[0][1].value)} to {wording.number(steps[-1][1].value)}; the limit applies to "
+                f"{wording.number(values[0][0])} to {wording.number(values[-1][0])}; the limit applies to "
                 "the last row.",
                 x_title=f"{name}, {steps[0][1].unit}",
                 dots=tuple(
                     Dot(
-                        label=f"{'+ ' if i else ''}{step.sae_id}",
-                        value=e.value,
-                        low=e.low,
-                        high=e.high,
+                        label=f"{'+ ' if i else ''}{sae_id}",
+                        value=values[i][0],
+                        low=values[i][1],
+                        high=values[i][2],
                         outcome=result.outcome if i == len(steps) - 1 else "reported",
                         limits=limits if i == len(steps) - 1 else (),
                     )
-                    for i, (step, e) in enumerate(steps)
+                    for i, (sae_id, _) in enumerate(steps)
                 ),
                 is_joined=True,
             )

@@ -8,6 +8,7 @@ import re
 from markupsafe import Markup
 
 from sae_checks import errors
+from sae_checks.judging.judged import JudgedValue
 from sae_checks.judging.limits import Limit
 
 OUTCOMES = {
@@ -59,6 +60,12 @@ def excess(value: float, of: Limit | None) -> float:
         return -math.inf
     sides = ((value - side.value) * (1 if side.kind == "max" else -1) / (abs(side.value) or 1.0) for side in of.sides)
     return max(sides)
+
+
+def bounds(judged: JudgedValue) -> tuple[float, float, float]:
+    """Value, lower and upper end of *judged*, to be drawn; an end without a bound is at the value."""
+    value, low, high = judged.value, judged.low, judged.high
+    return value, value if low is None else low, value if high is None else high
 
 
 def text(value: str) -> str:
