@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from sae_checks import errors
-from sae_checks.corpora import cbt, datasets, files, lambada, pretokenised, rows, text, token_cache
+from sae_checks.corpora import cbt, datasets, files, lambada, pretokenised, rows, text, text_warnings, token_cache
 from sae_checks.corpora.sequences import Convention, Sequences, Tokenizer
 from sae_checks.plan.corpus_source import CorpusSource
 from sae_checks.plan.model_source import ModelSource
@@ -99,6 +99,7 @@ def make(plan: Plan, model: ModelSource, kind: str, tokenizer: Tokenizer, *, pre
         n_context_tokens=recipe.n_context_tokens,
         n_truncated=sequences.n_cut,
         n_copies=sequences.n_copies,
+        warnings=_warnings(plan, sequences, tokenizer) if kind == "text" else (),
         n_listed=len(content) - sequences.n_copies
         if recipe.source.path is not None or len(content) < recipe.max_read
         else None,
@@ -108,6 +109,14 @@ def make(plan: Plan, model: ModelSource, kind: str, tokenizer: Tokenizer, *, pre
         facts=facts,
         texts=content if kind == "lambada" else (),
         queries=content if kind == "cbt" else (),
+    )
+
+
+def _warnings(plan: Plan, sequences: Sequences, tokenizer: Tokenizer) -> tuple[str, ...]:
+    """What makes the text of *plan* a poor exam, known before it is measured."""
+    return (
+        *text_warnings.of_tokens(sequences, len(tokenizer)),
+        *text_warnings.of_training(plan.corpus, plan.release),
     )
 
 

@@ -17,6 +17,7 @@ import torch
 from sae_checks import errors
 from sae_checks.corpora.sequences import Sequences
 from sae_checks.losses import ItemLosses, TextLosses
+from sae_checks.measuring.clean_text import CleanText
 from sae_checks.measuring.scoring import Batch, Fault, Progress, batches, score
 from sae_checks.measuring.sequence_sums import AnswerSums, ItemSums, Sums, TextSums, n_within
 from sae_checks.model.interface import CleanPass, LanguageModel, replace_with
@@ -50,6 +51,7 @@ def text_rounds(
     progress: Progress,
     ends: Sequence[int],
     watch: Watch | None = None,
+    clean_text: CleanText | None = None,
     ablates: bool = True,
 ) -> Iterator[list[TextSums]]:
     """
@@ -66,19 +68,23 @@ def text_rounds(
         progress: called after each batch.
         ends: numbers of sequences after which a round ends, in rising order; the last is the number of all sequences.
         watch: is called with the clean pass over the first sequences.
+        clean_text: is given the clean model's scores until the caller marks it as read.
         ablates: also measure zero ablation; takes as long as the splice.
     """
     n_ablated = max((n_within(sae, sequences) for sae in saes), default=0)
     sums = [TextSums(sae, sequences, ablates=ablates) for sae in saes]
     for part in _rounds(sequences, sums, ends, progress, n_watched=0 if watch is None else watch.n_sequences):
         watched = frozenset(watch.hooks) if watch is not None and part.stop <= watch.n_sequences else frozenset()
+        reads_text = clean_text is not None and not clean_text.is_read
         for batch in batches(model, sequences, n_batch_tokens, progress, part=part):
             clean, splices = _spliced(model, saes, batch, sums, watched)
             active = [sae for sae, s in zip(saes, sums, strict=True) if s.is_active]
             ablated = _ablated(model, active, batch, clean, n_ablated) if ablates else {}
             hidden = [clean.hidden, *(s.hidden for s in splices if s is not None), *ablated.values()]
-            scores = iter(score(model, batch, hidden, ranks=False) if active else ())
+            scores = iter(score(model, batch, hidden, ranks=False, entropies=reads_text) if active else ())
             clean_scores = next(scores, None)
+            if reads_text and clean_text is not None and clean_scores is not None:
+                clean_text.add(clean_scores)
             spliced_scores = [None if s is None else next(scores) for s in splices]
             ablated_scores = {target: next(scores) for target in ablated}
             for sae, of_sae, spliced, found in zip(saes, sums, splices, spliced_scores, strict=True):

@@ -7,6 +7,7 @@ SAEs whose weights do not fit into memory together are measured in groups, with 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -20,6 +21,7 @@ from sae_checks.explanation import Explanation
 from sae_checks.losses import ChoiceLosses, ItemLosses, TextLosses
 from sae_checks.measuring import corpus_pass, diagnosing, explaining
 from sae_checks.measuring.choices import ChoiceSums
+from sae_checks.measuring.clean_text import CleanText
 from sae_checks.measuring.local_studies import Studies, StudyKey
 from sae_checks.measuring.measured import (
     Measured,
@@ -90,6 +92,7 @@ class LocalExecutor:
         self._on_corpus = on_corpus
         self._saes = SaesInModels(plan)
         self._corpora: dict[tuple[str, bool, str], Corpus] = {}
+        self._clean_texts: dict[tuple[str, bool, str], CleanText] = {}
         self._found: dict[str, dict[str, Found]] = {kind: {} for kind in N_PER_ROUND}
         self._studies = Studies(plan, self._saes, self._corpus, progress_of)
 
@@ -257,6 +260,7 @@ class LocalExecutor:
         watch = self._studies.passes_to_keep(studies, one, planned.sequences)
         ends = round_ends(planned.sequences.rows, N_PER_ROUND[kind], () if watch is None else (watch.n_sequences,))
         for sums in self._rounds(kind, group, planned, ends, watch):
+            planned = self._warned(kind, one)
             for sae_in_model, of_sae in zip(group, sums, strict=True):
                 if not of_sae.is_active:
                     continue
@@ -285,6 +289,7 @@ class LocalExecutor:
                 progress=progress,
                 ends=ends,
                 watch=watch,
+                clean_text=self._clean_texts.setdefault(self._corpus_key(kind, group[0]), CleanText()),
                 ablates=self._plan.measures_ablation,
             )
         sums_of: Callable[[Sequences], AnswerSums[Any]] = ChoiceSums if kind == "cbt" else ItemSums
@@ -311,9 +316,23 @@ class LocalExecutor:
             else (),
         )
 
+    def _warned(self, kind: str, one: SaeInModel) -> Corpus:
+        """The corpus of an SAE, in whose warnings are those of the clean loss if it is text."""
+        known, key = self._corpus(kind, one), self._corpus_key(kind, one)
+        clean = self._clean_texts.get(key)
+        if clean is None or clean.is_read or not clean.n_tokens:
+            return known
+        clean.is_read = True
+        warnings = (*known.facts.warnings, *clean.warnings(one.model.n_logits))
+        self._corpora[key] = replace(known, facts=replace(known.facts, warnings=warnings))
+        return self._corpora[key]
+
+    def _corpus_key(self, kind: str, sae_in_model: SaeInModel) -> tuple[str, bool, str]:
+        return kind, sae_in_model.prepends_bos, sae_in_model.model.facts.source
+
     def _corpus(self, kind: str, sae_in_model: SaeInModel) -> Corpus:
         """The corpus *kind* of an SAE, which depends on the tokenizer of its model and on its BOS rule."""
-        key = (kind, sae_in_model.prepends_bos, sae_in_model.model.facts.source)
+        key = self._corpus_key(kind, sae_in_model)
         if key not in self._corpora:
             planned = self._plan.model_of(sae_in_model.described)
             tokenizer = sae_in_model.model.tokenizer

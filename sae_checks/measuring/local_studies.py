@@ -140,6 +140,7 @@ class Studies:
             n_sequences=len(sequences.rows),
             n_scored_tokens=int(sequences.scored.sum()),
             n_context_tokens=int(sequences.tokens.shape[1]),
+            warnings=(),  # the text of the whole plan has them
         )
         for (key, _), found in zip(studies.items(), losses, strict=True):
             if isinstance(found, Fault):

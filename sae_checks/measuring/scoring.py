@@ -50,6 +50,10 @@ class Scores:
     """whether the target is the most probable token; empty without ranks."""
     rank: Counts
     """rank of the target: 1 plus the number of more probable tokens; empty without ranks."""
+    entropy_nats: NDArray[np.float32]
+    """of the clean model's prediction; empty for other models, and unless asked for."""
+    surprise_variance: NDArray[np.float32]
+    """variance of the CE (nats squared) that the clean model's prediction expects; empty like `entropy_nats`."""
 
 
 def batches(
@@ -103,7 +107,9 @@ def batch_of(sequences: Sequences, rows: Counts, device: torch.device) -> Batch:
 
 
 @torch.inference_mode()
-def score(model: LanguageModel, batch: Batch, hidden: Sequence[torch.Tensor], *, ranks: bool = True) -> list[Scores]:
+def score(
+    model: LanguageModel, batch: Batch, hidden: Sequence[torch.Tensor], *, ranks: bool = True, entropies: bool = False
+) -> list[Scores]:
     """
     Score final hidden states at the scored positions of *batch*.
 
@@ -114,12 +120,14 @@ def score(model: LanguageModel, batch: Batch, hidden: Sequence[torch.Tensor], *,
         batch: tells which positions are scored, and their targets.
         hidden: (batch, seq, d_model) each; the first is the clean model's.
         ranks: also compute `Scores.correct` and `Scores.rank`, which doubles the time besides matrix products.
+        entropies: also compute `Scores.entropy_nats` and `Scores.surprise_variance` of the clean model.
     """
     rows = [h[batch.scored] for h in hidden]  # each (rows, d_model)
     n_rows, device = len(batch.targets), model.device
     ce, kl = (torch.zeros(len(rows), n_rows, device=device) for _ in range(2))
     correct = torch.zeros(len(rows), n_rows if ranks else 0, dtype=torch.bool, device=device)
     rank = torch.zeros(len(rows), n_rows if ranks else 0, dtype=torch.int64, device=device)
+    moments = torch.zeros(2, n_rows if entropies else 0, device=device)
     n_chunk = max(1, min(n_rows, n_rows_per_chunk(model.n_logits)))
     # WHY reused: getting new pages from the system takes longer than filling them
     buffers = [torch.empty(n_chunk, model.n_logits, device=device) for _ in range(3)]
@@ -129,6 +137,9 @@ def score(model: LanguageModel, batch: Batch, hidden: Sequence[torch.Tensor], *,
         log_p_clean, p_clean, other = (buffer[: len(targets)] for buffer in buffers)  # (chunk, n_logits)
         log_softmax_(model.logits(rows[0][chunk], out=log_p_clean))
         torch.exp(log_p_clean, out=p_clean)
+        if entropies:
+            moments[0, chunk] = torch.mul(p_clean, log_p_clean, out=other).sum(-1).neg()
+            moments[1, chunk] = other.mul_(log_p_clean).sum(-1) - moments[0, chunk].square()
         for i, states in enumerate(rows):
             log_p = log_p_clean if i == 0 else log_softmax_(model.logits(states[chunk], out=other))
             log_p_target = log_p.gather(-1, targets)
@@ -139,7 +150,18 @@ def score(model: LanguageModel, batch: Batch, hidden: Sequence[torch.Tensor], *,
             if i > 0:
                 kl[i, chunk] = torch.sub(log_p_clean, log_p, out=log_p).mul_(p_clean).sum(-1)
     columns = [t.cpu().numpy() for t in (ce, kl, correct, rank)]
-    return [Scores(ce_nats=c, kl_nats=k, correct=ok, rank=r) for c, k, ok, r in zip(*columns, strict=True)]
+    entropy, variance = moments.cpu().numpy()
+    return [
+        Scores(
+            ce_nats=c,
+            kl_nats=k,
+            correct=ok,
+            rank=r,
+            entropy_nats=entropy if i == 0 else entropy[:0],
+            surprise_variance=variance if i == 0 else variance[:0],
+        )
+        for i, (c, k, ok, r) in enumerate(zip(*columns, strict=True))
+    ]
 
 
 def n_rows_per_chunk(n_logits: int) -> int:
