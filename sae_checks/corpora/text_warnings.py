@@ -29,7 +29,7 @@ def of_tokens(sequences: Sequences, n_vocabulary: int) -> Iterator[str]:
     if n_effective < min(_N_FEWEST_TOKENS, _FEWEST_SHARE * n_vocabulary):
         yield f"few distinct tokens, as varied as {n_effective:.1f} equally frequent ones"
     if (share := _repeated_share(sequences)) > _MOST_REPEATED:
-        yield f"{share:.0%} of its runs of {N_RUN_TOKENS} tokens repeat an earlier one of the same text"
+        yield f"{100 * share:.0f} % of its runs of {N_RUN_TOKENS} tokens repeat an earlier one of the same text"
 
 
 def of_training(source: CorpusSource, release: Release) -> Iterator[str]:

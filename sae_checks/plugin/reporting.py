@@ -113,7 +113,7 @@ class Reporter:
 
     def _write_end(self, terminalreporter: pytest.TerminalReporter) -> None:
         """Print what the run found, the verdict last."""
-        from sae_checks.report import terminal, terminal_tables
+        from sae_checks.report import corpus_notes, terminal, terminal_tables
 
         results = [result for result in self._all_results() if (result.sae_id, result.check) in self._state.selected]
         shows_all = self._config.getoption("verbose") > 0
@@ -124,6 +124,7 @@ class Reporter:
             closing.write_red(terminalreporter, texts)
         terminalreporter.section(f"sae-checks: {self._request.plan.release.name}")
         closing.write(terminalreporter, terminal_tables.tables(results, n_columns=n_columns, shows_all=shows_all))
+        closing.write(terminalreporter, corpus_notes.terminal_lines(results, n_columns))
         closing.write_red(terminalreporter, self._problems)
         for text in self._written:
             terminalreporter.line(text)

@@ -63,6 +63,24 @@ def test_without_ranks_the_losses_are_the_same(model):
         assert len(expected.rank) == len(batch.targets)
 
 
+def test_entropies_are_those_of_the_clean_model(model):
+    """To 1e-4 nats and nats squared; other models have none, nor has the clean one unless asked."""
+    batch = batch_of(model)
+    hidden = hidden_of(model, batch, 1)
+    clean, other = score(model, batch, hidden, ranks=False, entropies=True)
+    with torch.no_grad():
+        log_p = torch.log_softmax(model.logits(hidden[0]).double(), -1)[batch.scored]
+    entropy = -(log_p.exp() * log_p).sum(-1)
+    assert clean.entropy_nats == pytest.approx(entropy.numpy(), abs=1e-4)
+    variance = (log_p.exp() * log_p.square()).sum(-1) - entropy.square()
+    assert clean.surprise_variance == pytest.approx(variance.numpy(), abs=1e-4)
+    assert len(other.entropy_nats) == len(other.surprise_variance) == 0
+    assert [len(each.entropy_nats) for each in score(model, batch, hidden)] == [0, 0]
+    for asked, plain in zip((clean, other), score(model, batch, hidden), strict=True):
+        assert np.array_equal(asked.ce_nats, plain.ce_nats)
+        assert np.array_equal(asked.kl_nats, plain.kl_nats)
+
+
 def test_nothing_changed_has_no_divergence(model):
     """KL(p, p) is 0, not nearly 0."""
     batch = batch_of(model)
