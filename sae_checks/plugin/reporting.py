@@ -118,6 +118,7 @@ class Reporter:
         results = [result for result in self._all_results() if (result.sae_id, result.check) in self._state.selected]
         shows_all = self._config.getoption("verbose") > 0
         n_columns = self._config.get_terminal_writer().fullwidth
+        terminalreporter.ensure_newline()
         self._write_explanations(terminalreporter)
         if texts := terminal.messages(results, shows_all=shows_all):
             terminalreporter.section("not green")

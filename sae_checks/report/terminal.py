@@ -69,6 +69,7 @@ def last_lines(
     if len(red) > len(shown):
         lines += wrapped(f"and {len(red) - len(shown)} more; -v shows them", n_columns)
     lines += _l0_lines(results, n_columns)
+    lines += _accepted_lines(results, n_columns)
     lines += _next_lines(red, page, n_columns)
     return (*lines, *_verdict_lines(name, results, verdict, n_columns, n_timed))
 
@@ -89,17 +90,21 @@ def red_subjects(results: Sequence[Result]) -> list[tuple[Result, ...]]:
     return sorted(in_order, key=worst_first)
 
 
-def message_lines(result: Result, *, shows_source: bool = True) -> tuple[str, ...]:
-    """The message of a check that is not green: outcome, reason, diagnosis, where its limit is written, its source."""
+def message_lines(result: Result, *, is_short: bool = False) -> tuple[str, ...]:
+    """
+    The message of a check that is not green: outcome, value and limit, diagnosis, and where its limit comes from.
+
+    The short one leaves out the diagnosis, which the last lines of the run give for the SAE, and the limit's source.
+    """
     first, *rest = result.reason.splitlines() or [""]
     if result.outcome == "error":
         return f"ERROR: {result.check} of {result.sae_id}: {first}", *rest
     # WHY the name last: readers of JUnit and pytest's own summary cut the line, and the test's name has it
     lines = [f"{_HEADS[result.outcome]}: {result.check} {first} ({result.sae_id})", *rest]
-    if result.diagnosis is not None:
+    if result.diagnosis is not None and not is_short:
         lines.append(f"  {result.diagnosis.sentence}")
     if result.limit is not None:
-        source = f": {result.limit.source}" if shows_source else ""
+        source = "" if is_short else f": {result.limit.source}"
         lines.append(f"  limit written in {result.limit.where}{source}")
     return tuple(lines)
 
@@ -108,22 +113,22 @@ def messages(results: Sequence[Result], *, shows_all: bool = False) -> tuple[str
     """
     The messages of all red checks, the worst first; checks with the same error share one.
 
-    With *shows_all* all of them, each with the source of its limit.
+    With *shows_all* all of them, and whole.
     """
     told: dict[tuple[str, ...], list[Result]] = {}
     for result in (r for of_subject in red_subjects(results) for r in of_subject):
         key = ("error", result.reason) if result.outcome == "error" else (result.sae_id, result.check)
         told.setdefault(key, []).append(result)
     shown = list(told.values())[: None if shows_all else N_MESSAGES_MOST]
-    lines = [line for same in shown for line in _message_of(same, shows_source=shows_all)]
+    lines = [line for same in shown for line in _message_of(same, is_short=not shows_all)]
     n_left = sum(map(len, told.values())) - sum(map(len, shown))
     return (*lines, *([f"and {n_left} more; -v shows them"] if n_left else []))
 
 
-def _message_of(same: Sequence[Result], *, shows_source: bool) -> tuple[str, ...]:
+def _message_of(same: Sequence[Result], *, is_short: bool) -> tuple[str, ...]:
     """The message of one check, or of several with the same error."""
     if len(same) == 1:
-        return message_lines(same[0], shows_source=shows_source)
+        return message_lines(same[0], is_short=is_short)
     first, *rest = same[0].reason.splitlines() or [""]
     sae_ids = list(dict.fromkeys(result.sae_id for result in same))
     of = sae_ids[0] if len(sae_ids) == 1 else f"{len(sae_ids)} SAEs"
@@ -147,8 +152,10 @@ def _subject_lines(results: Sequence[Result], n_columns: int, *, is_spacious: bo
     for reason, names in reasons.items():
         lines += wrapped(f"{', '.join(names)}: {reason}", n_columns, indent="  ", tone=tone)[: 3 if is_spacious else 1]
     diagnosis = next((r.diagnosis for r in results if r.diagnosis is not None), None)
-    if diagnosis is not None:
+    if diagnosis is not None and is_spacious:
         lines += wrapped(wording.text(diagnosis.sentence), n_columns, indent="  ")
+    elif diagnosis is not None:
+        lines += [(StyledText(text=f"  {cut(wording.text(diagnosis.sentence), n_columns - 2)}"),)]
     return lines
 
 
@@ -186,6 +193,21 @@ def _l0_lines(results: Sequence[Result], n_columns: int) -> list[Line]:
     ratios = [(wording.text(result.sae_id), recorded_l0.ratio_beyond_band(result.estimates)) for result in results]
     items = [f"{sae_id} {ratio:.3g}" for sae_id, ratio in ratios if ratio is not None]
     return _items_lines("warning: L0 / recorded L0", items, "warn", n_columns, n_most=1) if items else []
+
+
+def _accepted_lines(results: Sequence[Result], n_columns: int) -> tuple[Line, ...]:
+    """Values that pass only because a limit is wider than the default, a line per reason with the worst of them."""
+    found: dict[tuple[str, str], list[Result]] = {}
+    for result in results:
+        if result.accepted is not None:
+            found.setdefault((result.check, result.accepted), []).append(result)
+    lines: list[Line] = []
+    for (check, reason), same in found.items():
+        worst = max(same, key=excess)
+        more = f" (and {len(same) - 1} more)" if len(same) > 1 else ""
+        text = f"{wording.text(worst.sae_id)}{more}   {check} {beside_limit(worst)}, accepted: {wording.text(reason)}"
+        lines += wrapped(text, n_columns)[:3]
+    return tuple(lines)
 
 
 def _next_lines(red: Sequence[Sequence[Result]], page: Path | None, n_columns: int) -> tuple[Line, ...]:

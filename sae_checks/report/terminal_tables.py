@@ -141,7 +141,7 @@ def _reasons(results: Sequence[Result], n_columns: int) -> tuple[Line, ...]:
     return tuple(
         line
         for reason, of_reason in names.items()
-        for line in wrapped(f"not measured: {', '.join(of_reason)}: {wording.text(reason)}", n_columns)
+        for line in wrapped(f"not measured: {', '.join(of_reason)}: {wording.text(reason)}", n_columns)[:2]
     )
 
 
@@ -151,28 +151,24 @@ def table_of_checks(results: Sequence[Result], n_columns: int) -> tuple[Line, ..
     rows = {name: of_check for name, of_check in by_check.items() if any(r.outcome != "not_measured" for r in of_check)}
     if not rows:
         return _reasons(results, n_columns)
-    worst = [min(of_check, key=_worst_first) for of_check in rows.values()]
-    tones = [TONES[r.outcome] for r in worst]
     columns = [_Column(head="check", cells=tuple(StyledText(text=name) for name in rows))]
-    for head, outcomes in (
-        ("ok", ("passed",)),
-        ("failed", ("failed", "error")),
-        ("undecided", ("inconclusive",)),
-        ("reported", ("reported",)),
-    ):
+    for head, outcomes in (("ok", ("passed",)), ("failed", ("failed", "error")), ("undecided", ("inconclusive",))):
         counts = [sum(r.outcome in outcomes for r in of_check) for of_check in rows.values()]
         if any(counts):
             columns.append(_Column(head=head, cells=tuple(StyledText(text=str(n or "")) for n in counts)))
-    values = [
-        _cell(r, shows_limit=False) if r.limit is None else beside_limit(r) or _cell(r, shows_limit=False)
-        for r in worst
-    ]
-    cells = tuple(StyledText(text=value, tone=tone) for value, tone in zip(values, tones, strict=True))
-    columns.append(_Column(head="worst", cells=cells))
+    worst = [min(of_check, key=_worst_first) for of_check in rows.values()]
+    columns.append(_Column(head="worst", cells=tuple(StyledText(text=_worst(r), tone=TONES[r.outcome]) for r in worst)))
     n_left = max(12, n_columns - sum(column.width + 2 for column in columns))
-    ids = tuple(StyledText(text=cut(wording.text(r.sae_id), n_left), tone=t) for r, t in zip(worst, tones, strict=True))
-    columns.append(_Column(head="SAE", cells=ids))
+    ids = ("" if r.outcome == "reported" else cut(wording.text(r.sae_id), n_left) for r in worst)
+    tones = (TONES[r.outcome] for r in worst)
+    cells = tuple(StyledText(text=sae_id, tone=tone) for sae_id, tone in zip(ids, tones, strict=True))
+    columns.append(_Column(head="SAE", cells=cells))
     return (*_aligned(columns[0], columns[1:], n_columns), *_reasons(results, n_columns))
+
+
+def _worst(result: Result) -> str:
+    """The worst value beside its limit; a word where there is none."""
+    return beside_limit(result) or " ".join(wording.OUTCOMES[result.outcome])
 
 
 def _worst_first(result: Result) -> tuple[int, float, object]:
