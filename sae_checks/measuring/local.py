@@ -48,6 +48,8 @@ Sequences, passages or queries per round of a pass; decided SAEs leave after a r
 A round of text has two looks, because rounds of one look would make small batches.
 """
 
+_NOUNS = {"text": "the text", "lambada": "Lambada", "cbt": "the Children's Book Test"}
+
 Found = Measured[Any] | errors.SaeChecksError  # Any: TextLosses, ItemLosses or ChoiceLosses
 
 
@@ -75,22 +77,25 @@ class LocalExecutor:
         self,
         plan: Plan,
         progress_of: Callable[[str], Progress] = silent,
+        announce: Callable[[str], None] = lambda _step: None,
         on_corpus: Callable[[Corpus], None] = lambda _: None,
     ) -> None:
         """
-        Make an executor of *plan*.
+        Make the executor; nothing is loaded yet.
 
         Args:
             plan: names SAEs, models and texts.
             progress_of: makes what shows progress, for a kind of pass, "studies", "explanation" or "diagnosis".
+            announce: is called with a step that may take long before anything is measured: `loading gpt2`.
             on_corpus: is called with each corpus once it is tokenised, before a pass over it.
         """
         # WHY: SAEs and losses are in float32 by contract, so products use no TF32 or bfloat16
         torch.set_float32_matmul_precision("highest")
         self._plan = plan
         self._progress_of = progress_of
+        self._announce = announce
         self._on_corpus = on_corpus
-        self._saes = SaesInModels(plan)
+        self._saes = SaesInModels(plan, announce)
         self._corpora: dict[tuple[str, bool, str], Corpus] = {}
         self._clean_texts: dict[tuple[str, bool, str], CleanText] = {}
         self._found: dict[str, dict[str, Found]] = {kind: {} for kind in N_PER_ROUND}
@@ -336,6 +341,7 @@ class LocalExecutor:
         if key not in self._corpora:
             planned = self._plan.model_of(sae_in_model.described)
             tokenizer = sae_in_model.model.tokenizer
+            self._announce(f"reading {_NOUNS[kind]}")
             self._corpora[key] = corpus.make(
                 self._plan, planned, kind, tokenizer, prepends_bos=sae_in_model.prepends_bos
             )

@@ -15,7 +15,7 @@ from sae_checks.corpora.corpus import Corpus
 from sae_checks.corpora.sequences import Sequences
 from sae_checks.measuring.measured import Measured
 from sae_checks.measuring.saes_in_models import SaeInModel, SaesInModels
-from sae_checks.measuring.scoring import Fault, Progress
+from sae_checks.measuring.scoring import Batch, Fault, Progress
 from sae_checks.measuring.studies.neighbours import Neighbours, neighbouring_hooks
 from sae_checks.measuring.studies.propagation import Propagation
 from sae_checks.measuring.studies.random_error import RandomError
@@ -133,7 +133,7 @@ class Studies:
             except errors.SaeError as problem:
                 self._measured[key] = problem
         made = list(studies.values())
-        losses = run(one.model, made, self._passes(one, made, sequences))
+        losses = run(one.model, made, self._passes(one, made, sequences), self._progress(made, sequences))
         facts = replace(
             corpus.facts,
             fingerprint=sequences.fingerprint,
@@ -187,12 +187,20 @@ class Studies:
         kept = self._kept.pop((one.model, one.prepends_bos), None)  # WHY pop: it is large
         if kept is not None and kept.holds(sequences, frozenset().union(*(study.hooks for study in studies))):
             return kept
-        return new_passes(
-            one.model,
-            sequences,
-            n_batch_tokens=self._plan.options.n_batch_tokens,
-            progress=self._progress_of("studies"),
-        )
+        return new_passes(one.model, sequences, n_batch_tokens=self._plan.options.n_batch_tokens)
+
+    def _progress(self, studies: Sequence[Study[Any]], sequences: Sequences) -> Callable[[Batch], None]:
+        """What shows the progress of *studies*; it counts a token once for each study and epoch."""
+        show, n_done = self._progress_of("studies"), 0
+        n_all = sum(study.n_epochs for study in studies) * int(sequences.lengths.sum())
+
+        def add(batch: Batch) -> None:
+            nonlocal n_done
+            n_done += int(sequences.lengths[batch.sequences].sum())
+            show(n_done, n_all)
+
+        show(0, n_all)
+        return add
 
     def _study_sequences(self, sequences: Sequences, corpus: str) -> Sequences:
         """The sequences of a corpus that studies measure; text is cut to the longest training context."""

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 
@@ -30,8 +31,11 @@ class SaeInModel:
 class SaesInModels:
     """The SAEs of a plan with their models, by SAE id."""
 
-    def __init__(self, plan: Plan) -> None:
+    def __init__(self, plan: Plan, announce: Callable[[str], None] = lambda _step: None) -> None:
+        """*announce* is called with what begins to be loaded."""
         self._plan = plan
+        self._announce = announce
+        self._announced = set[str]()
         self._models = Models(plan)
         self._caches: dict[torch.device, WeightCache] = {}
         self._found: dict[str, SaeInModel | errors.SaeChecksError] = {}
@@ -85,6 +89,10 @@ class SaesInModels:
     def _load(self, sae_id: str) -> SaeInModel:
         described = self._plan.release.sae(sae_id)
         prepends_bos = self._prepends_bos(described)
+        name = self._plan.model_of(described).name
+        if name not in self._announced:
+            self._announced.add(name)
+            self._announce(f"loading {Path(name).name}")
         model = self._models.of(described)
         head_slice = _head_slice(model, described)
         self._check_special_tokens(described, model)

@@ -100,15 +100,17 @@ def _judge(config: pytest.Config) -> Judge:
         # 50 s instead of 6 (3 on a quiet machine either way). Torch reads this when it is imported; a user's own
         # setting stays.
         os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-        from sae_checks.measuring.local import LocalExecutor  # WHY here: imports torch, transformers and SAE Lens
-        from sae_checks.run.judge import Judge
+        from sae_checks.plugin.planned_work import planned_work
 
         request = config.stash[REQUEST]
-        line = ProgressLine.of(config)
+        line = ProgressLine.of(config, planned_work(request.plan, {measured_cell(cell) for cell in state.selected}))
+        line.announce("importing torch and SAE Lens")
+        from sae_checks.measuring.local import LocalExecutor  # WHY here: imports torch, transformers and SAE Lens
+        from sae_checks.run.judge import Judge
 
         def on_corpus(corpus: Corpus) -> None:
             if (problem := enough.too_few_left(corpus, request.plan.options)) is not None:
                 line.tell(str(problem))
 
-        state.judge = Judge(request, LocalExecutor(request.plan, line.of_kind, on_corpus))
+        state.judge = Judge(request, LocalExecutor(request.plan, line.of_kind, line.announce, on_corpus))
     return state.judge

@@ -212,11 +212,19 @@ def test_studies_find_on_a_kept_pass_what_they_find_on_their_own(tiny_models, fa
     assert kept.holds(few, hooks)
     assert not kept.holds(sequences.first(7, n_positions), hooks)
     assert not kept.holds(few, hooks | {"blocks.1.hook_mlp_out"})
-    own = new_passes(model, few, n_batch_tokens=60, progress=quiet)
+    own = new_passes(model, few, n_batch_tokens=60)
     for one, other in zip(run(model, list(studies(few)), kept), run(model, list(studies(few)), own), strict=True):
         assert not isinstance(one, Fault), one
         for (name, array), (_, expected) in zip(flat(one), flat(other), strict=True):
             np.testing.assert_allclose(array, expected, rtol=1e-3, atol=1e-4, err_msg=name)
+
+
+def test_progress_of_studies_counts_each_study_and_epoch(tiny_models):
+    """Each sequence once for each; a study that takes long is not silent."""
+    model, few = tiny_models["gpt2"], tiny.sequences(lengths=LENGTHS)
+    of_few, n_seen = list(studies(few)), []
+    run(model, of_few, new_passes(model, few, n_batch_tokens=60), lambda batch: n_seen.append(len(batch.sequences)))
+    assert sum(n_seen) == len(few.rows) * sum(study.n_epochs for study in of_few)
 
 
 def flat(losses):

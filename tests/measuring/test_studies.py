@@ -24,7 +24,7 @@ HOOKS = tiny.HOOKS  # the residual stream before each of three blocks, and behin
 
 
 def studied(model, studies, sequences, *, n_batch_tokens=64):
-    found = run(model, studies, new_passes(model, sequences, n_batch_tokens=n_batch_tokens, progress=lambda *_: None))
+    found = run(model, studies, new_passes(model, sequences, n_batch_tokens=n_batch_tokens))
     assert not any(isinstance(losses, Fault) for losses in found), found
     return found
 
@@ -320,7 +320,7 @@ def test_a_study_that_fails_leaves_the_others(tiny_models):
     found = run(
         model,
         [Propagation(bad, [good], len(sequences.rows)), Propagation(good, [good], len(sequences.rows))],
-        new_passes(model, sequences, n_batch_tokens=64, progress=lambda *_: None),
+        new_passes(model, sequences, n_batch_tokens=64),
     )
     assert found[0] == Fault(problem="out of memory")
     assert isinstance(found[1], PropagationLosses)

@@ -12,7 +12,7 @@ import torch
 from sae_checks import errors
 from sae_checks.corpora.sequences import Sequences
 from sae_checks.losses import Reconstructions
-from sae_checks.measuring.scoring import Batch, Fault, Progress, batch_of, batches
+from sae_checks.measuring.scoring import Batch, Fault, batch_of, batches
 from sae_checks.model.interface import CleanPass, LanguageModel
 from sae_checks.saes.splice import Splice
 
@@ -38,31 +38,40 @@ Passes = Callable[[frozenset[str]], Iterable[tuple[Batch, CleanPass]]]
 """hooks to capture -> the clean passes over a study's sequences, the same in every call."""
 
 
-def run(model: LanguageModel, studies: Sequence[Study[Losses_co]], passes: Passes) -> list[Losses_co | Fault]:
-    """Run *studies* on *passes*, and return the losses of each, or a Fault if it failed."""
+def run(
+    model: LanguageModel,
+    studies: Sequence[Study[Losses_co]],
+    passes: Passes,
+    progress: Callable[[Batch], None] = lambda _batch: None,
+) -> list[Losses_co | Fault]:
+    """
+    Run *studies* on *passes*, and return the losses of each, or a Fault if it failed.
+
+    *progress* is called when a study has measured a batch, `n_epochs` times per study and batch.
+    """
     problems: list[str | None] = [None] * len(studies)
     # all studies end with the last epoch, so that studies with one epoch share it with those that have two
     for n_left in range(max((study.n_epochs for study in studies), default=0), 0, -1):
         active = [i for i, study in enumerate(studies) if study.n_epochs >= n_left]
         for batch, clean in passes(frozenset().union(*(studies[i].hooks for i in active))):
             for i in active:
-                if problems[i] is not None:
-                    continue
-                try:
-                    studies[i].see(model, batch, clean, studies[i].n_epochs - n_left)
-                except (errors.SaeChecksError, RuntimeError) as problem:  # torch's errors, out of memory included
-                    problems[i] = str(problem)
+                if problems[i] is None:
+                    try:
+                        studies[i].see(model, batch, clean, studies[i].n_epochs - n_left)
+                    except (errors.SaeChecksError, RuntimeError) as problem:  # torch's errors, out of memory included
+                        problems[i] = str(problem)
+                progress(batch)
     return [
         study.losses() if problem is None else Fault(problem=problem)
         for study, problem in zip(studies, problems, strict=True)
     ]
 
 
-def new_passes(model: LanguageModel, sequences: Sequences, *, n_batch_tokens: int, progress: Progress) -> Passes:
+def new_passes(model: LanguageModel, sequences: Sequences, *, n_batch_tokens: int) -> Passes:
     """`Passes` that run the model over *sequences* in every epoch."""
 
     def passes(hooks: frozenset[str]) -> Iterator[tuple[Batch, CleanPass]]:
-        for batch in batches(model, sequences, n_batch_tokens, progress):
+        for batch in batches(model, sequences, n_batch_tokens, lambda *_: None):
             yield batch, model.clean(batch.tokens, hooks)
 
     return passes
