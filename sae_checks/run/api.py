@@ -237,7 +237,7 @@ def _judge(request: Request, wanted: Sequence[str] | None, *, progress: bool) ->
         if (problem := enough.too_few_left(corpus, request.plan.options)) is not None:
             warnings.warn(str(problem), stacklevel=2)
 
-    of_request = Judge(request, LocalExecutor(request.plan, _bars() if progress else silent, on_corpus))
+    of_request = Judge(request, LocalExecutor(request.plan, _bars() if progress else silent, on_corpus=on_corpus))
     results: dict[Cell, Result] = {}
     for cell in cells:
         measured = measured_cell(cell)
