@@ -114,7 +114,7 @@ class Diagnosis:
     copy_of: tuple[str, ...] = ()
     """ids of SAEs with the same weights, as far as they were compared."""
     worse_next_sae: NextSae | None = None
-    """null: there is none that leaves more than twice as much of its own hook unexplained as this one."""
+    """null: it explains 0.9 of its own hook, or leaves less than four times as much unexplained as this one."""
     first_positions_share: float | None = None
     """share of the CE increase in predictions at the first positions, 0 to 3."""
     top_tokens_share: float | None = None

@@ -104,8 +104,10 @@ def _next_sae(sae: Reconstructs, others: Sequence[LazySae]) -> LazySae | None:
     return others[min(behind)[1]] if behind else None
 
 
-_CLEARLY = 0.5
-"""share of the error left by the best factor and constant, below which another place explains clearly better."""
+_CLEARLY, _AT_LEAST = 0.5, 0.02
+"""share of the unexplained variance below which another place explains clearly better, and the least difference."""
+_MUCH_LESS, _GOOD = 0.25, 0.9
+"""the same share for the next SAE to be much worse than this one, and the explained variance that it must not reach."""
 N_TOKENS_OF_SEARCH = 256
 
 
@@ -170,7 +172,7 @@ class Search:
         except (errors.SaeChecksError, RuntimeError):  # WHY: as above
             return None
         explained = of_next.explained_variance
-        is_worse = 1 - own.explained_variance < _CLEARLY * (1 - explained)
+        is_worse = explained < _GOOD and 1 - own.explained_variance < _MUCH_LESS * (1 - explained)
         return NextSae(sae_id=self._next.sae_id, explained_variance=explained) if is_worse else None
 
     def _better_place(self, sae: Reconstructs, own: Pair, pairs: Sequence[Pair]) -> Pair | None:
@@ -179,5 +181,5 @@ class Search:
             each.best_explained_variance for each in moments_at(sae, (own, *pairs), self._passes, self._n_within)
         )
         best = max(range(len(there)), key=lambda i: -1.0 if math.isnan(there[i]) else there[i])
-        is_better = 1 - there[best] <= _CLEARLY * (1 - here)
+        is_better = 1 - there[best] < _CLEARLY * (1 - here) and there[best] > here + _AT_LEAST
         return pairs[best] if is_better else None

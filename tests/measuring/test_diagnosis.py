@@ -3,6 +3,7 @@
 import shutil
 
 import pytest
+import tiny
 import torch
 from damaged import CASES, DEMO, HOOKS, broken, changed, copied, swapped, with_long_decoder
 from safetensors.torch import load_file
@@ -188,6 +189,39 @@ def test_an_error_costs_no_verdict(long, monkeypatch):
     found = diagnosed(long, HOOKS[2])
     assert found == not_diagnosed("a bug")
     assert found.sentence == "no diagnosis: a bug"
+
+
+def diagnosis_at(model, sae):
+    return diagnosing.diagnosis(
+        model, sae, [], tiny.sequences(), copies=None, n_batch_tokens=64, progress=lambda *_: None
+    )
+
+
+@pytest.mark.parametrize("family", ["gpt2", "gpt_neox", "llama", "gemma2"])
+def test_both_backends_say_the_same(tiny_models, hooked_models, family):
+    sae = tiny.random_sae("blocks.1.hook_mlp_out")
+    found, other = (diagnosis_at(models[family], sae) for models in (tiny_models, hooked_models))
+    assert found.sentence == other.sentence
+    assert found.n_places == other.n_places > 5
+
+
+@pytest.mark.parametrize("at", ["blocks.1.hook_mlp_out", "blocks.1.hook_resid_pre"])
+def test_a_place_beside_its_own_is_found(tiny_models, at):
+    """Of one block, too; the SAE knows the few directions that attention's output has."""
+    model, home = tiny_models["gpt2"], "blocks.1.hook_attn_out"
+    tokens = torch.from_numpy(tiny.sequences().tokens)
+    directions = torch.linalg.svd(model.clean(tokens, {home}).activation(home).flatten(0, 1), full_matrices=False)[2]
+    basis = directions[:4].T  # (d_model, 4)
+    sae = tiny.LinearSae(at, encoder=torch.cat([basis, -basis], 1), decoder=torch.cat([basis, -basis], 1).T)
+    found = diagnosis_at(model, sae)
+    assert found.place is not None, found.sentence
+    assert found.place.hook == home
+
+
+def test_what_fits_everywhere_belongs_where_it_is(tiny_models):
+    found = diagnosis_at(tiny_models["gpt2"], tiny.identity_sae("blocks.1.hook_resid_pre"))
+    assert found.place is None
+    assert found.sentence.startswith("nothing is wrong within the training context")
 
 
 def corrected(share, explained_variance=0.9):
