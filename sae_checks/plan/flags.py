@@ -106,8 +106,7 @@ SPECS: tuple[OptionSpec, ...] = (
         example=":NE",
         metavar="TEXT",
         help="Children's Book Test: a .jsonl or .parquet file (sentences, question, answer, options), or a Hub "
-        "dataset; none switches its check off; default on the Hub: cam-cst/cbt:CN, common nouns; :NE takes its "
-        "named entities",
+        "dataset; none switches its check off; default on the Hub: cam-cst/cbt:CN; :NE takes named entities",
     ),
     OptionSpec(
         flag="--sae-context",
