@@ -271,7 +271,7 @@ def test_the_gate_measures_ids_as_it_measures_their_text(tmp_path):
 
     demo = release.resolve("demo")
     tokenizer = hugging_face.load(demo.model, dtype="float32", device=torch.device("cpu")).tokenizer
-    texts = files.read_documents(demo.corpus)[:10]
+    texts = files.read_documents(demo.corpus)[:32]
     ids = [tokenizer(t)["input_ids"] for t in texts]
     with_bos = [[tokenizer.bos_token_id, *of_text] for of_text in ids]
     corpora = {
@@ -293,4 +293,4 @@ def test_the_gate_measures_ids_as_it_measures_their_text(tmp_path):
     assert "come from another tokenizer than the model's" in results["wrong"].reason
     values = [{e.measure: e.value for e in results[name].estimates} for name in ("text", "ids")]
     assert values[0] == pytest.approx(values[1], rel=1e-6)
-    assert results["ids"].provenance.corpus.n_scored_tokens == 10 * 62
+    assert results["ids"].provenance.corpus.n_scored_tokens == 32 * 62

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from judged import judge
 
 from sae_checks import checks, errors
+from sae_checks.diagnosis import not_diagnosed
 from sae_checks.measuring.local import LocalExecutor
 from sae_checks.plan.options import Options
 from sae_checks.run.settle import settle
@@ -199,7 +200,7 @@ def judged():
                 sae_ids=SUBJECTS,
                 device="cpu",
                 n_sequences=32,
-                n_study_sequences=8,
+                n_study_sequences=16,
                 memory_gib=memory_gib,
             )
         )
@@ -217,6 +218,7 @@ def judged():
         loading.load = counted
         try:
             executor = LocalExecutor(asked.plan)
+            executor.diagnose = lambda *_, **__: not_diagnosed("it loads the SAE again")
             of_all = cells(SUBJECTS, checks.CE_LOSS, checks.LONG_CONTEXT, checks.SPARSITY, checks.LAMBADA)
             results = {cell: judge(executor, asked, cell[0], checks.named(cell[1]), of_all) for cell in of_all}
             of_passes = list(loads)
