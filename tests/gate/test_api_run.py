@@ -174,7 +174,8 @@ def test_what_is_no_sae_is_a_type_error(tiny):
 def test_listing_and_reading(tiny, tmp_path):
     """SAEs by depth, and a record read back as it was written."""
     assert [sae.hook for sae in sae_checks.list_saes(tiny.saes)] == list(HOOKS)
-    made = judged(tiny, checks=["sparsity"], out=tmp_path)
+    made = judged(tiny, checks=["sparsity"], name="my-saes", out=tmp_path)
+    assert made.release.name == "my-saes"
     assert [r.estimates for r in sae_checks.read_record(tmp_path / "record.json").results] == [
         r.estimates for r in made.results
     ]
