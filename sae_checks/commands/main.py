@@ -106,8 +106,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         epilog="sae-checks COMMAND --help has the options of a command, and an example.",
     )
     commands = parser.add_subparsers(
-        title="commands", dest="command", required=True, metavar="COMMAND", prog="sae-checks"
-    )
+        title="commands", dest="command", required=True, metavar="COMMAND ...", prog="sae-checks"
+    )  # TRAP: argparse breaks the line of the longest command unless the metavar is two characters longer
     for command in COMMANDS:
         own = commands.add_parser(
             command.name,

@@ -47,9 +47,8 @@ def test_help_fits_80_columns_and_has_an_example(name, capsys, monkeypatch):
     lines = capsys.readouterr().out.splitlines()
     assert max(map(len, lines)) <= 80
     if not name:
-        assert [line.split()[0] for line in lines if line.startswith("    ") and line[4] != " "] == [
-            command.name for command in main.COMMANDS
-        ]
+        listed = [line.split(maxsplit=1) for line in lines if line.startswith("    ") and line[4] != " "]
+        assert listed == [[command.name, command.summary] for command in main.COMMANDS]
         return
     _, command, *arguments = shlex.split(lines[-1])
     parser = argparse.ArgumentParser()
