@@ -123,7 +123,7 @@ SPECS: tuple[OptionSpec, ...] = (
         choices=PROFILES,
         metavar="P",
         default="release",
-        help="release: INCONCLUSIVE fails; smoke: a quarter of the text, and INCONCLUSIVE warns; full: all of the "
+        help="release: INCONCLUSIVE fails; smoke: a quarter of the text, and INCONCLUSIVE passes; full: all of the "
         "text, and zero ablation, for calibration, baselines and curves",
     ),
     OptionSpec(
