@@ -70,7 +70,7 @@ def pytest_report_header(config: pytest.Config) -> list[str]:
     if request is None:
         return []
     plan = request.plan
-    size = f"{plan.options.n_sequences} sequences of at most {plan.n_context_tokens} tokens"
+    size = f"up to {plan.options.n_sequences} sequences of at most {plan.n_context_tokens} tokens"
     lambada = f"Lambada {plan.lambada.name}" if plan.lambada is not None else "no Lambada"
     models = ", ".join(model.source.name for model in plan.models)
     cbt = f"Children's Book Test {plan.cbt.name}" if plan.cbt is not None else "no Children's Book Test"
