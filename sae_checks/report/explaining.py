@@ -1,4 +1,4 @@
-"""Explanations as lines of text, for the end of a run, the page, the summary, and `sae-checks explain`."""
+"""Explanations as lines of text, for the end of a run, the page, and `sae-checks explain`."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ from sae_checks.commands import main
 from sae_checks.diagnosis import Diagnosis
 from sae_checks.explanation import AblatedLatent, CostlyToken, Explanation, RestoredPosition
 from sae_checks.record import record
-from sae_checks.report import contents, explaining, html, summary, wording
+from sae_checks.report import contents, explaining, html, wording
 
 LATENT = AblatedLatent(latent_index=113, activation=3.21, norm_share=0.12, recovered_nats=0.4)
 SOURCE = RestoredPosition(
@@ -155,14 +155,12 @@ def test_any_explanation_is_lines_that_can_be_shown(result):
 
 @pytest.mark.parametrize("name", [*HOSTILE, "<script>x</script>", "</details>"])
 def test_the_report_shows_it(name):
-    """The page and the summary, each with tokens as text."""
+    """The page, with tokens as text."""
     run = run_with(Explanation(tokens=(replace(TOKEN, token=name, spliced_top_token=name),)))
-    page, markdown = (of(contents.build(run)) for of in (html.page, summary.markdown))
+    page = html.page(contents.build(run))
     assert page.count("Where the loss comes from</h4>") == 1
     assert "latent 113: recovers 0.4 nats" in page
     assert "<script>" not in page
-    assert "where the loss comes from, document 12, token 35" in markdown
-    assert "latent 113" in markdown
     assert "Where the loss" not in html.page(contents.build(run_with(None)))
     assert wording.token("a\nb") == "a↵b"
 
