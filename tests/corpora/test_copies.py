@@ -123,7 +123,7 @@ def test_a_file_without_copies_is_measured_in_the_order_of_hashes():
     assert found.n_copies == 0
 
 
-def test_what_shares_more_than_half_of_its_runs_is_a_copy():
+def test_what_shares_more_than_half_of_its_tokens_is_a_copy():
     """A longer head or tail of its own, a shifted chunk of the same text: one observation; a quotation is none."""
     rng = random.Random(1)
     one, other = ([rng.randint(2, 500) for _ in range(120)] for _ in range(2))
@@ -132,7 +132,8 @@ def test_what_shares_more_than_half_of_its_runs_is_a_copy():
     assert not _is_kept(one, one[30:])
     assert _is_kept(one, [*one[:60], *other[:60]])
     assert _is_kept(one, one[:60])
-    assert _is_kept(one[:N_RUN_TOKENS], one[: N_RUN_TOKENS + 1])
+    assert not _is_kept(one[:40], [*one[:40], *other[:30]])
+    assert _is_kept(one[: N_RUN_TOKENS - 1], one[:40])
     assert not _is_kept(one[:5], one[:5])
     assert _is_kept(one[:5], one[:6])
     assert not _is_kept([7] * 90, [7] * 100)
