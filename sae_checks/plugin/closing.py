@@ -30,9 +30,13 @@ class Hidden:
     An error that is no verdict, with its traceback, stays in pytest's list. `-rf` and the like list all at the end.
     """
 
-    def __init__(self, terminalreporter: pytest.TerminalReporter) -> None:
-        self._stats = terminalreporter.stats
+    def __init__(self) -> None:
+        self._stats: dict[str, list[Any]] = {}
         self._whole: dict[str, list[Any]] = {}
+
+    def hide(self, terminalreporter: pytest.TerminalReporter) -> None:
+        """Take the red checks of the gate out of pytest's lists."""
+        self._stats = terminalreporter.stats
         for category in ("failed", "error"):
             if category in self._stats:
                 self._whole[category] = self._stats[category]

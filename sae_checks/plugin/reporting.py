@@ -39,6 +39,8 @@ class Reporter:
         self._problems: list[str] = []
         self._written: list[str] = []
         self._page: Path | None = None
+        self._hidden = closing.Hidden()
+        config.pluginmanager.register(self._hidden)
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_makereport(self, item: pytest.Item) -> Generator[None, Any, Any]:
@@ -102,12 +104,11 @@ class Reporter:
     @pytest.hookimpl(wrapper=True, tryfirst=True)  # WHY: what is printed after the yield is below pytest's own summary
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> Generator[None, Any, Any]:
         """Let pytest list the user's own tests; then print explanations, tables, messages and the verdict."""
-        hidden = closing.Hidden(terminalreporter)
-        self._config.pluginmanager.register(hidden)
+        self._hidden.hide(terminalreporter)
         try:
             return (yield)
         finally:
-            hidden.restore()
+            self._hidden.restore()
             if self._state.results or self._problems:
                 self._write_end(terminalreporter)
 

@@ -155,7 +155,9 @@ def _subject_lines(results: Sequence[Result], n_columns: int, *, is_spacious: bo
     if diagnosis is not None and is_spacious:
         lines += wrapped(wording.text(diagnosis.sentence), n_columns, indent="  ")
     elif diagnosis is not None:
-        lines += [(StyledText(text=f"  {cut(wording.text(diagnosis.sentence), n_columns - 2)}"),)]
+        sentence = wording.text(diagnosis.sentence)
+        is_long = len(sentence) > n_columns - 2
+        lines += [(StyledText(text=f"  {sentence[: n_columns - 3]}…" if is_long else f"  {sentence}"),)]
     return lines
 
 

@@ -20,7 +20,7 @@ def test_pytest_lists_the_users_own_tests_and_the_last_lines_the_gate(tmp_path, 
     assert "::test_of_the_user" in summary
     assert run.text.count("FAILED: sparsity ") == 1
     *_, verdict, closing = run.lines
-    assert verdict == "saes: FAILED   1 of 1 SAEs   (1 failed)"
+    assert verdict == "saes: FAILED   1 of 1 SAE   (1 failed)"
     assert closing.strip("= ").startswith("2 failed")
     listed = gate("-rf", "-k", "sparsity", saes=tmp_path / "saes")
     assert any(line.startswith("FAILED sae_checks/gate/test_sparsity.py::") for line in listed.lines)
