@@ -25,6 +25,8 @@ class Limit:
     """file and table in which it is written."""
     floor: float | None = None
     """the lower end of a range, *value* being the upper; None: the limit is no range."""
+    worst: float | None = None
+    """how many times the limit one sequence may cost at most if the check is to pass; None: the default of the plan."""
 
     @property
     def file(self) -> str | None:

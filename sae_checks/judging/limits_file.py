@@ -16,7 +16,7 @@ from sae_checks.judging.limits import Limit, Margin
 from sae_checks.plan.golden_prompts import Golden, GoldenPrompt
 
 _CHECKS = tuple(check.name for check in checks.CHECKS if not check.is_exact)
-_LIMIT_KEYS = ("measure", "max", "min", "unit", "source")
+_LIMIT_KEYS = ("measure", "max", "min", "unit", "source", "worst")
 _MARGIN_KEYS = ("measure", "margin", "unit", "source")
 _GOLDEN_TEXTS = ("prompt", "answer", "source")
 _GOLDEN_NUMBERS = ("probability_clean", "probability_spliced", "tolerance")
@@ -146,7 +146,16 @@ class _Reader:
             unit=unit,
             source=source,
             where=f"{self.label} [{place}]",
+            worst=self.worst(table, place),
         )
+
+    def worst(self, table: Toml, place: str) -> float | None:
+        if "worst" not in table:
+            return None
+        value = self.number(table, "worst", place)
+        if value <= 1:
+            raise self.invalid(place, f"worst {value:g}", "how many times the limit one sequence may cost: above 1")
+        return value
 
     def golden(self, tables: object, place: str) -> Golden:
         if not isinstance(tables, list) or not tables or not all(isinstance(table, dict) for table in tables):

@@ -76,6 +76,8 @@ class LimitRow(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """file and table in which it is written."""
     decision: DecisionRow | None
     """null: the measure is counted or exact, or there is no verdict."""
+    worst: float | None = None
+    """how many times the limit one sequence may cost at most if the check is to pass; null: the default of the plan."""
 
 
 class CurveRow(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -188,6 +188,7 @@ def _limit_row(limit: Limit, decision: Decision | None) -> LimitRow:
         source=limit.source,
         where=limit.where,
         decision=None if decision is None else _decision_row(decision),
+        worst=limit.worst,
     )
 
 
@@ -204,6 +205,7 @@ def _limit(check: str, row: LimitRow) -> Limit:
         unit=row.unit,
         source=row.source,
         where=row.where,
+        worst=row.worst,
     )
 
 

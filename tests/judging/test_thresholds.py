@@ -170,6 +170,8 @@ REFUSED = {
     **dict.fromkeys(("schema = ", "[default", "schema = 1\nschema = 1", table() + table()), ("cannot be read",)),
     document(table(max=None)): ("neither max nor min",),
     document(table(max="1", min="2")): ("min is above max",),
+    document(table(worst="1")): ("worst 1", "above 1"),
+    document(table(worst="inf")): ("worst is inf",),
     document(table(unit='"bits/token"')): ("bits/token", "nats/token"),
     document(table(measure='"accuracy_drop"')): ("accuracy_drop", "ce_increase"),
 }
@@ -181,6 +183,12 @@ def test_what_is_not_understood_is_refused_where_it_stands(load):
     assert load(document(table())).limit("r", "a", "ce_loss").value == 0.3  # what they spoil is right
     for text, words in REFUSED.items():
         refused(load, text, *words)
+
+
+def test_the_worst_sequence_of_a_limit_is_read(load):
+    """How many times the limit it may cost; without it the plan's default applies."""
+    assert load(document(table(worst="8"))).limit("r", "a", "ce_loss").worst == 8.0
+    assert load(document(table())).limit("r", "a", "ce_loss").worst is None
 
 
 def test_a_range_is_read(load):

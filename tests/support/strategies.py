@@ -131,6 +131,7 @@ def limits(draw, check):
         kind="max" if kind == "range" else kind,
         value=high,
         floor=low if kind == "range" else None,
+        worst=draw(st.none() | st.floats(1.5, 20)),
         unit=measure.unit,
         source=draw(st.text(max_size=20)),
         where=draw(st.text(max_size=20)),
