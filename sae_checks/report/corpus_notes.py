@@ -9,13 +9,17 @@ from sae_checks.record.results import Result
 from sae_checks.report import wording
 from sae_checks.report.terminal_tables import Line, wrapped
 
-_ITEMS = {"lambada": "passages", "cbt": "queries"}
+_ITEMS = {"lambada": ("passage", "passages"), "cbt": ("query", "queries")}
+_DOCUMENTS = ("document", "documents")
 
 
 def of_corpus(corpus: CorpusFacts) -> Iterator[str]:
     """Yield a sentence for the copies of *corpus*, and one for each warning."""
-    if corpus.n_copies:
-        yield f"{corpus.n_copies} {_ITEMS.get(corpus.kind, 'documents')} left out, since they repeat others"
+    one, several = _ITEMS.get(corpus.kind, _DOCUMENTS)
+    if corpus.n_copies == 1:
+        yield f"1 {one} left out, since it repeats another"
+    elif corpus.n_copies:
+        yield f"{corpus.n_copies} {several} left out, since they repeat others"
     yield from corpus.warnings
 
 

@@ -38,3 +38,6 @@ def test_copies_change_no_verdict_and_no_value(gate, tiny, pytester):
         assert after[kind].warnings == before[kind].warnings
     assert f"lambada: {after['lambada'].n_copies} passages left out, since they repeat others" in again.text
     assert "left out" not in once.text
+    (warning,) = before["text"].warnings  # the tiny release's text is the tiny model's own
+    assert warning.startswith("as probable as what the model would write")
+    assert "text: as probable as what the model would write" in once.text
