@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from sae_checks.commands import calibrate, explain, history, listing, merge, plan, report
+from sae_checks.commands import accept, calibrate, explain, history, listing, merge, plan, report
 from sae_checks.release import completion
 
 
@@ -51,6 +51,13 @@ COMMANDS = (
         example="sae-checks calibrate out/record.json --out limits.toml",
         add=calibrate.add,
         run=calibrate.run,
+    ),
+    Command(
+        name="accept",
+        summary="take a run that is worse as the new baseline",
+        example="sae-checks accept out/ --reason 'trained on cleaner text'",
+        add=accept.add,
+        run=accept.run,
     ),
     Command(
         name="compare",

@@ -7,7 +7,9 @@ user who asks for a comparison must not see green without one.
 
 from __future__ import annotations
 
+import contextlib
 import os
+import re
 import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -16,16 +18,21 @@ from pathlib import Path
 import numpy as np
 
 from sae_checks import checks, errors
+from sae_checks.comparing import last_green
+from sae_checks.comparing.history import runs, store
 from sae_checks.judging import verdict
 from sae_checks.judging.budget import Budget
 from sae_checks.judging.estimates import Estimate, NotMeasured, Reading, paired_drop, t_quantile
 from sae_checks.judging.limits import Limit
 from sae_checks.judging.paired_samples import PairedAnswers, PairedRatio, PairedSample
 from sae_checks.judging.samples import Answers, Difference, Sample
+from sae_checks.plan.options import Options
 from sae_checks.provenance import Provenance
 from sae_checks.record import record
 from sae_checks.record.results import Record, Result
 
+_RUN_ID = re.compile(r"[0-9TZ]*_?[0-9a-f]{4,16}|[0-9TZ]{4,16}")
+"""the id of a run in a history, or its beginning or end."""
 _OF_OTHER_SAES = {check.name for check in (checks.PROPAGATION, checks.NEXT_SAE, checks.LAST_SAE)}
 
 
@@ -44,39 +51,73 @@ class Baseline:
     source: str
     """the value of --sae-baseline."""
     started: str
+    where: str = ""
+    """file, id in the history, or git revision."""
+    age: str = ""
+    """how long ago it started, in words."""
+    accepted: str | None = None
+    """why a person has taken it as the baseline though it was worse; None: nobody has."""
     conditions: Conditions
     results: tuple[Result, ...]
     options: tuple[tuple[str, str | int | None], ...] = ()
     """of the whole run, as its record has them."""
+
+    @property
+    def in_words(self) -> str:
+        """When it started, where it lies, and why it was accepted."""
+        accepted = "" if self.accepted is None else f"; accepted: {self.accepted}"
+        return f"{self.started}, {errors.shown(self.where, n_most=300)}{accepted}"
 
     def result(self, subject: str, check: str) -> Result | None:
         """The result of *check* of *subject*, an SAE or a stack."""
         return next((r for r in self.results if (r.sae_id, r.check) == (subject, check)), None)
 
 
-def load(asked: str, own: Path | None) -> Baseline:
+def load(options: Options, release: str) -> Baseline:
     """
-    Read a baseline.
+    Read the baseline that *options* ask for.
+
+    It is the path of a record; `last` for the last green run (see `last_green`); the id of a run in the history; a git
+    revision for the record of --sae-out at that revision; or `REVISION:PATH`.
 
     Args:
-        asked: path of a record; `last` for *own*; a git revision for *own* at that revision; or `REVISION:PATH`.
-        own: the file that this run will write its record to.
+        options: with a baseline.
+        release: name of the release in the history.
 
     Raises:
         UsageError: there is no such record, or it cannot be read.
     """
-    path = own if asked == "last" else Path(asked).expanduser()
+    asked = options.baseline or ""
     try:
-        if path is None:
-            raise errors.bad_baseline(asked, "`last` needs --sae-out DIR, which this run does not have")
-        found = record.read(path) if asked == "last" or path.exists() else record.loads(_at_revision(asked, own), asked)
+        found, where = _find(asked, options, release)
     except errors.UsageError:
         raise
-    except errors.RecordError as problem:
+    except (errors.RecordError, errors.HistoryError) as problem:
         raise errors.bad_baseline(asked, str(problem).partition("\n  got:      ")[2].partition("\n")[0]) from None
     except (OSError, ValueError) as problem:
         raise errors.bad_baseline(asked, str(problem)) from None
-    return from_record(found, asked)
+    return replace(from_record(found, asked), where=where, age=last_green.age(found))
+
+
+def _find(asked: str, options: Options, release: str) -> tuple[Record, str]:
+    """The record that is *asked* for, and where it lies."""
+    if asked == "last":
+        found = last_green.find(options, release)
+        if found is None:
+            places = [str(place) for place in (options.out, options.history) if place is not None]
+            got = f"none in {errors.listed(places)}" if places else "a run without --sae-out and --sae-history"
+            raise errors.no_green_run(got)
+        return found.run, found.where
+    path, own = Path(asked).expanduser(), options.record
+    if path.exists():
+        if own is not None and own.exists() and path.samefile(own):
+            raise errors.own_baseline(asked)
+        return record.read(path), str(path)
+    if options.history is not None and _RUN_ID.fullmatch(asked):
+        with contextlib.suppress(errors.UsageError):  # WHY: then it is a commit
+            run = runs.find_run(asked, options.history)
+            return run.record, f"{run.run_id} in {store.without_secrets(options.history)}"
+    return record.loads(_at_revision(asked, own), asked), asked
 
 
 def from_record(found: Record, source: str) -> Baseline:
@@ -93,6 +134,7 @@ def from_record(found: Record, source: str) -> Baseline:
         conditions=Conditions(special_tokens=rule, sae_ids=found.release.sae_ids),
         results=tuple(results),
         options=found.options,
+        accepted=last_green.reason_of(found),
     )
 
 
@@ -132,7 +174,8 @@ def compare(after: Result, baseline: Baseline, limit: Limit, now: Conditions, bu
         budget: of the check; the number of pairs replaces its n_most.
 
     Returns:
-        The result of `no_regression`. Its outcome is error if the two runs cannot be compared.
+        The result of `no_regression`. Its outcome is error if the two runs cannot be compared, or the baseline has no
+        value of what this run has measured.
     """
     subject = f"{after.sae_id}-{after.check}"
     blank = Result(sae_id=subject, check=checks.NO_REGRESSION.name, outcome="error", reason="", limit=limit)
@@ -146,7 +189,7 @@ def compare(after: Result, baseline: Baseline, limit: Limit, now: Conditions, bu
         return replace(blank, outcome=outcome, reason=after.reason)
     if before is None or before.paired_sample is None:
         why = "it is not in that run" if before is None else f"{before.outcome.replace('_', ' ')}: {before.reason}"
-        return replace(blank, outcome="not_measured", reason=f"the baseline has no values: {why}")
+        return replace(blank, reason=str(errors.no_value_before(subject, why)))
     for what, earlier, later in differences(before, after, baseline.conditions, now):
         if earlier != later:
             return replace(blank, reason=str(errors.not_comparable(subject, what, str(earlier), str(later))))

@@ -12,9 +12,54 @@ def bad_baseline(asked: str, problem: str) -> UsageError:
     return UsageError(
         message(
             f"--sae-baseline {shown(asked)} is no run to compare with",
-            expected="a run record, last, or a git revision that has the record   (pytest --help)",
+            expected="a run record, last, the id of a run in --sae-history, or a git revision that has the record",
             got=shown(problem, n_most=300),
             attempt="pytest --sae-release=NAME --sae-out=DIR, and then the same with --sae-baseline=last",
+        )
+    )
+
+
+def no_green_run(got: str) -> UsageError:
+    return UsageError(
+        message(
+            "--sae-baseline last finds no run to compare with",
+            expected="a run that was green and judged every check (no -k, no -x), in the folder of --sae-out or in the "
+            "history",
+            got=shown(got, n_most=300),
+            attempt="pytest --sae-release=NAME --sae-out=DIR; or sae-checks accept DIR --reason WHY, if it is red",
+        )
+    )
+
+
+def own_baseline(asked: str) -> UsageError:
+    return UsageError(
+        message(
+            f"--sae-baseline {shown(asked)} is the record that this run replaces",
+            expected="a file that stays as it is",
+            got="the record.json of --sae-out: after a regression the next run would be compared with it",
+            attempt="--sae-baseline=last, the last green run; or a copy of the file",
+        )
+    )
+
+
+def no_value_before(subject: str, why: str) -> RecordError:
+    return RecordError(
+        message(
+            f"{shown(subject)} cannot be compared: the baseline has no value of it",
+            expected="a value, since this comparison was selected",
+            got=shown(why, n_most=300),
+            attempt="sae-checks accept DIR --reason WHY, with the --sae-out of a run that has it",
+        )
+    )
+
+
+def not_accepted(problem: str) -> UsageError:
+    return UsageError(
+        message(
+            "this run cannot be the baseline",
+            expected="a run that judged every check (no -k, no -x, not interrupted), and a reason",
+            got=shown(problem, n_most=300),
+            attempt="pytest --sae-release=NAME --sae-out=DIR; then sae-checks accept DIR --reason WHY",
         )
     )
 

@@ -155,8 +155,9 @@ SPECS: tuple[OptionSpec, ...] = (
         group="limits",
         example="last",
         metavar="RUN",
-        help="compare with an earlier run on the same tokens: its record; last: the record that --sae-out has; or a "
-        "git revision of that file (REVISION or REVISION:PATH)",
+        help="compare with an earlier run on the same tokens. last: the last in --sae-out or --sae-history that was "
+        "green and judged every check; or a record, the id of a run in the history, or a git revision (REVISION or "
+        "REVISION:PATH)",
     ),
     OptionSpec(
         flag="--sae-out",

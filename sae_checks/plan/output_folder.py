@@ -8,6 +8,8 @@ from tempfile import TemporaryFile
 from sae_checks import errors
 
 RECORD, JUNIT, BENCHMARK = "record.json", "junit.xml", "benchmark.json"
+LAST_GREEN = "last-green.json"
+"""record of the last run that was green and whole: the baseline `last`."""
 REPORT = "report"
 """a folder."""
 
@@ -25,7 +27,7 @@ def prepare(folder: Path) -> None:
             probe.write(b"0")
     except OSError as problem:
         raise errors.out_not_writable(str(folder), str(problem)) from None
-    for name in (RECORD, JUNIT, BENCHMARK):
+    for name in (RECORD, LAST_GREEN, JUNIT, BENCHMARK):
         if (folder / name).is_dir():
             raise errors.out_not_writable(str(folder), f"a folder with the name {name}")
     if (folder / REPORT).exists() and not (folder / REPORT).is_dir():

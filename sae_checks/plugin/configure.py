@@ -110,7 +110,10 @@ def _baseline_line(request: Request) -> list[str]:
     judged = [check.name for check in checks.CHECKS if check.name in in_request and not check.is_exact]
     without = [name for name in judged if name not in with_margin]
     text = f"; not compared, because they have no margin: {', '.join(without)}" if without else ""
-    return [f"sae-checks: baseline {request.baseline.source}, the run of {request.baseline.started}{text}"]
+    found = request.baseline
+    accepted = "" if found.accepted is None else f"; accepted: {found.accepted}"
+    where = "" if found.where == found.source else f" in {found.where}"
+    return [f"sae-checks: baseline {found.source}, the run of {found.started} ({found.age}){where}{accepted}{text}"]
 
 
 def _commit_line(found: release.Release) -> list[str]:

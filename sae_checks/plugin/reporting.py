@@ -95,6 +95,7 @@ class Reporter:
             if path is not None:
                 record.write(run, path)
                 self._written.append(f"run record: {path}")
+                self._keep_if_green(run, path.parent)
             if history is not None and not self._add_to_history(run, history):
                 session.exitstatus = session.exitstatus or EXIT_NOT_IN_HISTORY
         report = self._request.plan.options.report
@@ -158,6 +159,13 @@ class Reporter:
         from sae_checks.plugin import junit  # WHY here: it imports NumPy
 
         junit.add_verdict(self._config, self._record())
+
+    def _keep_if_green(self, run: Record, folder: Path) -> None:
+        """Make *run* what --sae-baseline=last finds, if it may be."""
+        from sae_checks.comparing import last_green
+
+        if (kept := last_green.keep(run, folder)) is not None:
+            self._written.append(f"last green run: {kept}")
 
     def _add_to_history(self, run: Record, url: str) -> bool:
         """Add *run* to the history; return whether that worked. A problem is shown in red and changes no verdict."""

@@ -16,8 +16,8 @@ from sae_checks.provenance import CorpusFacts
 from sae_checks.record import run_verdict
 from sae_checks.record.results import Record, Result
 
-_OF_ONE_PROCESS = ("out", "history", "memory_gib")
-"""Options about where a process writes and its memory: they may differ, and the merged record has none of them."""
+_OF_ONE_PROCESS = ("out", "history", "memory_gib", "baseline_run")
+"""Options that may differ, because they are of one process; the merged record has none of them."""
 
 Cell = tuple[str, str]
 """(id of an SAE, a stack or a comparison, name of the check)."""

@@ -270,7 +270,10 @@ def _bars() -> Callable[[str], Callable[[int, int], None]]:
 def _write(made: Record, chosen: options.Options) -> None:
     """Write record and report, and add the run to the history, as the options say."""
     if chosen.record is not None:
+        from sae_checks.comparing import last_green
+
         record.write(made, chosen.record)
+        last_green.keep(made, chosen.record.parent)
     if chosen.history is not None:
         from sae_checks.comparing.history import store
 

@@ -81,6 +81,8 @@ def make_record(
         from sae_checks.comparing.history import store
 
         options["history"] = store.without_secrets(plan.options.history)  # WHY: records are published
+    if request.baseline is not None:
+        options["baseline_run"] = request.baseline.in_words
     return Record(
         started=started,
         wall_s=round(wall_s, 3),

@@ -103,7 +103,7 @@ def settle(options: Options, found: Release | None = None, model: ModelSource | 
     if options.baseline is not None:
         from sae_checks.comparing import baseline, same_conditions  # WHY here: records import all of judging
 
-        earlier = baseline.load(options.baseline, options.record)
+        earlier = baseline.load(options, found.name)
         if not set(earlier.conditions.sae_ids) & set(found.sae_ids):
             raise errors.nothing_in_common(options.baseline, earlier.conditions.sae_ids, found.sae_ids)
         same_conditions.check(earlier, settled)

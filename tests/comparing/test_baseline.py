@@ -1,5 +1,6 @@
 """An earlier run and a later one on the same tokens: what has become worse, and what cannot be compared."""
 
+import shutil
 import subprocess
 from dataclasses import replace
 
@@ -16,6 +17,7 @@ from sae_checks.comparing.baseline import Baseline, Conditions
 from sae_checks.judging.limits import Margin
 from sae_checks.judging.paired_samples import PairedAnswers, PairedRatio
 from sae_checks.judging.study_readings import StackStep
+from sae_checks.plan.options import Options
 from sae_checks.record import record
 from sae_checks.record.results import Record, ReleaseFacts, Result
 
@@ -230,16 +232,17 @@ def test_conditions_of_the_whole_run_are_compared():
 
 
 def test_without_values_there_is_no_verdict():
-    """Not measured, then or now, is not measured; an error now is one, and so is a failure that left no number."""
+    """Not measured now is not measured; what has a value now alone, or an error, is red, and so is a failure."""
     sound = result(ratio(noise(1)))
     without = replace(sound, paired_sample=None, outcome="not_measured", reason="for a reason")
 
     def outcome(before, after):
         return baseline.compare(after, of(before), margin(), CONDITIONS, BUDGET).outcome
 
-    assert outcome(without, sound) == outcome(sound, without) == "not_measured"
+    assert outcome(without, without) == outcome(sound, without) == "not_measured"
+    assert outcome(without, sound) == "error"
     assert outcome(sound, replace(sound, outcome="not_measured")) == "not_measured"  # no room to fail
-    assert outcome(replace(sound, sae_id="other"), sound) == "not_measured"
+    assert outcome(replace(sound, sae_id="other"), sound) == "error"
     assert outcome(sound, replace(without, outcome="error")) == "error"
     assert outcome(sound, replace(without, outcome="failed")) == "failed"
 
@@ -256,41 +259,49 @@ def run(tmp_path, monkeypatch):
         software=(),
         platform="",
         results=(result(ratio(noise(1))),),
+        exit_status=0,
     )
-    path = tmp_path / "run.json"
+    path = tmp_path / "record.json"
     record.write(written, path)
     return path
 
 
+def load(asked, out=None):
+    """The baseline of a run that writes into *out*."""
+    return baseline.load(Options(release="r", baseline=asked, out=out), "r")
+
+
 def test_a_baseline_is_found_by_its_path_or_as_the_last(run):
     """Both are the same run, with what is compared of it."""
-    by_path, last = baseline.load(str(run), None), baseline.load("last", run)
+    shutil.copy(run, run.parent / "last-green.json")
+    by_path, last = load(str(run)), load("last", run.parent)
     assert by_path.results == last.results
     assert by_path.conditions == Conditions(special_tokens="keep", sae_ids=("a",))
     assert by_path.result("a", "ce_loss").paired_sample == ratio(noise(1))
     assert by_path.result("a", "kl") is None
+    assert (last.where, last.accepted) == (str(run.parent / "last-green.json"), None)
 
 
 @pytest.mark.slow
 def test_a_baseline_is_found_at_a_git_revision(run):
     """The record as it was committed, not as it is."""
-    for command in ("init -q", "add run.json", "-c user.name=n -c user.email=e commit -q -m m"):
+    for command in ("init -q", "add record.json", "-c user.name=n -c user.email=e commit -q -m m"):
         subprocess.run(["git", *command.split()], check=True, cwd=run.parent)
-    committed = baseline.load(str(run), None)
+    committed, out = load(str(run)), run.parent
     run.write_text("{")
-    assert baseline.load("HEAD", run).results == committed.results
-    assert baseline.load("HEAD:run.json", None).results == committed.results
-    for asked, own in (("no-such-revision", run), ("HEAD", None), ("HEAD:none.json", run), ("--output=x", run)):
+    assert load("HEAD", out).results == committed.results
+    assert load("HEAD:record.json").results == committed.results
+    for asked, own in (("no-such-revision", out), ("HEAD", None), ("HEAD:none.json", out), ("--output=x", out)):
         with pytest.raises(errors.UsageError, match="--sae-baseline"):
-            baseline.load(asked, own)
-    assert sorted(path.name for path in run.parent.iterdir()) == [".git", "run.json"]
+            load(asked, own)
+    assert sorted(path.name for path in out.iterdir()) == [".git", "record.json"]
 
 
 def test_what_is_no_baseline_is_a_mistake_of_whoever_asked(run, tmp_path):
-    """No file, a folder, garbage, another schema, `last` without a record: before anything is measured."""
+    """No file, a folder, garbage, another schema, no last run, the file that is replaced: before measuring."""
     (tmp_path / "old.json").write_text(run.read_text().replace('"schema": 4', '"schema": 2'))
     (tmp_path / "bad.json").write_text("{")
     asked = [("none.json", None), (".", None), ("bad.json", None), ("old.json", None), ("last", None)]
-    for name, own in [*asked, ("last", tmp_path / "none.json"), ("nul\0", None)]:
+    for name, own in [*asked, ("last", tmp_path / "none"), ("nul\0", None), ("record.json", run.parent)]:
         with pytest.raises(errors.UsageError, match="--sae-baseline"):
-            baseline.load(name, own)
+            load(name, own)

@@ -14,6 +14,8 @@ from test_xdist import STAND_IN, WHO
 from tiny_release import D_MODEL, HOOKS, copy_saes, identity_weights, write_jsonl, write_sae
 
 from sae_checks import checks
+from sae_checks.commands import main
+from sae_checks.record import record
 from sae_checks.run.settle import measured_cell
 
 pytest_plugins = ["pytester"]
@@ -31,6 +33,11 @@ def spoil(saes, by):
     shutil.rmtree(saes / WORSE)
     weights = {"W_dec": by * identity_weights(D_MODEL)["W_dec"]}
     write_sae(saes / WORSE, WORSE, weights={**identity_weights(D_MODEL), **weights})
+
+
+def pinned(run):
+    """The option that compares with the record of *run*, which is copied away from the folder of --sae-out."""
+    return f"--sae-baseline={shutil.copy(run.record_path, run.record_path.parents[1] / 'pinned.json')}"
 
 
 @pytest.fixture
@@ -65,16 +72,17 @@ def test_the_same_saes_are_no_worse(gate):
         assert result.reason.startswith("the same: ")
         (difference,) = (e for e in result.estimates if e.measure == "difference")
         assert (difference.low, difference.value, difference.high) == (0, 0, 0)
-    assert "sae-checks: baseline last, the run of " in run.text
+    (head,) = (line for line in run.lines if line.startswith("sae-checks: baseline last, the run of "))
+    assert re.search(r"\((just now|1 minute ago)\) in \S*/out/last-green.json", head)
     (without,) = re.findall(r"because they have no margin: (.*)", run.text)
     assert "usable_context" in without
 
 
 def test_a_worse_sae_is_red_exactly_there(saes, gate):
     """One SAE of three loses: its comparisons fail, in JUnit with all numbers; those of the others pass."""
-    gate(*FEW, saes=saes)
+    before = pinned(gate(*FEW, saes=saes))
     spoil(saes, 0.5)
-    run = gate(*OF_FEW, "--sae-baseline=last", saes=saes)
+    run = gate(*OF_FEW, before, saes=saes)
     assert run.exit_code == 1
     selected = {f"{hook}-{check}" for hook in HOOKS for check in ("ce_loss", "sparsity")}
     found = {subject: outcome for subject, outcome in comparisons(run).items() if subject in selected}
@@ -92,15 +100,15 @@ def test_a_worse_sae_is_red_exactly_there(saes, gate):
 
 def test_worse_within_the_margin_is_said(saes, gate, tmp_path):
     """A check that is worse but within its margin passes; record and table say so."""
-    gate(*FEW, saes=saes)
+    before = pinned(gate(*FEW, saes=saes))
     spoil(saes, 0.999)
-    run = gate(*OF_FEW, "--sae-baseline=last", saes=saes)
+    run = gate(*OF_FEW, before, saes=saes)
     result = run.results[f"{WORSE}-sparsity", AGAINST]
     assert result.outcome == "passed"
     assert result.reason.startswith("worse, but within the margin: -")
     assert any(line.startswith(f"{WORSE}-sparsity ") and "worse, but within the margin" in line for line in run.lines)
-    # compared alone it is measured alone, and the next run finds what this one has written
-    again = gate("-k", f"no_regression and {WORSE} and sparsity", "--sae-baseline=last", saes=saes)
+    # compared alone it is measured alone
+    again = gate("-k", f"no_regression and {WORSE} and sparsity", pinned(run), saes=saes)
     assert (again.exit_code, again.counts["passed"]) == (0, 1), again.text
 
 
@@ -135,20 +143,21 @@ def test_another_text_model_seed_or_context_is_refused_before_measuring(saes, ti
 
 def test_a_text_that_cannot_be_told_before_is_refused_when_it_is_measured(saes, gate):
     """Texts are the same file, and what is scored of them differs: each comparison is an error."""
-    gate("-k", "ce_loss", saes=saes)
-    run = gate("-k", "ce_loss", "--sae-baseline=last", "--sae-special-tokens=no-bos", saes=saes)
+    before = pinned(gate("-k", "ce_loss", saes=saes))
+    run = gate("-k", "ce_loss", before, "--sae-special-tokens=no-bos", saes=saes)
     assert run.exit_code == 1, run.text
     assert "BOS before every sequence is not the same" in run.text
 
 
-def test_nothing_compared_is_red(gate):
-    """A baseline that has no values of what is asked leaves only skips: the run fails and says so."""
-    gate("-k", "ce_loss")
-    run = gate("-k", "sparsity", "--sae-baseline=last")
+def test_a_baseline_without_a_value_is_red(gate):
+    """What the baseline has not measured is an error of each comparison that was selected, and says so."""
+    before = pinned(gate("-k", "ce_loss"))
+    run = gate("-k", "sparsity", before)
     assert run.exit_code == 1
-    assert "nothing was compared with the baseline last" in run.text
-    assert set(comparisons(run).values()) == {"not_measured"}
-    before_it_is_compared = gate("-k", "sparsity and not no_regression", "--sae-baseline=last")
+    assert "the baseline has no value of it" in run.text
+    selected = [outcome for cell, outcome in comparisons(run).items() if cell.endswith("-sparsity")]
+    assert selected == ["error"] * len(HOOKS)
+    before_it_is_compared = gate("-k", "sparsity and not no_regression", before)
     assert before_it_is_compared.exit_code == 0, before_it_is_compared.text
 
 
@@ -168,13 +177,36 @@ def test_what_is_no_baseline_stops_the_run_at_once(gate, tmp_path, saes):
     assert "no SAE in common" in run.text
 
 
+def test_a_regression_stays_red(saes, gate, tmp_path):
+    """However often it is run, and whatever part of it in between; until a person accepts it, with a reason."""
+    url = tmp_path / "history"
+    assert gate("--sae-cbt=none", f"--sae-history={url}", saes=saes).exit_code == 0
+    spoil(saes, 0.9)
+    asked = ("--sae-baseline=last", "--sae-cbt=none")
+    for more in ((), ("-x",), ("-k", "sparsity and not no_regression"), ("--lf",), ("-k", ALSO_SOUND), ()):
+        run = gate(*asked, *more, saes=saes)
+        assert (run.exit_code == 0) == ("-k" in more), run.text
+        assert "last green run:" not in run.text
+    assert "failed" in comparisons(run).values()
+    again = gate(*asked, f"--sae-history={url}", "--sae-out=other", saes=saes)  # `last` from the history
+    assert again.exit_code == 1, again.text
+    out = run.record_path.parent
+    assert main.main(["accept", str(out), "--reason", "trained on cleaner text"]) == 0
+    run = gate(*asked, saes=saes)
+    assert run.exit_code == 0, run.text
+    assert "accepted: trained on cleaner text" in run.text
+    assert "accepted: trained on cleaner text" in dict(run.record.options)["baseline_run"]
+    assert dict(record.read(out / "last-green.json").options).get("accepted") is None, "green, it takes its place"
+
+
 def test_workers_compare_what_they_measure(saes, gate, pytester):
     """pytest -n: each SAE is compared by the worker that has measured it, with the same outcomes."""
     before = gate(*FEW, saes=saes)
     spoil(saes, 0.5)
+    baseline = pinned(before)
     pytester.makeconftest("import sys\nsys.path.insert(0, 'stand_in')\n" + WHO)
     pytester.mkdir("stand_in").joinpath("sae_lens.py").write_text(STAND_IN)
-    run = gate("-n2", *OF_FEW, "--sae-baseline=last", saes=saes)
+    run = gate("-n2", *OF_FEW, baseline, saes=saes)
     assert (before.exit_code, run.exit_code) == (0, 1)
     assert (pytester.path / "stand-in-was-used").exists()
     outcomes = {subject: outcome for subject, outcome in comparisons(run).items() if "ce_loss" in subject}
