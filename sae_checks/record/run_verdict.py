@@ -81,7 +81,9 @@ def of_record(record: Record) -> Word:
     selected = [result for result in record.results if result.reason not in skipped]
     if any(result.outcome in ("failed", "error") for result in selected):
         return "failed"
-    if not selected or any(r.outcome == "inconclusive" or r.reason == NOT_REACHED for r in selected):
+    without_result = set(record.release.sae_ids) - {result.sae_id for result in record.results}
+    is_open = any(r.outcome == "inconclusive" or r.reason == NOT_REACHED for r in selected)
+    if not selected or is_open or without_result:
         return "not_decided"
     comparisons = {(r.sae_id, r.check) for r in record.results if r.check == checks.NO_REGRESSION.name}
     baseline = options.get("baseline")

@@ -26,6 +26,7 @@ from sae_checks.plan.golden_prompts import Golden
 from sae_checks.plan.options import NO_CORPUS, Options
 from sae_checks.plan.plan import Plan
 from sae_checks.record.results import Result
+from sae_checks.release.natural_order import natural_key
 from sae_checks.release.release import Sae
 
 if TYPE_CHECKING:
@@ -184,7 +185,8 @@ def _with_wrong_answers(result: Result, evidence: Evidence) -> Result:
 
 
 def _with_copies(result: Result, evidence: Evidence) -> Result:
-    return replace(result, reason="\n".join([result.reason, *(f"  the same weights as {s}" for s in evidence.losses)]))
+    copies = sorted(evidence.losses, key=natural_key)
+    return replace(result, reason=f"{result.reason}\n  the same weights as {', '.join(copies)}") if copies else result
 
 
 ROWS: tuple[Row, ...] = (
