@@ -76,7 +76,7 @@ def _cases(asked: Request):
                 answer_readings.cbt(queries.losses, n_listed=queries.provenance.corpus.n_listed),
             )
         for name, (n_planned, of_check) in readings.items():
-            limit = asked.limits[sae_id, name]
+            limit = asked.limits[sae_id, name][0]
             found = next(r for r in of_check if limit is not None and r.measure == limit.measure)
             if isinstance(found, Estimate) and found.sample is not None:
                 budget = Budget(n_planned=n_planned, n_most=found.n + found.sample.n_without_value, n_checks=n_checks)

@@ -26,6 +26,7 @@ from sae_checks.judging.bounds import Moments
 from sae_checks.judging.budget import ALPHA, N_LEAST, Budget
 from sae_checks.judging.estimates import Estimate, t_quantile
 from sae_checks.judging.limits import Limit
+from sae_checks.judging.verdict import JudgedLimit
 from sae_checks.record.results import Record, Result
 
 WIDENING = 3.0
@@ -48,9 +49,11 @@ limit = far end + margin, away from the value, rounded away from it to three dig
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Proposal:
-    """The proposed limit of one result, or the reason why there is none."""
+    """The proposed limit of one measure of a result, or the reason why there is none."""
 
     result: Result
+    of: JudgedLimit | None
+    """the present limit and its verdict; None: there is none."""
     limit: Limit | None
     why_none: str
     """empty with a limit."""
@@ -60,33 +63,35 @@ class Proposal:
     @property
     def is_written(self) -> bool:
         """Whether the file has the limit as a table and not as a comment."""
-        return self.limit is not None and self.result.outcome == "passed"
+        return self.limit is not None and self.of is not None and self.of.outcome == "passed"
 
 
-def propose(result: Result, *, date: str, n_checks: int) -> Proposal:
+def propose(result: Result, of: JudgedLimit | None, *, date: str, n_checks: int) -> Proposal:
     """
     Propose a limit that allows the measured value, its interval and a margin.
 
     Args:
-        result: of a check with a limit.
+        result: of a check.
+        of: one of its limits, and the verdict by it alone; None: it has none.
         date: of the run, for the limit's source.
         n_checks: checks of the run, which share the probability of a false failure.
     """
 
     def none(why: str) -> Proposal:
-        return Proposal(result=result, limit=None, why_none=why)
+        return Proposal(result=result, of=of, limit=None, why_none=why)
 
-    current = result.limit
+    current = None if of is None else of.limit
     measured = None if current is None else next((e for e in result.estimates if e.measure == current.measure), None)
-    if result.outcome not in ("passed", "failed") or current is None or measured is None:
-        return none(f"{result.outcome.replace('_', ' ')}: {result.reason}")
-    tested = result.decision is not None and result.decision.measure == measured.measure
-    skewness = result.decision.skewness if tested and result.decision is not None else 0.0
+    if of is None or of.outcome not in ("passed", "failed") or current is None or measured is None:
+        outcome, reason = (result.outcome, result.reason) if of is None else (of.outcome, of.reason)
+        return none(f"{outcome.replace('_', ' ')}: {reason}")
+    tested = of.decision is not None and of.decision.measure == measured.measure
+    skewness = of.decision.skewness if tested and of.decision is not None else 0.0
     value = _far_enough(measured, current.kind, skewness)
     if not math.isfinite(value):
         return none("the limit would not be finite")
     numbers = f"{measured.value:.4g} [{measured.low:.4g}, {measured.high:.4g}], n = {measured.n}"
-    failed = f"; it FAILED {current} then" if result.outcome == "failed" else ""
+    failed = f"; it FAILED {current} then" if of.outcome == "failed" else ""
     limit = Limit(
         check=result.check,
         measure=measured.measure,
@@ -100,25 +105,25 @@ def propose(result: Result, *, date: str, n_checks: int) -> Proposal:
     if judged.outcome != "passed":  # WHY: the limit of a large drop in accuracy may leave no room to exceed it
         return none(f"by {limit} it would be {judged.outcome.replace('_', ' ')}: {judged.reason}")
     rates = None
-    if result.paired_sample is not None and result.paired_sample.n >= N_LEAST:
-        n = result.paired_sample.n
-        rates = resampled_error_rates.rates_at_limit(
-            result.paired_sample, limit, Budget(n_planned=n, n_most=n, n_checks=n_checks)
-        )
-    return Proposal(result=result, limit=limit, why_none="", rates=rates)
+    if (sample := result.paired_sample) is not None and sample.measure == limit.measure and sample.n >= N_LEAST:
+        n = sample.n
+        rates = resampled_error_rates.rates_at_limit(sample, limit, Budget(n_planned=n, n_most=n, n_checks=n_checks))
+    return Proposal(result=result, of=of, limit=limit, why_none="", rates=rates)
 
 
 def propose_all(run: Record) -> tuple[Proposal, ...]:
     """
-    Propose a limit for every SAE and every check of *run* that is not exact, in the order of its results.
+    Propose a limit for every limited measure of every check of *run* that is not exact, in the order of its results.
 
     `usable_context` depends on the limit of ce_loss. If that changes, usable_context gets no limit.
     """
-    judged = [result for result in run.results if _has_limit(result.check)]
-    found = [propose(result, date=run.started[:10], n_checks=len(judged)) for result in judged]
+    judged = [
+        (result, of) for result in run.results if _has_limit(result.check) for of in (result.judged_limits or (None,))
+    ]
+    found = [propose(result, of, date=run.started[:10], n_checks=len(judged)) for result, of in judged]
     moved = {p.result.sae_id for p in found if p.result.check == checks.CE_LOSS.name and p.is_written and _moves(p)}
     return tuple(
-        Proposal(result=p.result, limit=None, why_none=_MOVED)
+        Proposal(result=p.result, of=p.of, limit=None, why_none=_MOVED)
         if p.result.check == checks.USABLE_CONTEXT.name and p.result.sae_id in moved
         else p
         for p in found
@@ -130,8 +135,8 @@ def _has_limit(check: str) -> bool:
 
 
 def _moves(proposal: Proposal) -> bool:
-    current, limit = proposal.result.limit, proposal.limit
-    return current is not None and limit is not None and limit.value != current.value
+    of, limit = proposal.of, proposal.limit
+    return of is not None and limit is not None and limit.value != of.limit.value
 
 
 def to_toml(run: Record) -> str:
@@ -255,11 +260,13 @@ def _rounded(value: float, rounding: str) -> float:
 def _table(release: str, proposal: Proposal) -> Iterator[str]:
     result, limit = proposal.result, proposal.limit
     if limit is None:
-        yield from _commented([f"no limit for {result.check} of {result.sae_id}: {proposal.why_none.splitlines()[0]}"])
+        measure = f" ({proposal.of.limit.measure})" if proposal.of is not None and result.other_limits else ""
+        yield from _commented(
+            [f"no limit for {result.check}{measure} of {result.sae_id}: {proposal.why_none.splitlines()[0]}"]
+        )
         return
     table = (
-        f"[release.{quoted(pattern_of(release))}.sae.{quoted(pattern_of(result.sae_id))}.{result.check}]",
-        f"measure = {quoted(limit.measure)}",
+        f"[release.{quoted(pattern_of(release))}.sae.{quoted(pattern_of(result.sae_id))}.{result.check}.{limit.measure}]",
         f"{limit.kind} = {limit.value!r}",
         f"unit = {quoted(limit.unit)}",
         f"source = {quoted(limit.source)}",
@@ -269,7 +276,8 @@ def _table(release: str, proposal: Proposal) -> Iterator[str]:
     if proposal.is_written:
         yield from table
     else:
-        yield from _commented([f"FAILED {result.limit}: look at this SAE before you let it pass by", *table])
+        assert proposal.of is not None
+        yield from _commented([f"FAILED {proposal.of.limit}: look at this SAE before you let it pass by", *table])
 
 
 def _rate_lines(rates: ErrorRates) -> Iterator[str]:

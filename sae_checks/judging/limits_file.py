@@ -16,13 +16,13 @@ from sae_checks.judging.limits import Limit, Margin
 from sae_checks.plan.golden_prompts import Golden, GoldenPrompt
 
 _CHECKS = tuple(check.name for check in checks.CHECKS if not check.is_exact)
-_LIMIT_KEYS = ("measure", "max", "min", "unit", "source", "worst")
+_LIMIT_KEYS = ("max", "min", "unit", "source", "worst")
 _MARGIN_KEYS = ("measure", "margin", "unit", "source")
 _GOLDEN_TEXTS = ("prompt", "answer", "source")
 _GOLDEN_NUMBERS = ("probability_clean", "probability_spliced", "tolerance")
 _LAYOUT = (
-    'schema = 1, then tables [default.CHECK], [release."NAME".CHECK], [release."NAME".sae."GLOB".CHECK], and '
-    "regression.CHECK for CHECK"
+    'schema = 1, then tables [default.CHECK.MEASURE], [release."NAME".CHECK.MEASURE], '
+    '[release."NAME".sae."GLOB".CHECK.MEASURE], and regression.CHECK for CHECK.MEASURE'
 )
 
 Toml = dict[str, object]
@@ -36,6 +36,8 @@ class Layer:
     """fnmatch pattern, like *sae*; None: matches everything."""
     sae: str | None
     limits: tuple[Limit, ...]
+    replaced: frozenset[str] = frozenset()
+    """checks whose limits here replace all limits of wider tables, not only those on the same measure."""
     margins: tuple[Margin, ...] = ()
     golden: Golden | None = None
 
@@ -93,10 +95,12 @@ class _Reader:
         self.only(margins, _CHECKS, f"{place}.regression")
         has_golden = sae is not None and "golden" in table  # WHY: in a wider table it is an unknown key
         rest = ("regression", "golden") if has_golden else ("regression",)
+        of_checks = {key: value for key, value in table.items() if key not in rest}
         return Layer(
             release=release,
             sae=sae,
-            limits=self.limits({key: value for key, value in table.items() if key not in rest}, place),
+            limits=self.limits(of_checks, place),
+            replaced=frozenset(check for check, of in of_checks.items() if isinstance(of, dict) and _names_measure(of)),
             margins=tuple(
                 self.margin(check, self.table(margins, check, f"{place}.regression"), place) for check in margins
             ),
@@ -126,10 +130,27 @@ class _Reader:
 
     def limits(self, table: Toml, place: str) -> tuple[Limit, ...]:
         self.only(table, _CHECKS, place)
-        return tuple(self.limit(check, self.table(table, check, place), f"{place}.{check}") for check in table)
+        return tuple(
+            limit
+            for check in table
+            for limit in self.of_check(check, self.table(table, check, place), f"{place}.{check}")
+        )
+
+    def of_check(self, check: str, table: Toml, place: str) -> Iterator[Limit]:
+        """The limit of each measure of a table; an older file has the only limit of a check in the table itself."""
+        if _names_measure(table):
+            self.only(table, ("measure", *_LIMIT_KEYS), place)
+            yield self.limit(check, table, place)
+            return
+        self.only(table, [measure.name for measure in checks.named(check).measures], place)
+        if not table:
+            raise self.invalid(place, "no limit", f"a table [{place}.MEASURE]")
+        for measure in table:
+            of_measure = self.table(table, measure, place)
+            self.only(of_measure, _LIMIT_KEYS, f"{place}.{measure}")
+            yield self.limit(check, {**of_measure, "measure": measure}, f"{place}.{measure}")
 
     def limit(self, check: str, table: Toml, place: str) -> Limit:
-        self.only(table, _LIMIT_KEYS, place)
         measure, unit, source = self.measured(check, table, place)
         kinds: list[Literal["max", "min"]] = [kind for kind in ("max", "min") if kind in table]
         if not kinds:
@@ -225,3 +246,8 @@ class _Reader:
 
     def invalid(self, place: str, problem: str, expected: str) -> errors.UsageError:
         return errors.bad_thresholds(str(self.path), f"[{place}]", problem, expected)
+
+
+def _names_measure(table: Toml) -> bool:
+    """Whether *table* is the only limit of its check, as in an older file, and no table of limits by measure."""
+    return "measure" in table or (bool(table) and not any(isinstance(value, dict) for value in table.values()))

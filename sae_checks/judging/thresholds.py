@@ -1,17 +1,18 @@
 """
 thresholds.toml -> limits, margins and golden prompts.
 
-A file has three layers: tables for SAE ids of a release, for a release, and defaults; the narrowest that applies
-counts. All layers of the user's file come before the shipped file, so that a shipped limit of a release never replaces
-a default of the user.
+A file has three layers: tables for SAE ids of a release, for a release, and defaults; for each measure the narrowest
+that applies counts. All layers of the user's file come before the shipped file, so that a shipped limit of a release
+never replaces a default of the user.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from sae_checks import errors
+from sae_checks import checks, errors
 from sae_checks.judging import limits_file
 from sae_checks.judging.limits import Limit, Margin
 from sae_checks.judging.limits_file import Layer
@@ -52,42 +53,49 @@ class Thresholds:
             for check, where in layer.tables
         )
 
-    def limit(self, release: str, sae_id: str, check: str) -> Limit:
+    def limits(self, release: str, sae_id: str, check: str) -> tuple[Limit, ...]:
         """
-        The limit of *check* of an SAE.
+        The limits of *check* of an SAE, one for each limited measure: first that which has a margin.
 
         Raises:
             UsageError: no file has one.
         """
         found = self.find(release, sae_id, check)
-        if found is None:
+        if not found:
             raise errors.no_limit(check, sae_id, self.paths)
         return found
 
-    def find(self, release: str, sae_id: str, check: str) -> Limit | None:
-        """The limit of *check* of an SAE; None: no file has one."""
-        for layers in self.files:
-            for layer in layers:
-                if layer.applies(release, sae_id):
-                    for limit in layer.limits:
-                        if limit.check == check:
-                            return limit
-        return None
+    def find(self, release: str, sae_id: str, check: str) -> tuple[Limit, ...]:
+        """As `limits`; empty: no file has one."""
+        found: dict[str, Limit] = {}
+        for layer in self._applying(release, sae_id):
+            for limit in layer.limits:
+                if limit.check == check:
+                    found.setdefault(limit.measure, limit)
+            if check in layer.replaced:
+                break
+        margin = self.margin(release, sae_id, check)
+        first = [] if margin is None else [margin.measure]
+        order = [*first, *(measure.name for measure in checks.named(check).measures)]
+        return tuple(sorted(found.values(), key=lambda limit: order.index(limit.measure)))
 
-    def default(self, check: str) -> Limit | None:
-        """The default limit of *check* in the shipped file; None: it has none."""
-        defaults = (limit for layer in self.files[-1] if layer.release is None for limit in layer.limits)
-        return next((limit for limit in defaults if limit.check == check), None)
+    def defaults(self, check: str) -> tuple[Limit, ...]:
+        """The default limits of *check* in the shipped file."""
+        limits = (limit for layer in self.files[-1] if layer.release is None for limit in layer.limits)
+        return tuple(limit for limit in limits if limit.check == check)
 
     def margin(self, release: str, sae_id: str, check: str) -> Margin | None:
         """The margin of *check* of an SAE; None: no file has one."""
-        applying = (layer for layers in self.files for layer in layers if layer.applies(release, sae_id))
+        applying = self._applying(release, sae_id)
         return next((margin for layer in applying for margin in layer.margins if margin.check == check), None)
 
     def golden(self, release: str, sae_id: str) -> Golden | None:
         """The golden prompts of an SAE; None: it has none."""
-        having = (layer for layers in self.files for layer in layers if layer.golden is not None)
-        return next((layer.golden for layer in having if layer.applies(release, sae_id)), None)
+        return next((layer.golden for layer in self._applying(release, sae_id) if layer.golden is not None), None)
+
+    def _applying(self, release: str, sae_id: str) -> Iterator[Layer]:
+        """The layers that apply to an SAE, the narrowest of each file first."""
+        return (layer for layers in self.files for layer in layers if layer.applies(release, sae_id))
 
 
 def shipped_path() -> Path:

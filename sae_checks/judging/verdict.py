@@ -46,6 +46,20 @@ class _Said(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class JudgedLimit:
+    """One limit of a check and what it found."""
+
+    limit: Limit
+    outcome: Outcome
+    reason: str = ""
+    """one line."""
+    judged: JudgedValue | None = None
+    """as in `Verdict`."""
+    decision: Decision | None = None
+    """as in `Verdict`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
     """The verdict of one check on one SAE."""
 
@@ -53,6 +67,7 @@ class Verdict:
     reason: str
     """one line: value, limit, interval and n, or why there are none."""
     limit: Limit | None
+    """of several, the one that decides."""
     estimates: tuple[Estimate, ...]
     """without their samples."""
     decision: Decision | None
@@ -61,6 +76,42 @@ class Verdict:
     """the value on which the verdict rests; None: none was measured, or it is not finite."""
     is_final: bool
     """more of the corpus would not change the outcome."""
+    others: tuple[JudgedLimit, ...] = ()
+    """the other limits of the check."""
+
+
+def judge_all(readings: Sequence[Reading], limits: Sequence[Limit], budget: Budget) -> Verdict:
+    """
+    Judge every limited measure of a check: the worst verdict is the check's, of equally bad ones the first.
+
+    A measure that this kind of SAE does not have (`NotMeasured.is_final`) decides nothing while another is measured.
+    """
+    if len(limits) < 2:
+        return judge(readings, limits[0] if limits else None, budget)
+    each = [judge(readings, limit, budget) for limit in limits]
+    absent = [one.outcome == "not_measured" and one.is_final for one in each]
+    deciding = [one for one, is_absent in zip(each, absent, strict=True) if not is_absent] or each
+    worst = min(deciding, key=lambda one: _WORST_FIRST.index(one.outcome))
+    as_bad = [one for one in deciding if one.outcome == worst.outcome]
+    is_final = (worst.outcome == "failed" and worst.is_final) or all(one.is_final for one in deciding)
+    reasons = [_named_reason(one) for one in (as_bad if worst.outcome in ("failed", "inconclusive") else [worst])]
+    return replace(
+        worst,
+        reason="; ".join(dict.fromkeys(reasons)),
+        is_final=is_final and worst.outcome != "inconclusive",
+        others=tuple(_judged_limit(one) for one in each if one is not worst),
+    )
+
+
+def _named_reason(of: Verdict) -> str:
+    """The reason with the name of the measure, `l0 31.2 > 20 latents/token [30.1, 32.3], n 32`."""
+    of_limit = of.judged is not None and of.judged.bound is None and of.outcome in ("passed", "failed", "inconclusive")
+    return f"{of.judged.measure} {of.reason}" if of.judged is not None and of_limit else of.reason
+
+
+def _judged_limit(of: Verdict) -> JudgedLimit:
+    assert of.limit is not None
+    return JudgedLimit(limit=of.limit, outcome=of.outcome, reason=of.reason, judged=of.judged, decision=of.decision)
 
 
 def judge(readings: Sequence[Reading], limit: Limit | None, budget: Budget) -> Verdict:

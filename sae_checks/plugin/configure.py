@@ -88,8 +88,8 @@ def pytest_report_header(config: pytest.Config) -> list[str]:
 def _limits_lines(request: Request) -> list[str]:
     """The header lines that say which file limits how many checks of this run, and which tables match nothing."""
     compared, own_cells = checks.NO_REGRESSION.name, request.own
-    limits = [limit for cell, limit in request.limits.items() if cell in own_cells and cell[1] != compared]
-    files = [limit.file for limit in limits if limit is not None and limit.file is not None]
+    limits = [limits for cell, limits in request.limits.items() if cell in own_cells and cell[1] != compared]
+    files = [limit.file for of_cell in limits for limit in of_cell[:1] if limit.file is not None]
     own = request.own_limits
     if own is None:
         return [f"sae-checks: limits: shipped thresholds.toml for {len(files)} checks"]

@@ -32,6 +32,7 @@ def properties(result: Result) -> list[tuple[str, object]]:
             ("limit.source", result.limit.source),
             ("limit.where", result.limit.where),
         ]
+    found += [(f"limits.{other.limit.measure}", f"{other.limit}: {other.outcome}") for other in result.other_limits]
     if result.accepted is not None:
         found.append(("accepted", result.accepted))
     if result.decision is not None:

@@ -78,6 +78,12 @@ class LimitRow(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """null: the measure is counted or exact, or there is no verdict."""
     worst: float | None = None
     """how many times the limit one sequence may cost at most if the check is to pass; null: the default of the plan."""
+    outcome: Outcome | None = None
+    """the verdict by this limit alone; null: of an earlier version."""
+    reason: str = ""
+    """that verdict in words; empty for the first limit, whose words the result has."""
+    judged: JudgedValue | None = None
+    """the value as that verdict saw it; null for the first limit, whose value the result has."""
 
 
 class CurveRow(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -143,8 +149,8 @@ class ResultRow(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, o
     outcome: Outcome
     reason: str
     """the verdict in words."""
-    limits: Annotated[tuple[LimitRow, ...], Meta(max_length=1)]
-    """empty: none is written."""
+    limits: tuple[LimitRow, ...]
+    """the limit that decides first, then the others; empty: none is written."""
     estimates: dict[str, EstimateRow]
     """what was measured, by measure; descriptive: `judged` is what the verdict rests on."""
     model_index: Count | None

@@ -96,7 +96,8 @@ def _facts(first: Record, other: Record) -> Iterator[tuple[str, object, object]]
     one_s, two_s = ([(r.sae_id, r.check) for r in record.results] for record in (first, other))
     yield "the list of checks", one_s, two_s
     for one, two in zip(first.results, other.results, strict=False):
-        yield f"the limit of {one.check} of {one.sae_id}", one.limit, two.limit
+        limits, others = (sorted(each.limits, key=lambda limit: limit.measure) for each in (one, two))
+        yield f"the limits of {one.check} of {one.sae_id}", limits, others
 
 
 def _n_shards(options: dict[str, str | int | None]) -> int:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from typing import Any
 
+from sae_checks import checks
 from sae_checks.diagnosis import Diagnosis
 from sae_checks.explanation import Explanation
 from sae_checks.judging.changed_answers import ChangedAnswer, ChangedChoice
@@ -17,7 +19,7 @@ from sae_checks.judging.position_readings import Curve
 from sae_checks.judging.propagation_readings import Downstream
 from sae_checks.judging.sequential import Decision
 from sae_checks.judging.study_readings import StackStep
-from sae_checks.judging.verdict import Outcome
+from sae_checks.judging.verdict import JudgedLimit, Outcome
 from sae_checks.judging.worst_sequences import WorstSequence
 from sae_checks.provenance import Package, Provenance
 from sae_checks.record import run_verdict
@@ -46,13 +48,15 @@ class Result:
     reason: str
     """the verdict in words."""
     limit: Limit | None
-    """None: none is written for this check."""
+    """of several, the one that decides; None: none is written for this check."""
     judged: JudgedValue | None = None
     """the value that is shown, as the verdict saw it; None: none was measured, or it is not finite."""
     accepted: str | None = None
     """source of a limit that allows what the default limit would fail; None: the default would pass it, too."""
     estimates: tuple[Estimate, ...] = ()
     """everything that was measured, with descriptive intervals."""
+    other_limits: tuple[JudgedLimit, ...] = ()
+    """the other limits of the check, and what each found."""
     decision: Decision | None = None
     """the test of the limited measure; None: the measure is counted or exact, or there is no verdict."""
     paired_sample: PairedSample | None = None
@@ -91,6 +95,44 @@ class Result:
             n_listed=sample.n_listed if isinstance(sample, PairedAnswers) else None,
         )
         object.__setattr__(self, "judged", found)
+
+    @property
+    def judged_limits(self) -> tuple[JudgedLimit, ...]:
+        """All limits of the check and what each found, the deciding one first."""
+        if self.limit is None:
+            return ()
+        deciding = JudgedLimit(
+            limit=self.limit, outcome=self.outcome, reason=self.reason, judged=self.judged, decision=self.decision
+        )
+        return deciding, *self.other_limits
+
+    @property
+    def limits(self) -> tuple[Limit, ...]:
+        """All limits of the check, the deciding one first."""
+        return tuple(each.limit for each in self.judged_limits)
+
+    @property
+    def main_limit(self) -> Limit | None:
+        """The limit whose measure stands for the check in other runs, whatever decides in this one."""
+        kept = None if self.paired_sample is None else self.limit_on(self.paired_sample.measure)
+        order = [measure.name for measure in checks.named(self.check).measures]
+        return kept or min(self.limits, key=lambda limit: order.index(limit.measure), default=None)
+
+    def limit_on(self, measure: str) -> Limit | None:
+        """The limit on *measure*, if it is limited."""
+        return next((limit for limit in self.limits if limit.measure == measure), None)
+
+    def judged_on(self, measure: str) -> JudgedValue | None:
+        """The value of *measure* as the verdict saw it, if it is limited."""
+        each = (self.judged, *(other.judged for other in self.other_limits))
+        return next((judged for judged in each if judged is not None and judged.measure == measure), None)
+
+
+def without_value(sae_id: str, check: str, outcome: Outcome, reason: str, limits: Sequence[Limit]) -> Result:
+    """A result that judges none of *limits*, with the *reason*."""
+    others = tuple(JudgedLimit(limit=limit, outcome=outcome) for limit in limits[1:])
+    limit = limits[0] if limits else None
+    return Result(sae_id=sae_id, check=check, outcome=outcome, reason=reason, limit=limit, other_limits=others)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

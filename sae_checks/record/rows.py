@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -16,6 +16,7 @@ from sae_checks.judging.paired_samples import PairedAnswers, PairedRatio, Paired
 from sae_checks.judging.position_readings import Curve
 from sae_checks.judging.sequential import Decision
 from sae_checks.judging.study_readings import StackStep
+from sae_checks.judging.verdict import JudgedLimit
 from sae_checks.provenance import CorpusFacts, ModelFacts, Package, Provenance, SaeFacts
 from sae_checks.record.document import (
     SCHEMA,
@@ -112,7 +113,7 @@ def _result_row(result: Result, facts: _Facts) -> ResultRow:
         check=result.check,
         outcome=result.outcome,
         reason=result.reason,
-        limits=() if result.limit is None else (_limit_row(result.limit, result.decision),),
+        limits=tuple(_limit_rows(result)),
         estimates=_estimate_rows(result.estimates),
         judged=result.judged,
         accepted=result.accepted,
@@ -133,7 +134,7 @@ def _result_row(result: Result, facts: _Facts) -> ResultRow:
 
 
 def _result(row: ResultRow, facts: _Facts) -> Result:
-    limit = row.limits[0] if row.limits else None
+    limit, *others = row.limits or (None,)
     for each in row.worst_sequences:
         if len(each.tokens) != len(each.increase_nats):
             raise BadRowError("the tokens of a worst sequence and their increases are not of one length")
@@ -143,6 +144,7 @@ def _result(row: ResultRow, facts: _Facts) -> Result:
         outcome=row.outcome,
         reason=row.reason,
         limit=None if limit is None else _limit(row.check, limit),
+        other_limits=tuple(_judged_limit(row, other) for other in others if other is not None),
         judged=row.judged,
         accepted=row.accepted,
         estimates=_estimates(row.estimates),
@@ -179,7 +181,25 @@ def _provenance(row: ResultRow, facts: _Facts) -> Provenance | None:
     )
 
 
-def _limit_row(limit: Limit, decision: Decision | None) -> LimitRow:
+def _limit_rows(result: Result) -> Iterator[LimitRow]:
+    if result.limit is not None:
+        yield _limit_row(JudgedLimit(limit=result.limit, outcome=result.outcome, decision=result.decision))
+    yield from map(_limit_row, result.other_limits)
+
+
+def _judged_limit(of: ResultRow, row: LimitRow) -> JudgedLimit:
+    outcome = row.outcome or of.outcome
+    return JudgedLimit(
+        limit=_limit(of.check, row),
+        outcome=outcome,
+        reason=row.reason,
+        judged=row.judged,
+        decision=None if row.decision is None else _decision(outcome, row.decision),
+    )
+
+
+def _limit_row(of: JudgedLimit) -> LimitRow:
+    limit = of.limit
     return LimitRow(
         measure=limit.measure,
         min=limit.value if limit.kind == "min" else limit.floor,
@@ -187,8 +207,11 @@ def _limit_row(limit: Limit, decision: Decision | None) -> LimitRow:
         unit=limit.unit,
         source=limit.source,
         where=limit.where,
-        decision=None if decision is None else _decision_row(decision),
+        decision=None if of.decision is None else _decision_row(of.decision),
         worst=limit.worst,
+        outcome=of.outcome,
+        reason=of.reason,
+        judged=of.judged,
     )
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from sae_checks import checks
+from sae_checks.judging.judged import JudgedValue
 from sae_checks.judging.limits import Limit
 from sae_checks.judging.position_readings import Curve
 from sae_checks.record.results import Record, Result
@@ -115,7 +116,7 @@ def position_plots(results: Sequence[Result], name: str) -> tuple[LinePlot, ...]
     n_training = next(
         (r.provenance.sae.n_training_context_tokens for r in results if r.provenance and r.provenance.sae), None
     )
-    limits = {r.limit.measure: r.limit for r in results if r.limit is not None}
+    limits = {limit.measure: limit for r in results for limit in r.limits}
     drawn = []
     for k, curve in enumerate(curve for result in results for curve in result.curves if curve.position):
         # WHY not any measure: the name becomes an HTML id, and a record may name anything
@@ -165,10 +166,10 @@ def profile_plots(run: Record) -> tuple[DotPlot, ...]:
 
 
 def _profile(run: Record, check: checks.Check) -> DotPlot:
-    found = [(r, e) for r in run.results if r.check == check.name and (e := r.judged) is not None]
+    found = [(r, e) for r in run.results if r.check == check.name and (e := _main_value(r)) is not None]
     n_saes = len(found)
     if n_saes > N_DOTS_MOST:
-        found = sorted(found, key=lambda pair: -wording.excess(pair[1].value, pair[0].limit))[:N_DOTS_MOST]
+        found = sorted(found, key=lambda pair: -wording.excess(pair[1].value, pair[0].main_limit))[:N_DOTS_MOST]
     names = list(dict.fromkeys(e.measure for _, e in found))
     units = list(dict.fromkeys(e.unit for _, e in found))
     return DotPlot(
@@ -183,11 +184,16 @@ def _profile(run: Record, check: checks.Check) -> DotPlot:
                 low=wording.bounds(e)[1],
                 high=wording.bounds(e)[2],
                 outcome=r.outcome,
-                limits=tuple(side.value for side in r.limit.sides) if r.limit else (),
+                limits=tuple(side.value for side in r.main_limit.sides) if r.main_limit else (),
             )
             for r, e in found
         ),
     )
+
+
+def _main_value(result: Result) -> JudgedValue | None:
+    """The value of the measure that stands for the check, whichever limit decides."""
+    return result.judged if result.main_limit is None else result.judged_on(result.main_limit.measure)
 
 
 def stack_plots(run: Record) -> Iterator[DotPlot]:

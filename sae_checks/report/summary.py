@@ -71,7 +71,8 @@ def _against(result: Result) -> str:
     judged, limit = result.judged, result.limit
     if judged is None or limit is None or judged.measure != limit.measure:
         return f"{sign} {escaped(result.reason.partition(chr(10))[0][:200])}"
-    return f"{sign} **{wording.number(judged.value)}** ({escaped(wording.limit(limit))})"
+    measure = f"{escaped(limit.measure)} " if result.other_limits else ""
+    return f"{sign} {measure}**{wording.number(judged.value)}** ({escaped(wording.limit(limit))})"
 
 
 def _baseline(comparisons: Sequence[Comparison]) -> Iterator[str]:

@@ -146,7 +146,8 @@ def _subject_lines(results: Sequence[Result], n_columns: int, *, is_spacious: bo
         else:
             question = "?" if result.outcome == "inconclusive" else ""
             check = "" if checks.named(result.check).of == "comparison" else f"{result.check} "
-            items.append(f"{check}{beside_limit(result)}{question}")
+            measure = f"{result.judged.measure} " if result.judged is not None and result.other_limits else ""
+            items.append(f"{check}{measure}{beside_limit(result)}{question}")
     tone: Tone = "warn" if all(r.outcome == "inconclusive" for r in results) else "bad"
     lines = _items_lines(cut(name, n_columns), items, tone, n_columns, n_most=3 if is_spacious else 1)
     for reason, names in reasons.items():

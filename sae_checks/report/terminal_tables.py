@@ -104,7 +104,7 @@ def matrix(
 
 def _column(check: checks.Check, results: Sequence[Result | None]) -> _Column:
     """The column of *check*: signs and values, and the limit if it is the same for all."""
-    limits = {wording.limit(result.limit) for result in results if result is not None}
+    limits = {wording.limit(result.main_limit) for result in results if result is not None}
     is_same = len(limits) == 1
     return _Column(
         head=check.short,
@@ -127,7 +127,8 @@ def _cell(result: Result, *, shows_limit: bool) -> str:
     if result.judged is None or result.outcome == "not_measured":
         return sign
     value = beside_limit(result) if shows_limit and result.outcome in RED else wording.number(result.judged.value)
-    name = "" if result.judged.bound is None else f"{result.judged.measure} "  # not the measure of its column
+    is_of_column = result.judged.bound is None and result.limit == result.main_limit
+    name = "" if is_of_column else f"{result.judged.measure} "
     return f"{sign} {name}{value}"
 
 

@@ -47,7 +47,7 @@ def rows(run: Record) -> tuple[Row, ...]:
 
 def _row(sae_id: str, results: Sequence[Result]) -> Row:
     facts = next((r.provenance.sae for r in results if r.provenance is not None and r.provenance.sae), None)
-    limits = {r.limit.measure: r.limit for r in results if r.limit is not None}
+    limits = {limit.measure: limit for r in results for limit in r.limits}
     outcomes = {r.outcome for r in results}
     ce_increase = _value(results, "ce_increase")
     return Row(
@@ -67,8 +67,7 @@ def _row(sae_id: str, results: Sequence[Result]) -> Row:
 def _value(results: Sequence[Result], measure: str) -> tuple[float, int] | None:
     """The value of *measure* and its n: as judged if it is limited, else as estimated."""
     for result in results:
-        judged = result.judged
-        if judged is not None and judged.measure == measure:
+        if (judged := result.judged_on(measure)) is not None:
             return judged.value, judged.n
     return next(((e.value, e.n) for r in results for e in r.estimates if e.measure == measure), None)
 

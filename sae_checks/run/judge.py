@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from sae_checks import checks, errors
 from sae_checks.diagnosis import Diagnosis
 from sae_checks.record import run_verdict
-from sae_checks.record.results import Result
+from sae_checks.record.results import Result, without_value
 from sae_checks.release import release
 from sae_checks.run.settle import Cell, Request
 from sae_checks.run.stopping import StoppingRule, compare, judge_measured, judge_not_given
@@ -67,8 +67,7 @@ class Judge:
         try:
             return self._judge(row, cell, together)
         except errors.SaeChecksError as problem:
-            limit = self._request.limits[cell]
-            return Result(sae_id=cell[0], check=cell[1], outcome="error", reason=str(problem), limit=limit)
+            return without_value(*cell, "error", str(problem), self._request.limits[cell])
 
     def _judge(self, row: Row, cell: Cell, together: Collection[Cell]) -> Result:
         """Measure as *row* says, and judge; raises where the check cannot be measured."""

@@ -37,9 +37,9 @@ def all_results(request: Request, results: Mapping[Cell, Result], selected: Coll
 
 def without_verdict(request: Request, cell: Cell, outcome: Outcome, reason: str) -> Result:
     """The result of a check for which nothing was measured, with the *reason*."""
-    from sae_checks.record.results import Result
+    from sae_checks.record import results
 
-    return Result(sae_id=cell[0], check=cell[1], outcome=outcome, reason=reason, limit=request.limits[cell])
+    return results.without_value(*cell, outcome, reason, request.limits[cell])
 
 
 def shortcoming(request: Request, results: Mapping[Cell, Result], selected: Collection[Cell]) -> str | None:

@@ -36,11 +36,11 @@ class Request:
     """What a run judges, and by which limits. Every process of a run has an equal one."""
 
     plan: Plan
-    limits: dict[Cell, Limit | None]
-    """of each check of each SAE and stack; None: no limit is written, so the check is reported and not judged."""
+    limits: dict[Cell, tuple[Limit, ...]]
+    """of each check of each SAE and stack; empty: no limit is written, so the check is reported and not judged."""
     golden: dict[str, Golden]
     """golden prompts by SAE id; an SAE without any is absent."""
-    default_limits: dict[str, Limit]
+    default_limits: dict[str, tuple[Limit, ...]]
     """shipped default limits by check: what passes by a limit that allows more is shown as accepted."""
     own_limits: OwnLimits | None = None
     """the user's file of limits; None: only the shipped one is read."""
@@ -90,8 +90,8 @@ def settle(options: Options, found: Release | None = None, model: ModelSource | 
     settled = plan.make(options, found, model)
     golden = {sae_id: known for sae_id in found.sae_ids if (known := written.golden(found.name, sae_id)) is not None}
     limits = _limits(settled, written)
-    limits |= {(sae_id, checks.GOLDEN.name): golden_limit(known) for sae_id, known in golden.items()}
-    if any(limit is not None and limit.measure in checks.CE_LOSS.ablated for limit in limits.values()):
+    limits |= {(sae_id, checks.GOLDEN.name): (golden_limit(known),) for sae_id, known in golden.items()}
+    if any(limit.measure in checks.CE_LOSS.ablated for of_cell in limits.values() for limit in of_cell):
         settled = replace(settled, measures_ablation=True)
     _check_files(settled)
     _check_device(options.device)
@@ -108,12 +108,11 @@ def settle(options: Options, found: Release | None = None, model: ModelSource | 
             raise errors.nothing_in_common(options.baseline, earlier.conditions.sae_ids, found.sae_ids)
         same_conditions.check(earlier, settled)
         limits |= _comparison_limits(settled, written, limits)
-    defaults = {check.name: limit for check in checks.CHECKS if (limit := written.default(check.name)) is not None}
     return Request(
         plan=settled,
         limits=limits,
         golden=golden,
-        default_limits=defaults,
+        default_limits={check.name: written.defaults(check.name) for check in checks.CHECKS},
         own_limits=own_limits,
         baseline=earlier,
     )
@@ -126,32 +125,32 @@ def _subjects(found: Release) -> Subjects:
     return {"sae": found.all_ids, "stack": tuple(possible)}
 
 
-def _limits(settled: Plan, written: thresholds.Thresholds) -> dict[Cell, Limit | None]:
-    """The limit of every check of every SAE and stack, except for the checks of golden prompts."""
+def _limits(settled: Plan, written: thresholds.Thresholds) -> dict[Cell, tuple[Limit, ...]]:
+    """The limits of every check of every SAE and stack, except for the checks of golden prompts."""
     found = settled.release
     subjects = {"sae": found.sae_ids, "stack": tuple(stack.stack_id for stack in settled.stacks)}
-    limits: dict[Cell, Limit | None] = {}
+    limits: dict[Cell, tuple[Limit, ...]] = {}
     in_plan = [check for check in checks.CHECKS if not check.is_study or settled.options.n_study_sequences]
     for check in in_plan:
         for subject in subjects[check.of] if not check.is_exact else ():
-            look_up = written.find if check.is_optional else written.limit
+            look_up = written.find if check.is_optional else written.limits
             limits[subject, check.name] = look_up(found.name, subject, check.name)
     if checks.DISTINCT in in_plan and len(found.sae_ids) > 1:
-        limits |= {(sae_id, checks.DISTINCT.name): no_copies_limit() for sae_id in found.sae_ids}
+        limits |= {(sae_id, checks.DISTINCT.name): (no_copies_limit(),) for sae_id in found.sae_ids}
     return limits
 
 
 def _comparison_limits(
-    settled: Plan, written: thresholds.Thresholds, limits: Mapping[Cell, Limit | None]
-) -> dict[Cell, Limit | None]:
+    settled: Plan, written: thresholds.Thresholds, limits: Mapping[Cell, tuple[Limit, ...]]
+) -> dict[Cell, tuple[Limit, ...]]:
     """The limit of every comparison with the baseline: for each check that has a limit and a margin on one measure."""
-    found: dict[Cell, Limit | None] = {}
+    found: dict[Cell, tuple[Limit, ...]] = {}
     for subject in settled.subjects:
         for check in checks.CHECKS:
-            limit = limits.get((subject, check.name))
+            of_check = limits.get((subject, check.name), ())
             margin = written.margin(settled.release.name, subject, check.name)
-            if limit is not None and margin is not None and limit.measure == margin.measure:
-                found[f"{subject}-{check.name}", checks.NO_REGRESSION.name] = margin.limit(limit)
+            if of_check and margin is not None and of_check[0].measure == margin.measure:
+                found[f"{subject}-{check.name}", checks.NO_REGRESSION.name] = (margin.limit(of_check[0]),)
     return found
 
 

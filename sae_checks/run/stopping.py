@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -40,8 +40,8 @@ def judge_measured(request: Request, cell: Cell, measured: Measured[Any]) -> Jud
     subject, name = cell
     evidence = Evidence(
         measured=measured,
-        limit=request.limits[cell],
-        ce_limit=request.limits.get((subject, checks.CE_LOSS.name)),
+        limits=request.limits[cell],
+        ce_limits=request.limits.get((subject, checks.CE_LOSS.name), ()),
         sae=request.plan.release.sae(subject) if subject in request.plan.release.sae_ids else None,
         golden=request.golden.get(subject),
     )
@@ -59,47 +59,53 @@ def _judge(
     request: Request, cell: Cell, readings: tuple[Reading, ...], measured: Measured[Any] | None
 ) -> tuple[Result, bool]:
     """The result of *cell* from its readings, and whether it is final: more of the corpus cannot change the outcome."""
-    row, limit = ROW_OF[cell[1]], request.limits[cell]
+    row, limits = ROW_OF[cell[1]], request.limits[cell]
     budget = Budget(
         n_planned=row.n_planned(request.plan.options),
         n_most=0 if measured is None else measured.n_planned,
         n_checks=request.plan.n_checks,
     )
-    decided = verdict.judge(readings, limit, budget)
+    decided = verdict.judge_all(readings, limits, budget)
     provenance = None if measured is None else measured.provenance
-    accepted = _accepted(decided, request.default_limits.get(cell[1]))
+    accepted = _accepted(decided, request.default_limits.get(cell[1], ()))
     told = recorded_l0.note(decided.estimates) + ("" if accepted is None else f"; accepted: {accepted}")
     result = Result(
         sae_id=cell[0],
         check=cell[1],
         outcome=decided.outcome,
         reason=decided.reason + told + what_settles(row, decided, budget.n_most, request.plan.options),
-        limit=limit,
+        limit=decided.limit,
+        other_limits=decided.others,
         judged=decided.judged,
         accepted=accepted,
         estimates=decided.estimates,
         decision=decided.decision,
         paired_sample=None
         if provenance is None
-        else paired_samples.paired_sample(readings, limit, provenance.corpus.fingerprint),
+        else paired_samples.paired_sample(readings, limits[0] if limits else None, provenance.corpus.fingerprint),
         provenance=provenance,
     )
     return result, decided.is_final
 
 
-def _accepted(decided: verdict.Verdict, default: Limit | None) -> str | None:
-    """The source of a limit that passes a value which the *default* limit on the same measure does not allow."""
-    value, limit = decided.judged, decided.limit
-    if decided.outcome != "passed" or value is None or limit is None or default is None:
+def _accepted(decided: verdict.Verdict, defaults: Sequence[Limit]) -> str | None:
+    """The sources of limits that pass a value which one of *defaults* on the same measure does not allow."""
+    if decided.outcome != "passed":
         return None
-    return limit.source if default.measure == value.measure and not default.allows(value.value) else None
+    each = [(decided.limit, decided.judged), *((other.limit, other.judged) for other in decided.others)]
+    of = {default.measure: default for default in defaults}
+    sources = (
+        limit.source
+        for limit, value in each
+        if limit is not None and value is not None and value.measure in of and not of[value.measure].allows(value.value)
+    )
+    return "; ".join(dict.fromkeys(sources)) or None
 
 
 def compare(request: Request, after: Result) -> Result:
     """Compare *after*, a result of this run, with the baseline of *request*."""
     assert request.baseline is not None
-    limit = request.limits[f"{after.sae_id}-{after.check}", checks.NO_REGRESSION.name]
-    assert limit is not None
+    (limit,) = request.limits[f"{after.sae_id}-{after.check}", checks.NO_REGRESSION.name]
     plan = request.plan
     now = baseline.Conditions(special_tokens=plan.options.special_tokens, sae_ids=plan.release.sae_ids)
     row = ROW_OF[after.check]

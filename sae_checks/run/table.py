@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -42,10 +42,10 @@ class Evidence:
     """What the readings of one check of one SAE or stack are computed from."""
 
     measured: Measured[Any]  # Any: the losses that the row's pass or study gives
-    limit: Limit | None
-    """of the check; None: no limit is written."""
-    ce_limit: Limit | None = None
-    """of ce_loss of the same SAE; None for a stack."""
+    limits: tuple[Limit, ...]
+    """of the check; empty: no limit is written."""
+    ce_limits: tuple[Limit, ...] = ()
+    """of ce_loss of the same SAE; empty for a stack."""
     sae: Sae | None = None
     """configuration of the SAE; None for a stack."""
     golden: Golden | None = None
@@ -143,14 +143,14 @@ def _lambada(evidence: Evidence) -> tuple[Reading, ...]:
 
 
 def _usable_context(evidence: Evidence) -> tuple[Reading, ...]:
-    most_nats = _bound(evidence.ce_limit, "ce_increase", "max")
-    least = _bound(evidence.limit, "usable_context", "min")
+    most_nats = _bound(evidence.ce_limits, "ce_increase", "max")
+    least = _bound(evidence.limits, "usable_context", "min")
     return position_readings.usable_context(evidence.losses, most_nats, least)
 
 
-def _bound(limit: Limit | None, measure: str, kind: str) -> float | None:
-    """The value of *limit* if it is a *kind* ("max" or "min") on *measure*."""
-    return limit.value if limit is not None and (limit.measure, limit.kind) == (measure, kind) else None
+def _bound(limits: Sequence[Limit], measure: str, kind: str) -> float | None:
+    """The value of the limit of *kind* ("max" or "min") on *measure*."""
+    return next((limit.value for limit in limits if (limit.measure, limit.kind) == (measure, kind)), None)
 
 
 def _sparsity(evidence: Evidence) -> tuple[Reading, ...]:

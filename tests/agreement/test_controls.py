@@ -254,9 +254,9 @@ def broken_from():
         readings = {
             "ce_loss": corpus_readings.ce_loss(losses),
             "long_context": corpus_readings.long_context(losses),
-            "usable_context": position_readings.usable_context(losses, asked.limits[HOOKS[1], "ce_loss"].value),
+            "usable_context": position_readings.usable_context(losses, asked.limits[HOOKS[1], "ce_loss"][0].value),
         }
-        found[position] = {n: verdict.judge(rows, asked.limits[HOOKS[1], n], budget) for n, rows in readings.items()}
+        found[position] = {n: verdict.judge(rows, asked.limits[HOOKS[1], n][0], budget) for n, rows in readings.items()}
     return found
 
 

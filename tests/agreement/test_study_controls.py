@@ -184,7 +184,7 @@ def test_an_error_that_is_carried_further_than_the_demos_is_red(tmp_path):
             [Propagation(one, [last], n) for one in saes],
             new_passes(ready.model, few, n_batch_tokens=4096),
         )
-        limit, budget = asked.limits[HOOKS[0], "propagation"], Budget(n_planned=n, n_most=n, n_checks=65)
+        limit, budget = asked.limits[HOOKS[0], "propagation"][0], Budget(n_planned=n, n_most=n, n_checks=65)
         readings = [propagation_readings.propagation(losses) for losses in found]
         return [verdict.judge(each, limit, budget).outcome for each in readings], readings
 

@@ -63,6 +63,12 @@ def folder(tmp_path_factory):
     return tmp_path_factory.mktemp("limits")
 
 
+def propose(measured):
+    """The proposal for the deciding limit of *measured*."""
+    of = next(iter(measured.judged_limits), None)
+    return calibration.propose(measured, of, date=DATE, n_checks=31)
+
+
 @given(st.data(), sampled, st.sampled_from(["max", "min"]), st.sampled_from(["passed", "failed"]))
 def test_a_limit_allows_what_was_measured(data, check, kind, outcome):
     """The value and both ends of its interval on the near side, whatever they are, and the verdict by it is a pass."""
@@ -70,10 +76,8 @@ def test_a_limit_allows_what_was_measured(data, check, kind, outcome):
     measured = replace(measured, n=max(measured.n, N_LEAST))
     of_check = limit(check.name, measured.measure, kind)
     readings = (measured,) if check is not checks.LAMBADA else (measured, estimate("accuracy_clean", 0.8))
-    found = calibration.propose(
-        Result(sae_id="a", check=check.name, outcome=outcome, reason="", limit=of_check, estimates=readings),
-        date=DATE,
-        n_checks=31,
+    found = propose(
+        Result(sae_id="a", check=check.name, outcome=outcome, reason="", limit=of_check, estimates=readings)
     )
     if found.limit is None:
         assert "not be finite" in found.why_none or "it would be" in found.why_none
@@ -89,7 +93,7 @@ def test_a_limit_allows_what_was_measured(data, check, kind, outcome):
 def test_a_limit_is_no_further_away_than_the_rule_says(value, width, kind):
     """Three half-widths and the margin, and at most a hundredth more from rounding."""
     measured = result(value, kind=kind, low=value - width, high=value + width)
-    found = calibration.propose(measured, date=DATE, n_checks=31)
+    found = propose(measured)
     distance = abs(found.limit.value - value)
     exact = 3 * width + max(0.1 * abs(value), 0.005)
     assert exact <= distance * (1 + 1e-9)
@@ -98,18 +102,18 @@ def test_a_limit_is_no_further_away_than_the_rule_says(value, width, kind):
 
 def test_the_rule_by_hand():
     """Far end 0.05 + 3 x 0.01, margin 0.1 x 0.05; of a fraction near 1 a tenth of what is missing to 1."""
-    assert calibration.propose(result(0.05), date=DATE, n_checks=31).limit.value == NEAR
+    assert propose(result(0.05)).limit.value == NEAR
     variance = estimate("explained_variance", 0.8, 0.79, 0.82)
     of_check = limit("sparsity", "explained_variance", "min", 0.5)
     measured = Result(sae_id="a", check="sparsity", outcome="passed", reason="", limit=of_check, estimates=(variance,))
-    assert calibration.propose(measured, date=DATE, n_checks=31).limit.value == pytest.approx(0.8 - 3 * 0.01 - 0.02)
-    assert calibration.propose(result(0.12345, low=0.12345, high=0.12345), date=DATE, n_checks=31).limit.value == 0.136
+    assert propose(measured).limit.value == pytest.approx(0.8 - 3 * 0.01 - 0.02)
+    assert propose(result(0.12345, low=0.12345, high=0.12345)).limit.value == 0.136
 
 
 @given(results())
 def test_nothing_is_invented(any_result):
     """Without a verdict, a value or a limit in force there is no limit, and it is said why on one line."""
-    found = calibration.propose(any_result, date=DATE, n_checks=31)
+    found = propose(any_result)
     if any_result.outcome not in ("passed", "failed") or any_result.limit is None or not any_result.estimates:
         assert found.limit is None
     if found.limit is None:
@@ -125,8 +129,8 @@ def test_what_has_no_verdict_gets_a_comment(outcome, folder):
     assert f"# no limit for ce_loss of a: {outcome.replace('_', ' ')}: said before" in text
     found = loaded(text, folder)
     with pytest.raises(errors.UsageError, match="no limit"):
-        found.limit("my-release", "a", "ce_loss")
-    assert found.limit("my-release", "b", "ce_loss").value == NEAR
+        found.limits("my-release", "a", "ce_loss")[0]
+    assert found.limits("my-release", "b", "ce_loss")[0].value == NEAR
 
 
 def test_what_failed_passes_only_if_a_person_wants_it(folder):
@@ -136,8 +140,8 @@ def test_what_failed_passes_only_if_a_person_wants_it(folder):
         "# FAILED ce_increase <= 0.3 nats/token: look at this SAE before you let it pass by\n"
     )
     with pytest.raises(errors.UsageError, match="no limit"):
-        loaded(text, folder).limit("my-release", "a", "ce_loss")
-    wanted = loaded(head + table.replace("# ", ""), folder).limit("my-release", "a", "ce_loss")
+        loaded(text, folder).limits("my-release", "a", "ce_loss")[0]
+    wanted = loaded(head + table.replace("# ", ""), folder).limits("my-release", "a", "ce_loss")[0]
     assert wanted.allows(0.91)
     assert "it FAILED ce_increase <= 0.3" in wanted.source
 
@@ -152,7 +156,7 @@ def test_a_drop_that_leaves_no_room_to_fail_gives_no_limit():
         limit=limit("lambada", "accuracy_drop", value=0.1),
         estimates=(estimate("accuracy_clean", 0.5), estimate("accuracy_drop", 0.4)),
     )
-    found = calibration.propose(measured, date=DATE, n_checks=31)
+    found = propose(measured)
     assert found.limit is None
     assert "clean accuracy too low" in found.why_none
 
@@ -172,11 +176,7 @@ def test_a_usable_context_is_calibrated_against_limits_that_stay(ce, written):
     *_, found = calibration.propose_all(run(*rows))
     assert found.is_written is written
     assert ("-k usable_context" in found.why_none) is not written
-    kept = (
-        replace(ce, limit=replace(ce.limit, value=calibration.propose(ce, date=DATE, n_checks=31).limit.value))
-        if not written
-        else ce
-    )
+    kept = replace(ce, limit=replace(ce.limit, value=propose(ce).limit.value)) if not written else ce
     assert written or calibration.propose_all(run(kept, context))[1].is_written
 
 
@@ -191,13 +191,13 @@ def test_golden_prompts_are_no_limits():
 def test_the_file_is_read_back_for_that_sae_and_no_other(folder, release, sae_id, other):
     """Whatever the names hold: the limit applies to them as they are, and to no other SAE or release."""
     found = loaded(calibration.to_toml(run(result(sae_id=sae_id), name=release)), folder)
-    back = found.limit(release, sae_id, "ce_loss")
+    back = found.limits(release, sae_id, "ce_loss")[0]
     assert (back.value, back.kind, back.measure, back.unit) == (NEAR, "max", "ce_increase", "nats/token")
     assert back.source == f"calibrated {DATE}, not reviewed: 0.05 [0.04, 0.06], n = 64, margin 0.005"
     for pair in ((release, other), (other, sae_id)):
         if pair != (release, sae_id):
             with pytest.raises(errors.UsageError, match="no limit"):
-                found.limit(*pair, "ce_loss")
+                found.limits(*pair, "ce_loss")
 
 
 @given(globbing, globbing)
@@ -229,7 +229,9 @@ def test_any_record_gives_a_file_that_is_read(folder, any_record):
     found = loaded(calibration.to_toml(shown), folder)
     for proposal in proposals:
         if proposal.is_written:
-            written = found.limit("r", proposal.result.sae_id, proposal.result.check)
+            written = {of.measure: of for of in found.limits("r", proposal.result.sae_id, proposal.result.check)}[
+                proposal.limit.measure
+            ]
             assert written.value == proposal.limit.value
             assert math.isfinite(written.value)
     assert sum(len(layer.limits) for layer in found.files[0]) == sum(p.is_written for p in proposals)
@@ -316,4 +318,4 @@ def test_each_limit_says_how_often_verdicts_at_it_would_be_wrong(folder):
     assert text.count("plans resampled from what was measured") == 2
     assert text.count("MORE than 1.5 times the nominal 5%") == 1
     for sae_id in ("tame", "wild"):
-        assert loaded(text, folder).limit("my-release", sae_id, "ce_loss").value == proposals[sae_id].limit.value
+        assert loaded(text, folder).limits("my-release", sae_id, "ce_loss")[0].value == proposals[sae_id].limit.value

@@ -63,54 +63,54 @@ def test_the_narrowest_table_applies(load):
     ]
     for order in (tables, tables[::-1]):
         found = load(document(*order))
-        assert found.limit("other", "blocks.0.x", "ce_loss").value == 1
-        assert found.limit("gpt2-small", "blocks.1.x", "ce_loss").value == 2
-        assert found.limit("gpt2-small", "blocks.0.x", "ce_loss").value == 3
+        assert found.limits("other", "blocks.0.x", "ce_loss")[0].value == 1
+        assert found.limits("gpt2-small", "blocks.1.x", "ce_loss")[0].value == 2
+        assert found.limits("gpt2-small", "blocks.0.x", "ce_loss")[0].value == 3
 
 
 def test_a_narrow_table_speaks_only_of_its_checks(load):
     """Where the narrower table has no limit for a check, the wider one answers."""
     lambada = {"measure": '"accuracy_drop"', "unit": '"fraction"'}
     found = load(document(table(max="1"), table('release."r".lambada', **lambada, max="0.2")))
-    assert found.limit("r", "a", "ce_loss").value == 1
-    assert found.limit("r", "a", "lambada").value == 0.2
+    assert found.limits("r", "a", "ce_loss")[0].value == 1
+    assert found.limits("r", "a", "lambada")[0].value == 0.2
 
 
 def test_of_two_equally_narrow_tables_the_later_applies(load):
     """Patterns that both match: the last one written."""
     found = load(document(table('release."a*".ce_loss', max="1"), table('release."*b".ce_loss', max="2")))
-    assert found.limit("ab", "x", "ce_loss").value == 2
-    assert found.limit("ac", "x", "ce_loss").value == 1
+    assert found.limits("ab", "x", "ce_loss")[0].value == 2
+    assert found.limits("ac", "x", "ce_loss")[0].value == 1
     found = load(
         document(table('release."*".sae."a*".ce_loss', max="1"), table('release."*".sae."*b".ce_loss', max="2"))
     )
-    assert found.limit("r", "ab", "ce_loss").value == 2
+    assert found.limits("r", "ab", "ce_loss")[0].value == 2
 
 
 def test_the_users_file_comes_before_the_shipped_one_as_a_whole(load):
     """The user's default is not undone by a narrower limit in the shipped file."""
     shipped = document(table('release."r".sae."a".ce_loss', max="9"), table("default.ce_loss", max="8"))
-    assert load(document(table(max="1")), shipped).limit("r", "a", "ce_loss").value == 1
-    assert load(None, shipped).limit("r", "a", "ce_loss").value == 9
+    assert load(document(table(max="1")), shipped).limits("r", "a", "ce_loss")[0].value == 1
+    assert load(None, shipped).limits("r", "a", "ce_loss")[0].value == 9
 
 
 def test_the_shipped_file_answers_where_the_users_is_silent(load):
     """A user's file for one release leaves the others to the shipped file."""
     found = load(document(table('release."mine".ce_loss', max="1")), document(table(max="8")))
-    assert found.limit("mine", "a", "ce_loss").value == 1
-    assert found.limit("yours", "a", "ce_loss").value == 8
+    assert found.limits("mine", "a", "ce_loss")[0].value == 1
+    assert found.limits("yours", "a", "ce_loss")[0].value == 8
 
 
 def test_patterns_are_of_case_and_of_the_whole_name(load):
     """fnmatch with case: a name matches as a whole or not at all."""
     found = load(document(table(max="1"), table('release."gpt2".ce_loss', max="2")))
-    assert [found.limit(name, "a", "ce_loss").value for name in ("gpt2", "GPT2", "gpt2-small")] == [2, 1, 1]
+    assert [found.limits(name, "a", "ce_loss")[0].value for name in ("gpt2", "GPT2", "gpt2-small")] == [2, 1, 1]
 
 
 def test_a_limit_tells_where_it_is_written(load):
     """File and table, so that it can be found and changed."""
     found = load(document(table('release."r".sae."a*".ce_loss', source='"measured in May"')))
-    assert found.limit("r", "ab", "ce_loss") == Limit(
+    assert found.limits("r", "ab", "ce_loss")[0] == Limit(
         check="ce_loss",
         measure="ce_increase",
         kind="max",
@@ -124,7 +124,7 @@ def test_a_limit_tells_where_it_is_written(load):
 def test_a_missing_limit_is_an_error_that_names_the_files(load):
     """Without a limit nothing is judged, and it is said which files were asked."""
     with pytest.raises(errors.UsageError, match=r"no limit for check 'ce_loss' of a") as caught:
-        load("schema = 1").limit("r", "a", "ce_loss")
+        load("schema = 1").limits("r", "a", "ce_loss")
     assert "own.toml, shipped.toml" in str(caught.value)
 
 
@@ -180,7 +180,7 @@ REFUSED = {
 
 def test_what_is_not_understood_is_refused_where_it_stands(load):
     """A misspelt key, a number that is none, a missing text: never a limit that silently does not apply."""
-    assert load(document(table())).limit("r", "a", "ce_loss").value == 0.3  # what they spoil is right
+    assert load(document(table())).limits("r", "a", "ce_loss")[0].value == 0.3  # what they spoil is right
     for text, words in REFUSED.items():
         refused(load, text, *words)
 
@@ -193,7 +193,7 @@ def test_the_worst_sequence_of_a_limit_is_read(load):
 
 def test_a_range_is_read(load):
     """max and min together are a range."""
-    found = load(document(table(max="0.4", min="0.1"))).limit("r", "a", "ce_loss")
+    found = load(document(table(max="0.4", min="0.1"))).limits("r", "a", "ce_loss")[0]
     assert (found.kind, found.value, found.floor) == ("max", 0.4, 0.1)
     assert str(found) == "0.1 <= ce_increase <= 0.4 nats/token"
 
@@ -219,10 +219,46 @@ def test_the_shipped_file_has_a_limit_for_every_check():
     """Any release can be judged without writing limits first, and every limit tells where it comes from."""
     found = thresholds.load()
     for check in SAMPLED:
-        of_check = found.limit("any release", "any SAE", check.name)
-        assert check.unit_of(of_check.measure) == of_check.unit
-        assert of_check.source
-        assert of_check.where == f"thresholds.toml [default.{check.name}]"
+        for of_check in found.limits("any release", "any SAE", check.name):
+            assert check.unit_of(of_check.measure) == of_check.unit
+            assert of_check.source
+            assert of_check.where == f"thresholds.toml [default.{check.name}.{of_check.measure}]"
+
+
+def by_measure(name, **changes):
+    """A table of TOML for one measure, whose name is the last part of *name*."""
+    return table(name, measure=None, **changes)
+
+
+def test_a_check_has_a_limit_for_each_measure(load):
+    """The narrowest for each; the measure that has a margin first, the others in the catalogue's order."""
+    shipped = document(
+        by_measure("default.ce_loss.ce_increase", max="8"), by_measure("default.ce_loss.ce_spliced", max="7")
+    )
+    own = document(by_measure('release."r".ce_loss.kl', max="2"), by_measure("default.ce_loss.ce_increase", max="1"))
+    found = load(own, shipped)
+    limits = found.limits("r", "a", "ce_loss")
+    assert [(of.measure, of.value) for of in limits] == [("ce_spliced", 7), ("ce_increase", 1), ("kl", 2)]
+    assert limits[2].where == 'own.toml [release."r".ce_loss.kl]'
+    assert [of.measure for of in found.limits("q", "a", "ce_loss")] == ["ce_spliced", "ce_increase"]
+    first, *_ = load(own, shipped + margin(margin="9")).limits("r", "a", "ce_loss")
+    assert first.measure == "ce_increase"
+
+
+def test_a_table_of_an_older_file_is_the_only_limit_of_its_check(load):
+    """It replaces the limits of all wider tables, on whatever measures they are."""
+    shipped = document(by_measure("default.ce_loss.ce_increase", max="8"))
+    found = load(document(table('release."r".ce_loss', measure='"kl"')), shipped)
+    assert [of.measure for of in found.limits("r", "a", "ce_loss")] == ["kl"]
+    assert [of.measure for of in found.limits("q", "a", "ce_loss")] == ["ce_increase"]
+
+
+def test_a_table_of_limits_by_measure_is_checked(load):
+    """Unknown measures and keys, tables without a limit, and a mixture of both forms."""
+    refused(load, document(by_measure("default.ce_loss.l0")), "unknown key 'l0'", "ce_increase")
+    refused(load, document(by_measure("default.ce_loss.kl", least="1")), "unknown key 'least'", "[default.ce_loss.kl]")
+    refused(load, document("[default.ce_loss]"), "[default.ce_loss]", "no limit")
+    refused(load, document(table(), by_measure("default.ce_loss.kl")), "unknown key 'kl'")
 
 
 @given(finite, finite)
@@ -294,4 +330,4 @@ def test_the_shipped_margins_are_on_the_shipped_limits_measures():
     found = {check.name: shipped.margin("r", "a", check.name) for check in SAMPLED}
     on = {name: margin.measure for name, margin in found.items() if margin is not None}
     assert on
-    assert {name: shipped.limit("r", "a", name).measure for name in on} == on
+    assert {name: shipped.limits("r", "a", name)[0].measure for name in on} == on

@@ -345,3 +345,52 @@ def test_a_range_is_kept_between_both_its_ends(value, outcome):
     assert found.outcome == outcome
     assert found.limit == of_check
     assert ("in 1 to 2 ratio" in found.reason) == (outcome == "passed")
+
+
+def judged_by(l0, dead, *, n=64):
+    """The verdict by one limit on l0_max (20) and one on dead_latents (0.1), both counted."""
+    readings = (estimate("l0_max", l0, n=n), dead)
+    limits = (limit("sparsity", "l0_max", value=20), limit("sparsity", "dead_latents", value=0.1))
+    return verdict.judge_all(readings, limits, BUDGET)
+
+
+@pytest.mark.parametrize(
+    ("l0", "dead", "outcome", "measure"),
+    [
+        (19, 0.05, "passed", "l0_max"),
+        (21, 0.05, "failed", "l0_max"),
+        (19, 0.5, "failed", "dead_latents"),
+        (21, 0.5, "failed", "l0_max"),
+    ],
+)
+def test_the_worst_of_several_limits_decides(l0, dead, outcome, measure):
+    """Its measure, value and limit are those of the verdict, and the reason names every measure that broke."""
+    found = judged_by(l0, estimate("dead_latents", dead))
+    assert (found.outcome, found.limit.measure, found.judged.measure) == (outcome, measure, measure)
+    assert found.reason.startswith(f"{measure} ")
+    assert ("; dead_latents 0.5 > 0.1" in found.reason) == (l0 > 20 and dead > 0.1)
+    assert [other.limit.measure for other in found.others] == [m for m in ("l0_max", "dead_latents") if m != measure]
+
+
+@pytest.mark.parametrize(
+    ("is_final", "l0", "outcome"),
+    [(True, 19, "passed"), (True, 21, "failed"), (False, 19, "not_measured"), (False, 21, "failed")],
+)
+def test_a_measure_that_an_sae_does_not_have_decides_nothing(is_final, l0, outcome):
+    """One that only this sample does not have leaves the check without a verdict; a failure stands."""
+    found = judged_by(l0, NotMeasured(measure="dead_latents", reason="it has no latents", is_final=is_final))
+    assert found.outcome == outcome
+    if outcome != "not_measured":
+        assert [(other.outcome, other.reason) for other in found.others] == [("not_measured", "it has no latents")]
+
+
+def test_one_failure_is_final_whatever_else_is_open():
+    """More of the corpus cannot mend it; what has not failed waits for all limits."""
+    bad = sampled("ce_increase", around(1.0, 0.01, 64))
+    open_ = sampled("kl", around(0.3, 0.3, 64))
+    limits = (limit(measure="ce_increase", value=0.3), limit(measure="kl", value=0.3))
+    failed = verdict.judge_all((bad, open_), limits, BUDGET)
+    assert (failed.outcome, failed.is_final, failed.others[0].outcome) == ("failed", True, "inconclusive")
+    good = sampled("ce_increase", around(0.01, 0.001, 64))
+    waiting = verdict.judge_all((good, open_), limits, BUDGET)
+    assert (waiting.outcome, waiting.is_final, waiting.limit.measure) == ("inconclusive", False, "kl")

@@ -107,7 +107,7 @@ CHANGES = {
         part, software=tuple(Package(name=p.name, version="0") if p.name == "torch" else p for p in part.software)
     ),
     "the list of checks": lambda part: replace(part, results=part.results[1:]),
-    "the limit of ce_loss": _other_limit,
+    "the limits of ce_loss": _other_limit,
     "the model model": lambda part: _other_provenance(
         part, model=lambda r: replace(r.provenance.model, dtype="float16")
     ),

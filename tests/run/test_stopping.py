@@ -69,7 +69,7 @@ def test_what_only_a_wider_limit_passes_is_accepted(runs):
     (early, _), run = runs
     accepted = {cell: result.accepted for cell, result in early.items() if result.accepted is not None}
     assert list(accepted) == [(HOOKS[0], "long_context")]
-    source = run.limits[HOOKS[0], "long_context"].source
+    source = run.limits[HOOKS[0], "long_context"][0].source
     assert accepted[HOOKS[0], "long_context"] == source
     assert early[HOOKS[0], "long_context"].reason.endswith(f"; accepted: {source}")
 

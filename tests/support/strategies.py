@@ -20,6 +20,7 @@ from sae_checks.judging.position_readings import Curve
 from sae_checks.judging.propagation_readings import Downstream
 from sae_checks.judging.sequential import Decision
 from sae_checks.judging.study_readings import StackStep
+from sae_checks.judging.verdict import JudgedLimit
 from sae_checks.judging.worst_sequences import WorstSequence
 from sae_checks.provenance import CorpusFacts, FileHash, ModelFacts, Package, Provenance, SaeFacts
 from sae_checks.record.results import Record, ReleaseFacts, Result
@@ -340,6 +341,14 @@ def decisions(draw, outcome):
 
 
 @st.composite
+def judged_limits(draw, limit):
+    """What *limit* may have found beside the one that decides."""
+    outcome = draw(st.sampled_from(["passed", "failed", "inconclusive", "not_measured"]))
+    decision = None if outcome == "not_measured" else draw(st.none() | decisions(outcome))
+    return JudgedLimit(limit=limit, outcome=outcome, reason=draw(hostile_names), decision=decision)
+
+
+@st.composite
 def results(draw, sae_id=None, check=None, provenance=None):
     """One result, for *provenance* (a strategy) or any; only long_context has a curve."""
     check = draw(st.sampled_from(checks.CHECKS)) if check is None else check
@@ -351,13 +360,15 @@ def results(draw, sae_id=None, check=None, provenance=None):
         made_of = replace(made_of, sae=None)
     outcome = draw(st.sampled_from(["passed", "failed", "inconclusive", "not_measured", "reported", "error"]))
     is_decided = outcome in ("passed", "failed", "inconclusive")
-    limit = draw(st.none() | limits(check))
+    several = draw(st.lists(limits(check), max_size=3, unique_by=lambda limit: limit.measure))
+    limit, *others = several or (None,)
     return Result(
         sae_id=sae_id,
         check=check.name,
         outcome=outcome,
         reason=draw(hostile_names),
         limit=limit,
+        other_limits=tuple(draw(judged_limits(each)) for each in others),
         estimates=tuple(draw(estimates(measure)) for measure in measures),
         paired_sample=draw(st.none() | paired_samples(check.measures[-1].name)),
         decision=draw(st.none() | decisions(outcome)) if is_decided and limit is not None else None,

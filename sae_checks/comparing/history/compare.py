@@ -119,7 +119,7 @@ class _Pair:
             after=_shown(after, measure),
             difference=None,
             margin=margin,
-            limit=after.limit,
+            limit=after.main_limit,
             was=None if before is None else before.outcome,
             now=after.outcome,
             how="not",
@@ -251,7 +251,7 @@ def _gone(before: Result) -> ComparedCheck:
         after=None,
         difference=None,
         margin=None,
-        limit=before.limit,
+        limit=before.main_limit,
         was=before.outcome,
         now=None,
         how="not",
@@ -262,10 +262,11 @@ def _gone(before: Result) -> ComparedCheck:
 
 def _margin(result: Result, release: str, limits: Thresholds) -> Limit | None:
     """The limit of the difference, if a margin is written for the limited measure."""
-    if result.limit is None or checks.named(result.check).is_exact:
+    limit = result.main_limit
+    if limit is None or checks.named(result.check).is_exact:
         return None
     found = limits.margin(release, result.sae_id, result.check)
-    return None if found is None or found.measure != result.limit.measure else found.limit(result.limit)
+    return None if found is None or found.measure != limit.measure else found.limit(limit)
 
 
 def _why_no_margin(result: Result) -> str:
@@ -285,7 +286,8 @@ def _not_the_same_text(before: Result, after: Result) -> str | None:
 
 
 def _measure(result: Result) -> str:
-    return checks.named(result.check).measures[-1].name if result.limit is None else result.limit.measure
+    limit = result.main_limit
+    return checks.named(result.check).measures[-1].name if limit is None else limit.measure
 
 
 def _value(result: Result, measure: str) -> Estimate | None:
@@ -293,8 +295,7 @@ def _value(result: Result, measure: str) -> Estimate | None:
 
 
 def _shown(result: Result, measure: str) -> Estimate | JudgedValue | None:
-    judged = result.judged
-    return judged if judged is not None and judged.measure == measure else _value(result, measure)
+    return result.judged_on(measure) or _value(result, measure)
 
 
 def _conditions(run: Record) -> Conditions:

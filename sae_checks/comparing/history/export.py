@@ -115,5 +115,5 @@ def better_of(result: Result) -> Better | None:
 def _limited(run: Record) -> Iterator[tuple[Result, Estimate]]:
     for result in run.results:
         for estimate in result.estimates:
-            if result.limit is not None and estimate.measure == result.limit.measure:
+            if result.limit_on(estimate.measure) is not None:
                 yield result, estimate

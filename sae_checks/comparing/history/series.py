@@ -170,16 +170,16 @@ def key_of(result: Result, estimate: Estimate, of: Record) -> Key:
 def _chosen(result: Result, measures: Sequence[str], *, every: bool) -> Iterator[Estimate]:
     if result.check == checks.NO_REGRESSION.name:  # WHY: it measures two runs, not one
         return
-    own = checks.named(result.check).measures[-1].name if result.limit is None else result.limit.measure
+    limit = result.main_limit
+    own = checks.named(result.check).measures[-1].name if limit is None else limit.measure
     for estimate in result.estimates:
         if every or estimate.measure in (measures or (own,)):
             yield estimate
 
 
 def _point(run: Run, result: Result, estimate: Estimate) -> Point:
-    limit = result.limit if result.limit is not None and result.limit.measure == estimate.measure else None
-    is_judged = result.judged is not None and result.judged.measure == estimate.measure
-    shown = result.judged if is_judged and result.judged is not None else estimate
+    limit = result.limit_on(estimate.measure)
+    shown = result.judged_on(estimate.measure) or estimate
     return Point(
         run_id=run.run_id,
         started=when(run.record.started),
@@ -223,7 +223,7 @@ def _config(result: Result, of: Record) -> Iterator[tuple[str, str]]:
     if result.check in _OF_OTHER_SAES:
         yield "SAEs of the release", ", ".join(of.release.sae_ids)
     if result.check == checks.USABLE_CONTEXT.name:  # WHY: it is the longest context within that limit
-        within = (r.limit for r in of.results if (r.sae_id, r.check) == (result.sae_id, checks.CE_LOSS.name))
+        within = (r.main_limit for r in of.results if (r.sae_id, r.check) == (result.sae_id, checks.CE_LOSS.name))
         yield "limit of ce_loss", str(next(within, None))
     if result.check == checks.GOLDEN.name and result.limit is not None:  # WHY: the prompts are not in the fingerprint
         yield "golden prompts", result.limit.source
