@@ -34,16 +34,22 @@ def run(asked: argparse.Namespace) -> int:
     import pytest
 
     from sae_checks.plugin import misspelt
-    from sae_checks.plugin.state import REQUEST
+    from sae_checks.plugin.state import REQUEST, RUN_STATE
+    from sae_checks.run.settle import pin_texts
 
     class Planner:
         settled: Plan | None = None
         nothing_selected = ""
 
+        @pytest.hookimpl(trylast=True)
         def pytest_collection_finish(self, session: pytest.Session) -> None:
-            settled = session.config.stash.get(REQUEST, None)
-            if settled is not None:
-                self.settled, self.nothing_selected = settled.plan, misspelt.nothing_selected(session.config)
+            request = session.config.stash.get(REQUEST, None)
+            if request is not None:
+                try:
+                    self.settled = pin_texts(request, session.config.stash[RUN_STATE].selected).plan
+                except errors.HubError as problem:
+                    raise pytest.UsageError(str(problem)) from None
+                self.nothing_selected = misspelt.nothing_selected(session.config)
 
     planner = Planner()
     arguments = asked.arguments[1:] if asked.arguments[:1] == ["--"] else asked.arguments

@@ -59,6 +59,8 @@ def _texts(earlier: Baseline, planned: Plan) -> Iterator[Difference]:
 def _is_same_text(before: CorpusFacts, now: CorpusSource) -> bool:
     """Whether both may be the same. Rows of a dataset may be the same in another commit: their fingerprint tells."""
     dataset = _DATASET.fullmatch(before.source)
+    if now.wanted is not None:  # not pinned yet; of a default text, what replaces it is not known either
+        return now.wanted.is_training_text or dataset is None or dataset[1] == now.wanted.repo_id
     if now.path is not None:
         return dataset is not None or before.sha256 == sha256_of(now.path)
     found = _DATASET.fullmatch(now.name)

@@ -13,7 +13,7 @@ from sae_checks.corpora import cbt, datasets, files, lambada, pretokenised, rows
 from sae_checks.corpora.sequences import Convention, Sequences, Tokenizer
 from sae_checks.plan.corpus_source import CorpusSource
 from sae_checks.plan.model_source import ModelSource
-from sae_checks.plan.plan import Plan
+from sae_checks.plan.plan import Plan, pin_texts
 from sae_checks.provenance import CorpusFacts
 from sae_checks.release.release import sha256_of
 
@@ -63,6 +63,9 @@ def make(plan: Plan, model: ModelSource, kind: str, tokenizer: Tokenizer, *, pre
         UsageError: a file cannot be read, although it could when the run started.
     """
     recipe = _recipe(plan, kind)
+    if recipe.source.wanted is not None:
+        plan = _pinned(plan, recipe)
+        recipe = _recipe(plan, kind)
     bos = bos_token(tokenizer, model.name) if prepends_bos else None
     convention = Convention(
         prepend_bos=prepends_bos,
@@ -110,6 +113,17 @@ def make(plan: Plan, model: ModelSource, kind: str, tokenizer: Tokenizer, *, pre
         texts=content if kind == "lambada" else (),
         queries=content if kind == "cbt" else (),
     )
+
+
+def _pinned(plan: Plan, recipe: _Recipe) -> Plan:
+    """*plan* with the text of *recipe* pinned: a diagnosis may need a text that no selected check does."""
+    try:
+        plan = pin_texts(plan, {recipe.flag})
+    except errors.HubError as problem:
+        raise errors.MeasuringError(str(problem)) from None
+    if (source := plan.texts[recipe.flag]) is not None and source.problem is not None:
+        raise errors.MeasuringError(source.problem)
+    return plan
 
 
 def _warnings(plan: Plan, sequences: Sequences, tokenizer: Tokenizer) -> tuple[str, ...]:

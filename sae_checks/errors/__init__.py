@@ -33,6 +33,7 @@ from sae_checks.errors.corpora import (
     other_tokenizer,
     packed_unmarked,
     query_too_long,
+    text_not_given,
     too_few_to_decide,
 )
 from sae_checks.errors.exceptions import (
@@ -209,6 +210,7 @@ __all__ = [  # noqa: RUF022 -- by subject
     "no_bos",
     # corpora
     "bad_corpus",
+    "text_not_given",
     "dataset_not_read",
     "other_tokenizer",
     "packed_unmarked",

@@ -17,6 +17,21 @@ def bad_corpus(flag: str, path: str, problem: str, expected: str) -> UsageError:
     )
 
 
+def text_not_given(flag: str, name: str, problem: str) -> MeasuringError:
+    """*problem*: the message of the Hub's error."""
+    what, *others = problem.split("\n")
+    got = [line.partition("got:")[2].strip() for line in others if line.startswith("  got:")]
+    otherwise = "" if flag == "--sae-corpus" else f"; or {shown(flag)}=none, which leaves its checks out"
+    return MeasuringError(
+        message(
+            f"the text of this check is missing: {shown(what, n_most=300)}",
+            expected=f"the dataset {shown(name)}, from the Hub",
+            got=shown(", ".join(got) or what, n_most=300),
+            attempt=f"{flag}=FILE{otherwise}",
+        )
+    )
+
+
 def dataset_not_read(flag: str, source: str, problem: str) -> MeasuringError:
     return MeasuringError(
         message(

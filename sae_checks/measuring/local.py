@@ -247,14 +247,15 @@ class LocalExecutor:
                 known[sae_id] = problem
         for group in (fitting for same_corpus in groups.values() for fitting in self._saes.groups(same_corpus)):
             cache = self._saes.weight_cache(group[0].model.device)
-            try:
-                with quiet():  # WHY here: the filters of warnings are the process's, and another thread loads
+            with quiet():  # WHY here: the filters of warnings are the process's, and another thread loads
+                try:
                     cache.start_loading([sae_in_model.sae for sae_in_model in group])
                     self._measure_group(kind, group, rule, studies)
-            except (errors.MeasuringError, RuntimeError) as problem:  # WHY: torch raises it, out of memory included
-                known.update(dict.fromkeys((each.sae.sae_id for each in group), errors.MeasuringError(str(problem))))
-            finally:
-                cache.finish_loading()
+                except (errors.MeasuringError, RuntimeError) as problem:  # WHY: torch raises it, out of memory included
+                    unmeasured = errors.MeasuringError(str(problem))
+                    known.update(dict.fromkeys((each.sae.sae_id for each in group), unmeasured))
+                finally:
+                    cache.finish_loading()
 
     def _measure_group(
         self, kind: str, group: list[SaeInModel], rule: StoppingRule | None, studies: Collection[StudyKey]

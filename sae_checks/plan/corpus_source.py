@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from sae_checks import errors
@@ -29,11 +29,24 @@ CBT = DefaultDataset(name="cam-cst/cbt:CN", split="test")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Wanted:
+    """A dataset of the Hub that is not pinned yet: only what a run needs is asked for."""
+
+    repo_id: str
+    revision: str | None = None
+    is_training_text: bool = False
+    """whether it is a default, which another text replaces if it cannot be read."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CorpusSource:
-    """Where one corpus lies: either *path* or *dataset* is given."""
+    """Where one corpus lies: one of *path*, *dataset* and *wanted* is given."""
 
     path: Path | None = None
     dataset: hub.HubRepo | None = None
+    wanted: Wanted | None = None
+    problem: str | None = None
+    """why the Hub does not give what is *wanted*: an error of each check that needs it; None: not known yet."""
     config: str | None = None
     """configuration of the dataset; None: its default."""
     split: str = ""
@@ -42,12 +55,27 @@ class CorpusSource:
 
     @property
     def name(self) -> str:
-        """The path, or `org/name@commit:config:split`."""
+        """The path, or `org/name@commit:config:split`; of what is not pinned `org/name[@revision][:config]`."""
         if self.label is not None:
             return self.label
+        if self.wanted is not None:
+            name = self.wanted.repo_id + ("" if self.wanted.revision is None else f"@{self.wanted.revision}")
+            return name if self.config is None else f"{name}:{self.config}"
         if self.dataset is None:
             return str(self.path)
         return ":".join([self.dataset.source, self.config or "default", self.split])
+
+    def pinned(self) -> CorpusSource:
+        """
+        Pin what is wanted to a commit.
+
+        Raises:
+            HubError: the Hub does not give it.
+        """
+        if self.wanted is None:
+            return self
+        repo = hub.pin(self.wanted.repo_id, kind="dataset", revision=self.wanted.revision)
+        return replace(self, dataset=repo, wanted=None)
 
     def parquet_files(self) -> tuple[str, ...]:
         """
@@ -73,16 +101,13 @@ class Unavailable:
 
 def find(name: str, *, split: str) -> CorpusSource:
     """
-    The file *name*, or the Hub dataset `org/name[@revision][:config][:split]`.
+    The file *name*, or the Hub dataset `org/name[@revision][:config][:split]`, which is not pinned yet.
 
     A *name* that is no file and cannot be a dataset counts as a file: reading it reports that it is missing.
 
     Args:
         name: path or dataset.
         split: the dataset's split if *name* gives none.
-
-    Raises:
-        HubError: the dataset cannot be pinned to a commit.
     """
     path = Path(name)
     repo_id, _, rest = name.partition("@")
@@ -92,8 +117,8 @@ def find(name: str, *, split: str) -> CorpusSource:
     if path.exists() or path.suffix in FILE_SUFFIXES or not hub.is_repo_id(repo_id):
         return CorpusSource(path=path)
     config, _, named_split = parts.partition(":")
-    repo = hub.pin(repo_id, kind="dataset", revision=revision or None)
-    return CorpusSource(dataset=repo, config=config or None, split=named_split or split)
+    wanted = Wanted(repo_id=repo_id, revision=revision or None)
+    return CorpusSource(wanted=wanted, config=config or None, split=named_split or split)
 
 
 def training_text(dataset_path: str) -> CorpusSource | Unavailable:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from sae_checks import checks, errors
-from sae_checks.plan import corpus_source, model_source, shards, stacks
+from sae_checks.plan import corpus_source, flags, model_source, shards, stacks
 from sae_checks.plan.corpus_source import CorpusSource
 from sae_checks.plan.model_source import ModelSource, ModelWithSaes
 from sae_checks.plan.options import NO_CORPUS, Options
@@ -40,6 +42,11 @@ class Plan:
     def model_of(self, sae: Sae) -> ModelSource:
         """The model in which *sae*, one of the release, is measured."""
         return next(model.source for model in self.models if sae.sae_id in model.sae_ids)
+
+    @property
+    def texts(self) -> dict[str, CorpusSource | None]:
+        """The texts by the option that names them; None: there is none."""
+        return {"--sae-corpus": self.corpus, "--sae-lambada": self.lambada, "--sae-cbt": self.cbt}
 
     @property
     def n_checks(self) -> int:
@@ -78,6 +85,7 @@ def make(options: Options, release: Release, model: ModelSource | None = None) -
     The default context is the model's, but at most 1024 tokens or twice the longest training context, whichever is
     more: enough to see what happens beyond the training context without paying for a context of 128,000 tokens. With
     several models, the smallest of their contexts is used for all. *model* is that of all SAEs, if it is in memory.
+    Datasets are pinned later, by `pin_texts`.
 
     Raises:
         UsageError: a needed option is missing, or the model, context or shard cannot be used.
@@ -107,6 +115,43 @@ def make(options: Options, release: Release, model: ModelSource | None = None) -
         n_model_context_tokens=n_available,
         measures_ablation=options.profile == "full",
     )
+
+
+def pin_texts(settled: Plan, options: Collection[str]) -> Plan:
+    """
+    Pin the datasets that the values of these *options* are, such as "--sae-lambada".
+
+    A text that the Hub does not give is an error of the checks that need it, see `CorpusSource.problem`.
+
+    Raises:
+        HubError: the Hub says that it has no such dataset, or denies it, and an option names it.
+    """
+    for flag, source in settled.texts.items():
+        if flag not in options or source is None or source.wanted is None or source.problem is not None:
+            continue
+        field = flags.key_of(flag).removeprefix("sae_")
+        is_asked = getattr(settled.options, field) is not None
+        try:
+            pinned, reason = _pinned(source, settled.corpus_reason)
+        except errors.HubError as problem:
+            if is_asked and not isinstance(problem, errors.HubBusyError):
+                raise
+            pinned, reason = replace(source, problem=str(errors.text_not_given(flag, source.name, str(problem)))), None
+        changed: dict[str, Any] = {field: pinned} if reason is None else {field: pinned, "corpus_reason": reason}
+        settled = replace(settled, **changed)
+    return settled
+
+
+def _pinned(source: CorpusSource, reason: str) -> tuple[CorpusSource, str | None]:
+    """*source* at a commit; of the SAEs' training text also why it, or the default text, was chosen."""
+    assert source.wanted is not None
+    if not source.wanted.is_training_text:
+        return source.pinned(), None
+    found = corpus_source.training_text(source.wanted.repo_id)
+    if isinstance(found, CorpusSource):
+        return found, reason
+    default = corpus_source.find(corpus_source.TEXT.name, split=corpus_source.TEXT.split)
+    return default.pinned(), f"the default, since the SAEs' own training text cannot be used: {found.reason}"
 
 
 def _check_shard(options: Options, release: Release) -> None:
@@ -152,14 +197,10 @@ def _find_text(options: Options, release: Release) -> tuple[CorpusSource, str]:
     training_texts = {sae.dataset_path for sae in release.saes if isinstance(sae, Sae)} - {None}
     path = training_texts.pop() if len(training_texts) == 1 else None
     if path is None:
-        reason = "the SAEs do not name one text that they were trained on"
-    else:
-        found = corpus_source.training_text(path)
-        if isinstance(found, CorpusSource):
-            return found, "the SAEs' own training text"
-        reason = f"the SAEs' own training text cannot be used: {found.reason}"
-    text = corpus_source.find(default.name, split=default.split)
-    return text, f"the default, since {reason}"
+        text = corpus_source.find(default.name, split=default.split)
+        return text, "the default, since the SAEs do not name one text that they were trained on"
+    wanted = corpus_source.Wanted(repo_id=path, is_training_text=True)
+    return CorpusSource(wanted=wanted, split=default.split), "the SAEs' own training text"
 
 
 def _find_corpus(

@@ -9,6 +9,7 @@ import pytest
 from sae_checks import checks, errors
 from sae_checks.plugin import outputs
 from sae_checks.plugin.state import GATE, GATE_ID, REQUEST, RUN_STATE, cell_in_nodeid, param_id
+from sae_checks.run import settle
 
 _CHECK_NAMES = {check.name for check in (*checks.CHECKS, checks.NO_REGRESSION)}
 _SPEED_FILE = "test_speed.py"
@@ -93,13 +94,36 @@ def _file(nodeid: str) -> str:
     return nodeid.partition("::")[0]
 
 
+@pytest.hookimpl(tryfirst=True)  # WHY: pytest then reports what was collected, and with it the commits
 def pytest_collection_finish(session: pytest.Session) -> None:
     """Note which checks are selected, and whether SAEs are timed."""
     state = session.config.stash.get(RUN_STATE, None)
     if state is not None:
         state.selected |= {c for item in session.items if _is_check(item) and (c := cell_in_nodeid(item.nodeid))}
+        _pin_texts(session)
         if outputs.times_saes(session.config) and any(map(_is_timing, session.items)):
             outputs.write_benchmark(session.config)
+
+
+def _pin_texts(session: pytest.Session) -> None:
+    """Pin the texts that the selected checks need. Under xdist the controller has pinned all, the same for all."""
+    config = session.config
+    if outputs.is_under_xdist(config) or config.getoption("collectonly"):
+        return
+    request, cells = config.stash[REQUEST], config.stash[RUN_STATE].selected
+    try:
+        pinned = settle.pin_texts(request, cells, times_saes=any(map(_is_timing, session.items)))
+    except errors.HubError as problem:
+        raise pytest.UsageError(str(problem)) from None
+    config.stash[REQUEST] = pinned
+
+
+def pytest_report_collectionfinish(config: pytest.Config) -> list[str]:
+    """Name the commits of the texts that were pinned after the header."""
+    if (request := config.stash.get(REQUEST, None)) is None:
+        return []
+    texts = [source for source in request.plan.texts.values() if source is not None and source.dataset is not None]
+    return [] if outputs.is_under_xdist(config) else [f"sae-checks: pinned {source.name}" for source in texts]
 
 
 def _is_check(item: pytest.Item) -> bool:

@@ -17,7 +17,7 @@ from sae_checks.plugin import misspelt, outputs
 from sae_checks.plugin.reporting import Reporter
 from sae_checks.plugin.state import GATE, GATE_ID, REQUEST, RUN_STATE, RunState
 from sae_checks.release import completion, hub, release
-from sae_checks.run.settle import Request, measured_cell, settle
+from sae_checks.run.settle import Request, measured_cell, pin_texts, settle
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -141,6 +141,8 @@ def _settled_request(config: pytest.Config) -> Request | None:
         return None
     asked = options.parse(raw)
     settled = settle(asked)
+    if outputs.is_under_xdist(config) and not config.getoption("collectonly"):
+        settled = pin_texts(settled, settled.limits)  # WHY: workers that each pin may see different commits
     if asked.out is not None and not config.getoption("collectonly"):
         outputs.prepare(config, asked.out)
     return settled

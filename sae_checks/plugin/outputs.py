@@ -29,7 +29,7 @@ def times_saes(config: pytest.Config) -> bool:
     if request is None or request.plan.options.out is None or not config.pluginmanager.hasplugin("benchmark"):
         return False
     is_off = config.getoption("benchmark_disable") or config.getoption("benchmark_skip")
-    return not is_off and not _is_under_xdist(config)
+    return not is_off and not is_under_xdist(config)
 
 
 def write_benchmark(config: pytest.Config) -> None:
@@ -49,9 +49,10 @@ def header_line(config: pytest.Config) -> list[str]:
     names = [RECORD, f"{REPORT}/"]
     names += [JUNIT] if config.getoption("xmlpath", None) == str(folder / JUNIT) else []
     names += [BENCHMARK] if times_saes(config) and not config.getoption("benchmark_json", None) else []
-    none = f"; no {BENCHMARK}, since pytest-benchmark times nothing under xdist" if _is_under_xdist(config) else ""
+    none = f"; no {BENCHMARK}, since pytest-benchmark times nothing under xdist" if is_under_xdist(config) else ""
     return [f"sae-checks: writes {', '.join(names)} into {folder}{none}"]
 
 
-def _is_under_xdist(config: pytest.Config) -> bool:
+def is_under_xdist(config: pytest.Config) -> bool:
+    """Whether workers of pytest-xdist judge; in the controller and in each of them."""
     return hasattr(config, "workerinput") or config.getoption("dist", "no") != "no"

@@ -21,6 +21,7 @@ from sae_checks.run import recording
 
 if TYPE_CHECKING:
     from sae_checks.record.results import Record, Result
+    from sae_checks.run.settle import Request
 
 EXIT_NOT_IN_HISTORY = 6
 """exit status of a green run whose record could not be added to the history; pytest itself uses 0 to 5."""
@@ -31,7 +32,6 @@ class Reporter:
 
     def __init__(self, config: pytest.Config) -> None:
         self._config = config
-        self._request = config.stash[REQUEST]
         self._state = config.stash[RUN_STATE]
         self._started = datetime.now(UTC)
         self._started_s = time.monotonic()
@@ -41,6 +41,11 @@ class Reporter:
         self._page: Path | None = None
         self._hidden = closing.Hidden()
         config.pluginmanager.register(self._hidden)
+
+    @property
+    def _request(self) -> Request:
+        """What the run judges; the texts are pinned when the checks are selected."""
+        return self._config.stash[REQUEST]
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_makereport(self, item: pytest.Item) -> Generator[None, Any, Any]:

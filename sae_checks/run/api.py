@@ -21,7 +21,7 @@ from sae_checks.record.results import Record, Result
 from sae_checks.release import release as releases
 from sae_checks.release.release import BrokenSae, Sae
 from sae_checks.run import enough, in_memory, recording
-from sae_checks.run.settle import Cell, Request, measured_cell, settle
+from sae_checks.run.settle import Cell, Request, measured_cell, pin_texts, settle
 
 if TYPE_CHECKING:
     from sae_checks.corpora.corpus import Corpus
@@ -86,8 +86,10 @@ def judge(
         request = _request(release, model=model, tokenizer=tokenizer, texts=texts, more=more, folder=Path(folder))
         if request.plan.options.out is not None:
             output_folder.prepare(request.plan.options.out)
+        cells = _cells(request, checks)
+        request = pin_texts(request, cells)
         with in_memory.restored(model if is_in_memory else None):
-            results, selected = _judge(request, checks, progress=progress)
+            results, selected = _judge(request, cells, progress=progress)
     is_red = any(run_verdict.is_red(r.outcome, profile=request.plan.options.profile) for r in results.values())
     is_pass = not is_red and recording.shortcoming(request, results, selected) is None
     made = recording.make_record(
@@ -224,13 +226,17 @@ def _without_paths(request: Request, given: set[str]) -> Request:
     return replace(request, plan=plan)
 
 
-def _judge(request: Request, wanted: Sequence[str] | None, *, progress: bool) -> tuple[dict[Cell, Result], set[Cell]]:
-    """Judge the checks named *wanted* (None: all); return their results, and the cells that were selected."""
+def _cells(request: Request, wanted: Sequence[str] | None) -> list[Cell]:
+    """The cells of the checks named *wanted*; None: all."""
+    return [cell for cell in request.limits if cell in request.own and (wanted is None or cell[1] in wanted)]
+
+
+def _judge(request: Request, cells: Sequence[Cell], *, progress: bool) -> tuple[dict[Cell, Result], set[Cell]]:
+    """Judge *cells*; return their results, and the cells that were selected."""
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # WHY: see plugin/fixtures.py; no effect once torch is imported
     from sae_checks.measuring.local import LocalExecutor, silent
     from sae_checks.run.judge import Judge
 
-    cells = [cell for cell in request.limits if cell in request.own and (wanted is None or cell[1] in wanted)]
     together = list(dict.fromkeys(map(measured_cell, cells)))
 
     def on_corpus(corpus: Corpus) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -52,6 +52,25 @@ class Request:
         """The cells that this run judges: those of its shard (--sae-shard), or all."""
         subjects = set(self.plan.subjects_of_shard)
         return frozenset(cell for cell in self.limits if measured_cell(cell)[0] in subjects)
+
+
+def pin_texts(request: Request, cells: Collection[Cell], *, times_saes: bool = False) -> Request:
+    """
+    Pin the datasets that *cells* need, and no other; a text that the Hub does not give is an error of these.
+
+    Args:
+        request: what the run judges.
+        cells: that are selected.
+        times_saes: whether SAEs are timed, which needs text.
+
+    Raises:
+        HubError: the Hub says that it has no such dataset, or denies it, and an option names it.
+    """
+    from sae_checks.run.table import ROW_OF  # WHY here: it imports all of judging
+
+    rows = [ROW_OF[check] for _, check in set(map(measured_cell, cells))]
+    needed = {row.source_option for row in rows if row.needs_text} | ({"--sae-corpus"} if times_saes else set())
+    return replace(request, plan=plan.pin_texts(request.plan, needed))
 
 
 def measured_cell(cell: Cell) -> Cell:

@@ -84,6 +84,11 @@ class Row:
     """adds curves, worst sequences and the like to a result."""
 
     @property
+    def needs_text(self) -> bool:
+        """Whether it is measured on the text that `source_option` names."""
+        return self.measured_by not in ("golden", "weights")
+
+    @property
     def is_study(self) -> bool:
         """Whether a study measures the check."""
         return self.measured_by not in ("text", "lambada", "cbt", "golden", "weights")

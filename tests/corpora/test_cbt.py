@@ -302,4 +302,4 @@ def test_where_the_queries_come_from(monkeypatch, asked, on_hub, offline, source
     monkeypatch.setattr(hub, "is_offline", lambda: offline)
     release = SimpleNamespace(revision="c" if on_hub else None)
     found = plan._find_corpus(asked, None, corpus_source.CBT, release)
-    assert (None if found is None else found.name) == source
+    assert (None if found is None else found.pinned().name) == source

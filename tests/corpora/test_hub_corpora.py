@@ -75,7 +75,7 @@ import json
 from sae_checks.plan import corpus_source
 from sae_checks.corpora import datasets, pretokenised, rows
 def read(name, n):
-    place = corpus_source.find(name, split="train")
+    place = corpus_source.find(name, split="train").pinned()
     return place, datasets.read_rows(place, rows.parse_document, max_rows=n, seed=0, flag="--sae-corpus")
 place, found = read("org/ids", 2)
 _, texts = read("org/three@refs/convert/parquet:default", 4)

@@ -49,15 +49,10 @@ def hub(tiny, tmp_path, monkeypatch):
 def judge(gate, tiny, hub):
     """The gate on a repository of the Hub."""
 
-    def run(*more, release=SAES, model=MODEL):
-        asked = [
-            f"--sae-release={release}",
-            f"--sae-model={model}",
-            f"--sae-corpus={tiny.corpus}",
-            f"--sae-lambada={tiny.lambada}",
-            f"--sae-cbt={tiny.cbt}",
-            "--sae-study-sequences=0",
-        ]
+    def run(*more, release=SAES, model=MODEL, without=()):
+        given = {"corpus": tiny.corpus, "lambada": tiny.lambada, "cbt": tiny.cbt}
+        texts = [f"--sae-{name}={path}" for name, path in given.items() if name not in without]
+        asked = [f"--sae-release={release}", f"--sae-model={model}", *texts, "--sae-study-sequences=0"]
         return gate(*more, options=asked)
 
     return run
@@ -217,6 +212,62 @@ def test_what_spoils_in_the_cache_is_seen_offline(judge, hub, tmp_path, monkeypa
     assert run.outcomes["b", "ce_loss"] == "passed"
     assert not spoilt.exists()
     assert judge("-k", "ce_loss").exit_code == pytest.ExitCode.OK
+
+
+def n_asked(hub, repo):
+    return sum(f"datasets/{repo}" in path for _, path in hub.requests)
+
+
+TEXTS = {
+    "corpus": ("Skylion007/openwebtext", {"ce_loss", "long_context", "usable_context", "sparsity"}),
+    "lambada": ("EleutherAI/lambada_openai", {"lambada"}),
+    "cbt": ("cam-cst/cbt", {"cbt"}),
+}
+
+
+@pytest.mark.parametrize("kind", TEXTS)
+@pytest.mark.parametrize("fault", [Status(404), Status(401), Status(403), Status(429), Status(500)], ids=str)
+def test_a_missing_default_text_is_an_error_of_its_own_checks(judge, hub, kind, fault):
+    """Red, with the Hub's reason and what to type; every other check is judged. Not selected, it is not asked for."""
+    repo, needing = TEXTS[kind]
+    hub.model(SAES, saes("a"))
+    hub.faults[f"/api/datasets/{repo}*"] = fault
+    run = judge(without=(kind,))
+    assert run.exit_code == pytest.ExitCode.TESTS_FAILED, run.text
+    by_outcome = {
+        outcome: {check for (_, check), o in run.outcomes.items() if o == outcome} for outcome in ("error", "passed")
+    }
+    assert by_outcome["error"] == needing
+    assert by_outcome["passed"] == {check for _, checks in TEXTS.values() for check in checks} - needing
+    assert reasons(run)["a"].startswith("the text of this check is missing: ")
+    assert f"  try:      --sae-{kind}=FILE" in run.text
+    hub.forget()
+    others = judge("-k", "lambada" if kind == "corpus" else "ce_loss", without=(kind,))
+    assert others.exit_code == pytest.ExitCode.OK, others.text
+    assert n_asked(hub, repo) == 0
+
+
+def test_a_text_that_was_asked_for_and_is_not_there_is_a_usage_error(judge, hub):
+    """A name that is wrong ends the run at once; a Hub that is busy costs its checks alone; unselected, nobody asks."""
+    hub.model(SAES, saes("a"))
+    asked = "--sae-lambada=org/none"
+    run = judge(asked, without=("lambada",))
+    assert run.exit_code == pytest.ExitCode.USAGE_ERROR
+    assert "has no repository org/none" in run.text
+    assert not run.record_path.exists()
+    assert judge(asked, "-k", "ce_loss", without=("lambada",)).exit_code == pytest.ExitCode.OK
+    hub.faults["/api/datasets/org/none*"] = Status(503)
+    run = judge(asked, without=("lambada",))
+    assert (run.outcomes["a", "lambada"], run.outcomes["a", "ce_loss"]) == ("error", "passed")
+
+
+def test_workers_are_told_of_a_missing_text(judge, hub):
+    """The controller has asked once for all of them."""
+    hub.model(SAES, saes("a", "b"))
+    run = judge("-n2", "-k", "lambada or sparsity", without=("lambada",))
+    assert run.exit_code == pytest.ExitCode.TESTS_FAILED
+    assert {outcome for (_, check), outcome in run.outcomes.items() if check == "lambada"} == {"error"}
+    assert n_asked(hub, TEXTS["lambada"][0]) == 1
 
 
 @pytest.mark.parametrize(
