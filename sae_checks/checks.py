@@ -180,6 +180,9 @@ OWN_LAYER = Check(
     measures=(
         Measure(name="increase_at_home", unit=_NATS),
         Measure(name="increase_at_neighbour", unit=_NATS),
+        Measure(name="explained_variance_at_home", unit="fraction"),
+        Measure(name="explained_variance_at_place", unit="fraction"),
+        Measure(name="own_place_margin", unit="fraction"),
         Measure(name="own_layer_margin", unit=_NATS),
     ),
     is_study=True,

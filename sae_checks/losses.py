@@ -273,13 +273,17 @@ class PropagationLosses:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class NeighbourLosses:
-    """One SAE spliced at its own hooks and at those of the neighbouring blocks, within the training context."""
+    """One SAE at its own hooks, at those of the neighbouring blocks and at other places, within its context."""
 
     own: Span
     hooks: tuple[str, ...]
     """hooks of the neighbouring blocks."""
     spans: tuple[Span, ...]
-    """one for each of *hooks*."""
+    """with the splice at each of *hooks*."""
+    places: tuple[str, ...] = ()
+    """other hooks of its block."""
+    fits: tuple[Reconstructions, ...] = ()
+    """of its own hook and of each of *places*, without attention sinks; empty without places."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -81,7 +81,31 @@ def not_supported(sae_id: str, key: str, value: str, supported: str) -> SaeError
             f"{shown(sae_id)}: {key} = {shown(value)} is not supported, and ignoring it would change what is measured",
             expected=f"{key}: {supported}",
             got=shown(value),
-            attempt="sae.fold_activation_norm_scaling_factor(FACTOR), which folds a norm into the weights",
+            attempt="--sae-id=PATTERN, with a pattern that leaves this SAE out",
+        )
+    )
+
+
+def norm_not_supported(sae_id: str, norm: str) -> SaeError:
+    return SaeError(
+        message(
+            f"{shown(sae_id)}: its norm cannot be run: normalize_activations = {shown(norm)}",
+            expected="none, layer_norm, constant_norm_rescale; expected_average_only_in with a known scaling factor; "
+            "constant_scalar_rescale for the architecture temporal",
+            got=shown(norm),
+            attempt="sae.fold_activation_norm_scaling_factor(FACTOR) or sae.fold_activation_whitening(MEAN, MATRIX), "
+            "then sae.save_model(FOLDER)",
+        )
+    )
+
+
+def other_architecture(sae_id: str, architecture: str, trained: str, saved_as: str) -> SaeError:
+    return SaeError(
+        message(
+            f"{shown(sae_id)}: it was trained as {shown(trained)} and would run as {shown(architecture)}",
+            expected=f"architecture {shown(saved_as)}   (cfg.json, metadata.training_architecture: {shown(trained)})",
+            got=shown(architecture),
+            attempt="sae.save_inference_model(FOLDER) of the training SAE, which writes the architecture for use",
         )
     )
 
@@ -148,6 +172,61 @@ def bad_weights(sae_id: str, problem: str) -> SaeError:
             expected="a whole sae_weights.safetensors that agrees with cfg.json",
             got=shown(problem, n_most=300),
             attempt="sae.save_model(FOLDER), which writes both again",
+        )
+    )
+
+
+def not_real(sae_id: str, tensor: str, dtype: str) -> SaeError:
+    return SaeError(
+        message(
+            f"{shown(sae_id)}: {shown(tensor)} holds no floating-point numbers, and casting them would change it",
+            expected="float32, float16, bfloat16 or another floating-point type",
+            got=shown(dtype),
+            attempt="safetensors.torch.save_file(...) with the weights as they are after any quantisation is undone",
+        )
+    )
+
+
+def tensors_renamed(sae_id: str, missing: Sequence[str], found: Sequence[str]) -> SaeError:
+    return SaeError(
+        message(
+            f"{shown(sae_id)}: its tensors have other names than SAE Lens's: there is no {listed(missing)}",
+            expected=listed(missing),
+            got=listed(found),
+            attempt="safetensors.torch.save_file(...) with SAE Lens's names: W_enc (d_in, d_sae), W_dec (d_sae, d_out)",
+        )
+    )
+
+
+def tensors_missing(sae_id: str, missing: Sequence[str], architecture: str) -> SaeError:
+    return SaeError(
+        message(
+            f"{shown(sae_id)}: a {shown(architecture)} SAE needs {listed(missing)}, which its weights lack",
+            expected=f"{listed(missing)} beside the others, or in cfg.json an architecture that has none",
+            got="all other tensors",
+            attempt="sae.save_model(FOLDER) of the SAE as it was trained; zeros instead would make another SAE of it",
+        )
+    )
+
+
+def tensors_unknown(sae_id: str, unknown: Sequence[str], architecture: str) -> SaeError:
+    return SaeError(
+        message(
+            f"{shown(sae_id)}: a {shown(architecture)} SAE has no {listed(unknown)}",
+            expected="the architecture in cfg.json that uses them, or weights without them",
+            got=listed(unknown),
+            attempt="safetensors.torch.save_file(...) without them, if they belong to training alone",
+        )
+    )
+
+
+def zero_decoder_rows(sae_id: str, rows: Sequence[str]) -> SaeError:
+    return SaeError(
+        message(
+            f"{shown(sae_id)}: {len(rows)} decoder rows are zero, and it divides by their length: all it gives is NaN",
+            expected="decoder rows above 0, or rescale_acts_by_decoder_norm: false   (cfg.json)",
+            got=f"zero in row {listed(rows)} of W_dec",
+            attempt="sae.save_model(FOLDER) after folding, sae.fold_W_dec_norm(), and only then with rows that are zero",
         )
     )
 

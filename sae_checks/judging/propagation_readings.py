@@ -22,7 +22,7 @@ from sae_checks.judging.samples import Difference, LogRoot, Ratio
 from sae_checks.losses import Counts, Floats, LaterSae, PropagationLosses, Reconstructions
 
 LEAST_ERROR = 1e-4
-"""Relative error below which there is nothing to follow: an exact reconstruction differs by rounding."""
+"""Relative error below which a splice makes none: an exact reconstruction differs by rounding."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,10 +64,12 @@ def propagation(losses: PropagationLosses) -> tuple[Reading, ...]:
     if fault := _not_finite(losses):
         return all_not_finite(check, fault)
     own = RootRatio.of(losses.own.error_squared, losses.own.norm_squared)
-    if own is None or own.value < LEAST_ERROR:
-        value = 0.0 if own is None else own.value
-        return all_not_measured(check, f"the splice makes no error to follow (relative error {value:.1e})")
+    if own is None:
+        return all_not_measured(check, "the activations where it is spliced are zero")
     found: list[Reading] = [own.reading("own_error", check)]
+    if own.value < LEAST_ERROR:  # fails, see `verdict`
+        reason = f"the splice makes no error to follow (relative error {own.value:.1e})"
+        return (*found, *(NotMeasured(measure=m.name, reason=reason) for m in check.measures[1:]))
     for name, one in (("next", later[0]), ("last", later[-1])):
         there = RootRatio.of(one.error_squared, one.norm_squared)
         if there is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,13 +14,15 @@ from sae_checks.judging.estimates import (
     Reading,
     all_not_finite,
     all_not_measured,
+    estimated,
+    explained_variance,
     mean_of,
     paired_drop,
     ratio_of,
     share_of,
 )
 from sae_checks.judging.propagation_readings import LEAST_ERROR, RootRatio
-from sae_checks.judging.samples import Ratio
+from sae_checks.judging.samples import Difference, Ratio
 from sae_checks.losses import (
     Floats,
     ItemLosses,
@@ -44,10 +47,12 @@ def own_layer(losses: NeighbourLosses) -> tuple[Reading, ...]:
     Readings of `own_layer`: the cost of the SAE at its own hook and in the neighbouring blocks, in nats per token.
 
     `own_layer_margin` is the increase at the cheapest neighbour minus the increase at its own hook. An SAE that is
-    cheaper elsewhere has the wrong layer's name.
+    cheaper elsewhere has the wrong layer's name. Losses at different places of a block do not compare, since the model
+    needs some of them more than others: `own_place_margin` is the explained variance at its own hook minus that at the
+    place of its block that it explains best.
     """
     check, own = checks.OWN_LAYER, losses.own
-    if not losses.spans:
+    if not losses.spans and not losses.fits:
         return all_not_measured(check, "the model has no such hook in a neighbouring block")
     for name, span in (("its own hook", own), *zip(losses.hooks, losses.spans, strict=True)):
         if not np.isfinite(span.ce_spliced_nats).all():
@@ -55,13 +60,41 @@ def own_layer(losses: NeighbourLosses) -> tuple[Reading, ...]:
     increase = _increase(own)
     if not own.n_tokens.any():
         return all_not_measured(check, "no token was scored")
-    costs = [float(_increase(span).sum()) for span in losses.spans]
-    cheapest = losses.spans[int(np.argmin(costs))]
-    return (
-        mean_of("increase_at_home", check, increase, own.n_tokens, ideal_value=0.0),
-        mean_of("increase_at_neighbour", check, _increase(cheapest), cheapest.n_tokens),
-        mean_of("own_layer_margin", check, _increase(cheapest) - increase, own.n_tokens),
-    )
+    at_home = mean_of("increase_at_home", check, increase, own.n_tokens, ideal_value=0.0)
+    if not losses.spans:
+        reason = "the model has no such hook in a neighbouring block"
+        beside: tuple[Reading, ...] = tuple(
+            NotMeasured(measure=name, reason=reason, is_final=True)
+            for name in ("increase_at_neighbour", "own_layer_margin")
+        )
+    else:
+        costs = [float(_increase(span).sum()) for span in losses.spans]
+        cheapest = losses.spans[int(np.argmin(costs))]
+        beside = (
+            mean_of("increase_at_neighbour", check, _increase(cheapest), cheapest.n_tokens),
+            mean_of("own_layer_margin", check, _increase(cheapest) - increase, own.n_tokens),
+        )
+    return (at_home, beside[0], *_at_places(losses), beside[1])
+
+
+def _at_places(losses: NeighbourLosses) -> tuple[Reading, ...]:
+    """Explained variance at its own hook, at the place of its block that it explains best, and their difference."""
+    check = checks.OWN_LAYER
+    own, *others = (explained_variance(fit) for fit in losses.fits) if losses.fits else (None,)
+    known = [other for other in others if other is not None and math.isfinite(other[0])]
+    if own is None or not known:
+        names = ("explained_variance_at_home", "explained_variance_at_place", "own_place_margin")
+        reason = "no other place of its block can be compared"
+        return tuple(NotMeasured(measure=name, reason=reason, is_final=True) for name in names)
+    best = max(known, key=lambda found: found[0])
+    found = [
+        estimated("explained_variance_at_home", check, *own),
+        estimated("explained_variance_at_place", check, *best),
+    ]
+    if len(own[1]) != len(best[1]):
+        return (*found, NotMeasured(measure="own_place_margin", reason="not the same sequences"))
+    margin = Difference(of=own[2], less=best[2])
+    return (*found, estimated("own_place_margin", check, own[0] - best[0], own[1] - best[1], margin))
 
 
 def random_error(losses: RandomErrorLosses) -> tuple[Reading, ...]:

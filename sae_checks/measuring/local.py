@@ -170,16 +170,16 @@ class LocalExecutor:
 
     def copies(self, sae_id: str) -> Measured[tuple[str, ...]]:
         """
-        Find the other SAEs of the release that have exactly the same weights.
+        Find the other SAEs of the release that have the same weights, but for rounding and the order of latents.
 
         Raises:
             SaeError: this SAE cannot be loaded.
             MeasuringError: its model cannot be loaded.
         """
-        own = self._saes.get(sae_id).sae.fingerprint
+        own = self._saes.get(sae_id).sae
         others = [sae_in_model.sae for sae_in_model in self._saes.measurable() if sae_in_model.sae.sae_id != sae_id]
-        copies = tuple(other.sae_id for other in others if other.fingerprint == own)
-        return Measured(losses=copies, provenance=None, n=0, n_planned=0)
+        found = tuple(other.sae_id for other in others if own.is_copy_of(other))
+        return Measured(losses=found, provenance=None, n=0, n_planned=0)
 
     def explain(self, sae_id: str, text: Measured[TextLosses], documents: Sequence[int]) -> Explanation:
         """Explain the loss of an SAE in the first of *documents*, indices in the corpus; raises as `measure`."""

@@ -16,7 +16,7 @@ from sae_checks.corpora.sequences import Sequences
 from sae_checks.measuring.measured import Measured
 from sae_checks.measuring.saes_in_models import SaeInModel, SaesInModels
 from sae_checks.measuring.scoring import Batch, Fault, Progress
-from sae_checks.measuring.studies.neighbours import Neighbours, neighbouring_hooks
+from sae_checks.measuring.studies.neighbours import Neighbours, neighbouring_hooks, places_of_block
 from sae_checks.measuring.studies.propagation import Propagation
 from sae_checks.measuring.studies.random_error import RandomError
 from sae_checks.measuring.studies.stacked import Stacked, StackedItems
@@ -46,7 +46,7 @@ class StudyInput:
     others: Sequence[Reconstructs]
     """all SAEs of the release with the same model and BOS rule."""
     sequences: Sequences
-    n_layers: int
+    model: LanguageModel
     seed: int
 
 
@@ -61,7 +61,12 @@ class StudyKind:
 STUDIES: dict[str, StudyKind] = {
     "propagation": StudyKind(make=lambda given: Propagation(given.saes[0], given.others, len(given.sequences.rows))),
     "own_layer": StudyKind(
-        make=lambda given: Neighbours(given.saes[0], neighbouring_hooks(given.saes[0], given.n_layers), given.sequences)
+        make=lambda given: Neighbours(
+            given.saes[0],
+            neighbouring_hooks(given.saes[0], given.model.facts.n_layers),
+            given.sequences,
+            places_of_block(given.saes[0], given.model),
+        )
     ),
     "random_error": StudyKind(make=lambda given: RandomError(given.saes[0], given.sequences, given.seed)),
     "stacked": StudyKind(make=lambda given: Stacked(given.saes, given.sequences)),
@@ -222,7 +227,7 @@ class Studies:
             saes=[self._saes.get(sae_id).sae for sae_id in ((subject,) if stack is None else stack.sae_ids)],
             others=others,
             sequences=sequences,
-            n_layers=one.model.facts.n_layers,
+            model=one.model,
             seed=self._plan.options.seed,
         )
         return STUDIES[kind].make(given)

@@ -19,7 +19,16 @@ Format = Literal["sae_lens", "checkpoint", "sparsify", "registered", "in_memory"
 
 MAX_CFG_BYTES = 1_000_000
 _FOLDABLE_NORM = "expected_average_only_in"
-_RUNTIME_NORMS = ("none", "layer_norm", "constant_norm_rescale", "constant_scalar_rescale")
+_RUNTIME_NORMS = ("none", "layer_norm", "constant_norm_rescale")
+_TEMPORAL_NORM = "constant_scalar_rescale"
+"""A norm that only temporal SAEs have."""
+_SAVED_AS = {"batchtopk": "jumprelu", "matryoshka_batchtopk": "jumprelu"}
+"""The architecture that SAE Lens saves for use, by that of training, where they differ."""
+_TRAINED_AS = (
+    *("standard", "gated", "topk", "abstopk", "jumprelu", "temporal", "matching_pursuit", "transcoder"),
+    *("skip_transcoder", "jumprelu_transcoder", "jumprelu_skip_transcoder", *_SAVED_AS),
+)
+"""Architectures of training that are known; another one may be saved as anything."""
 _WEIGHT_PROCESSING = ("center_writing_weights", "fold_ln", "fold_value_biases", "refactor_factored_attn_matrices")
 _MODEL_KWARGS_WITHOUT_EFFECT = ("center_unembed", "dtype", "torch_dtype", "device", "n_devices", "device_map")
 
@@ -142,7 +151,9 @@ def describe(
     d_in, d_sae = (_count(sae_id, entries, key) for key in ("d_in", "d_sae"))
     d_out = _count(sae_id, entries, "d_out") if "d_out" in cfg else d_in
     is_foldable = entries.get("normalize_activations") == _FOLDABLE_NORM and norm_scaling_factor is not None
-    _check_supported(sae_id, entries, hook, () if norm_scaling_factor is None else (_FOLDABLE_NORM,))
+    _check_supported(sae_id, entries, hook)
+    _check_norm(sae_id, entries, can_fold=norm_scaling_factor is not None)
+    _check_architecture(sae_id, entries)
     context = entries.get("context_size")
     return Sae(
         sae_id=sae_id,
@@ -292,15 +303,30 @@ def _factor(sae_id: str, value: object) -> float:
     return float(value)
 
 
-def _check_supported(sae_id: str, cfg: Mapping[str, object], hook: hooks.Hook, foldable: tuple[str, ...]) -> None:
+def _check_norm(sae_id: str, cfg: Mapping[str, object], *, can_fold: bool) -> None:
+    """Raise SaeError for a normalisation of the input that cannot be run."""
+    norms = (None, False, *_RUNTIME_NORMS, *([_FOLDABLE_NORM] if can_fold else []))
+    norm, is_temporal = cfg.get("normalize_activations"), cfg.get("architecture") == "temporal"
+    if norm not in norms and not (norm == _TEMPORAL_NORM and is_temporal):
+        raise errors.norm_not_supported(sae_id, json.dumps(norm))
+
+
+def _check_architecture(sae_id: str, cfg: Mapping[str, object]) -> None:
+    """Raise SaeError if the SAE was trained with another architecture than it would run with."""
+    trained, architecture = cfg.get("training_architecture"), cfg.get("architecture", "standard")
+    if trained in _TRAINED_AS and architecture not in (trained, _SAVED_AS.get(str(trained))):
+        raise errors.other_architecture(
+            sae_id, str(architecture), str(trained), _SAVED_AS.get(str(trained), str(trained))
+        )
+
+
+def _check_supported(sae_id: str, cfg: Mapping[str, object], hook: hooks.Hook) -> None:
     """Raise SaeError for a setting that splicing would have to ignore."""
 
     def allow(key: str, values: tuple[object, ...], supported: str) -> None:
         if cfg.get(key) not in values:
             raise errors.not_supported(sae_id, key, json.dumps(cfg[key]), supported)
 
-    norms = (None, False, *_RUNTIME_NORMS, *foldable)
-    allow("normalize_activations", norms, "none, folded into the weights, or with a known scaling factor")
     allow("seqpos_slice", (None, [None], [None, None], [None, None, None]), "none (every position)")
     allow("hook_head_index_out", (None, cfg.get("hook_head_index")), "the head it reads")
     allow("reshape_activations", (None, "none", *(["hook_z"] if hook.place == "z" else [])), "none; hook_z at hook_z")

@@ -116,18 +116,20 @@ def check_weights(sae: Sae) -> None:
     Check that the weights have the shapes that cfg.json states, before SAE Lens allocates memory for them.
 
     Raises:
-        SaeError: there are no weights, only a pickle, or tensors of other shapes.
+        SaeError: there are no weights, only a pickle, or tensors of other names, shapes or types.
     """
     expected = {"W_dec": (sae.d_sae, sae.d_out), "W_enc": (sae.d_in, sae.d_sae), "b_dec": (sae.d_out,)}
     if sae.format == "sparsify":
         expected["encoder.weight"] = (sae.d_sae, sae.d_in)
     shapes = _shapes(sae.sae_id, sae.weights) if sae.weights is not None else ()
     for tensor in shapes:
+        if not tensor.is_real:
+            raise errors.not_real(sae.sae_id, tensor.name, tensor.dtype)
         if tensor.name in expected and tensor.shape != expected[tensor.name]:
             problem = f"{tensor.name} is {tensor.shape}, cfg.json (d_in, d_out, d_sae) asks for {expected[tensor.name]}"
             raise errors.bad_weights(sae.sae_id, problem)
     if not any(tensor.name == "W_dec" for tensor in shapes):
-        raise errors.bad_weights(sae.sae_id, "there is no W_dec in it")
+        raise errors.tensors_renamed(sae.sae_id, ["W_dec"], [tensor.name for tensor in shapes])
 
 
 def _shapes(sae_id: str, weights: Path) -> tuple[TensorShape, ...]:

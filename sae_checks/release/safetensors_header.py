@@ -29,10 +29,17 @@ class HeaderError(ValueError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TensorShape:
-    """Name and shape of one tensor."""
+    """Name, shape and type of one tensor."""
 
     name: str
     shape: tuple[int, ...]
+    dtype: str
+    """"F32", "BF16", ..."""
+
+    @property
+    def is_real(self) -> bool:
+        """Whether its numbers are floating-point numbers."""
+        return self.dtype.startswith(("F", "BF"))
 
 
 def read_shapes(path: Path) -> tuple[TensorShape, ...]:
@@ -66,7 +73,7 @@ def _tensor(name: str, entry: dict[str, object]) -> TensorShape:
     n_bytes_each = _N_BYTES_OF_DTYPE[str(entry["dtype"])]
     if min(shape, default=0) < 0 or stop - start != n_bytes_each * math.prod(shape):
         raise ValueError(name)
-    return TensorShape(name=name, shape=shape)
+    return TensorShape(name=name, shape=shape, dtype=str(entry["dtype"]))
 
 
 def _list(value: object) -> list[int]:

@@ -17,7 +17,7 @@ from sae_checks import errors
 from sae_checks.provenance import SaeFacts
 from sae_checks.release.converters import quiet
 from sae_checks.release.release import Sae
-from sae_checks.saes import sae
+from sae_checks.saes import copies, sae
 from sae_checks.saes.sae import LoadedSae, Reconstruction
 
 _N_BYTES_PER_WEIGHT = 4  # float32
@@ -151,6 +151,22 @@ class LazySae:
     def fingerprint(self) -> str:
         """As `LoadedSae.fingerprint`; raises SaeError if the weights cannot be loaded."""
         return self.loaded().fingerprint
+
+    @cached_property
+    def _sketch(self) -> copies.Sketch:
+        return copies.sketch(self.loaded())
+
+    def is_copy_of(self, other: LazySae) -> bool:
+        """
+        Whether *other* has the same weights, but for rounding and the order of latents.
+
+        Raises:
+            SaeError: the weights of one of them cannot be loaded.
+        """
+        # WHY first: neither must be loaded again for them
+        if self.fingerprint == other.fingerprint:
+            return True
+        return self._sketch.resembles(other._sketch) and copies.are_copies(self.loaded(), other.loaded())
 
     @cached_property
     def facts(self) -> SaeFacts:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -26,8 +27,8 @@ def load(described: Sae, device: torch.device) -> tuple[Any, Files]:  # Any: sae
         SAE Lens's module, and the files that it was made from.
 
     Raises:
-        SaeError: the SAE cannot be fetched or loaded, its shapes are not those of its configuration, or a weight is not
-            finite.
+        SaeError: the SAE cannot be fetched or loaded, its shapes are not those of its configuration, a weight is no
+            real, finite number, or the SAE divides by a length that is zero.
     """
     fetch_weights(described)
     try:
@@ -39,7 +40,7 @@ def load(described: Sae, device: torch.device) -> tuple[Any, Files]:  # Any: sae
     except errors.HubError as problem:
         raise errors.SaeError(str(problem)) from None
     except Exception as problem:
-        raise errors.bad_weights(described.sae_id, f"{type(problem).__name__}: {problem}") from problem
+        raise _not_loaded(described, problem) from problem
     _check(described, sae)
     return sae, files
 
@@ -109,6 +110,9 @@ def _take(described: Sae, device: str) -> tuple[Any, Files]:
     import sae_lens
 
     module = described.module
+    for name, weight in module.state_dict().items():
+        if not weight.is_floating_point():
+            raise errors.not_real(described.sae_id, name, str(weight.dtype))
     weights = {name: weight.detach() for name, weight in module.state_dict().items()}
     if isinstance(module, sae_lens.TrainingSAE):
         module.process_state_dict_for_saving_inference(weights)
@@ -144,8 +148,7 @@ def _fold(described: Sae, sae: Any) -> None:
     if sae.cfg.normalize_activations != "expected_average_only_in":
         return
     if described.norm_scaling_factor is None:
-        supported = "none, or with a known scaling factor"
-        raise errors.not_supported(described.sae_id, "normalize_activations", "expected_average_only_in", supported)
+        raise errors.norm_not_supported(described.sae_id, "expected_average_only_in")
     sae.fold_activation_norm_scaling_factor(described.norm_scaling_factor)
 
 
@@ -154,6 +157,23 @@ def _files_beside(described: Sae) -> Files:
     names = [described.weights.name, *([SCALER_FILE] if described.norm_scaling_factor is not None else [])]
     paths = {name: described.weights.parent / name for name in names}
     return {name: path for name, path in paths.items() if path.is_file()}  # no scaler file: the registry has the factor
+
+
+def _not_loaded(described: Sae, problem: Exception) -> errors.SaeError:
+    """What SAE Lens's *problem* says: the tensors that are missing or unknown, if it is that."""
+    missing, unknown = (
+        re.findall(r'"([^"]+)"', found[1])
+        if (found := re.search(rf"{kind} key\(s\) in state_dict: (.*)", str(problem)))
+        else []
+        for kind in ("Missing", "Unexpected")
+    )
+    if missing and unknown:
+        return errors.tensors_renamed(described.sae_id, missing, unknown)
+    if missing:
+        return errors.tensors_missing(described.sae_id, missing, described.architecture)
+    if unknown:
+        return errors.tensors_unknown(described.sae_id, unknown, described.architecture)
+    return errors.bad_weights(described.sae_id, f"{type(problem).__name__}: {problem}")
 
 
 def _check(described: Sae, sae: Any) -> None:
@@ -169,3 +189,7 @@ def _check(described: Sae, sae: Any) -> None:
         if name in expected and tuple(weight.shape) != expected[name]:
             problem = f"{name} is {tuple(weight.shape)}, its configuration asks for {expected[name]}"
             raise errors.bad_weights(described.sae_id, problem)
+    if getattr(sae.cfg, "rescale_acts_by_decoder_norm", False):
+        zero = (sae.W_dec.norm(dim=-1) == 0).nonzero().flatten().tolist()
+        if zero:
+            raise errors.zero_decoder_rows(described.sae_id, [str(row) for row in zero])

@@ -118,7 +118,7 @@ def test_the_demo_shows_what_the_study_claims(sound, tmp_path):
 
 
 def test_exact_saes_are_green(tmp_path):
-    """Identity SAEs cost nothing anywhere, alone or together; there is no error to follow."""
+    """Identity SAEs cost nothing anywhere, alone or together; that there is no error to follow is red."""
     folder = tmp_path / "demo"
     for i, sae in enumerate(DEMO.saes):
         place = folder / sae.sae_id
@@ -134,7 +134,8 @@ def test_exact_saes_are_green(tmp_path):
         }
         save_file(weights, place / "sae_weights.safetensors")
     results, executor, asked = judged(folder, ("propagation", "next_sae", "last_sae", "stacked"))
-    assert set(outcomes(results, "propagation").values()) == {"not_measured"}
+    assert outcomes(results, "propagation") == {**dict.fromkeys(HOOKS[:-1], "failed"), HOOKS[-1]: "not_measured"}
+    assert "the splice makes no error" in results[HOOKS[0], "propagation"].reason
     for check in ("next_sae", "last_sae"):
         assert list(outcomes(results, check).values()) == ["passed"] * 4 + ["not_measured"]
     assert outcomes(results, "stacked") == {STACK: "passed"}
@@ -227,3 +228,41 @@ def test_weights_are_told_apart_by_their_numbers(tmp_path):
     _, executor, _ = judged(folder, ())
     assert executor.copies(HOOKS[0]).losses == (HOOKS[1],)
     assert executor.copies(HOOKS[2]).losses == ()
+
+
+REWRITTEN = {
+    "float16": lambda w: {name: each.half() for name, each in w.items()},
+    "bfloat16": lambda w: {name: each.bfloat16() for name, each in w.items()},
+    "8 bits": lambda w: {
+        name: (each / each.abs().max() * 127).round() / 127 * each.abs().max() for name, each in w.items()
+    },
+    "another order": lambda w: {
+        "W_dec": w["W_dec"].flip(0).contiguous(),
+        "W_enc": w["W_enc"].flip(1).contiguous(),
+        "b_enc": w["b_enc"].flip(0).contiguous(),
+        "b_dec": w["b_dec"],
+    },
+}
+
+
+@pytest.mark.parametrize("how", REWRITTEN)
+def test_a_copy_is_found_by_its_latents(tmp_path, how):
+    """Rounded or in another order of its latents, a copy is still a copy, both ways."""
+    folder = copied(tmp_path / "demo")
+    weights = REWRITTEN[how](load_file(folder / HOOKS[0] / "sae_weights.safetensors"))
+    save_file(weights, folder / HOOKS[1] / "sae_weights.safetensors")
+    _, executor, _ = judged(folder, ())
+    assert executor.copies(HOOKS[0]).losses == (HOOKS[1],)
+    assert executor.copies(HOOKS[1]).losses == (HOOKS[0],)
+
+
+@pytest.mark.parametrize("name", ["b_dec", "b_enc", "W_dec"])
+def test_an_sae_that_differs_is_no_copy(tmp_path, name):
+    """Another bias, or a tenth of the decoder from elsewhere: not the same SAE."""
+    folder = copied(tmp_path / "demo")
+    weights, others = (load_file(folder / HOOKS[i] / "sae_weights.safetensors") for i in (0, 1))
+    n = len(weights[name]) // 10 if name == "W_dec" else None
+    weights[name][:n] = others[name][:n]
+    save_file(weights, folder / HOOKS[1] / "sae_weights.safetensors")
+    _, executor, _ = judged(folder, ())
+    assert executor.copies(HOOKS[0]).losses == ()

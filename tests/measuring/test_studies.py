@@ -13,11 +13,12 @@ from sae_checks.judging.estimates import Estimate, NotMeasured
 from sae_checks.losses import PropagationLosses, RandomErrorLosses, StackLosses
 from sae_checks.measuring import corpus_pass
 from sae_checks.measuring.scoring import Fault
-from sae_checks.measuring.studies.neighbours import Neighbours, neighbouring_hooks
+from sae_checks.measuring.studies.neighbours import Neighbours, neighbouring_hooks, places_of_block
 from sae_checks.measuring.studies.propagation import Propagation
 from sae_checks.measuring.studies.random_error import RandomError
 from sae_checks.measuring.studies.stacked import Stacked, StackedItems
 from sae_checks.measuring.studies.study import new_passes, run
+from sae_checks.release import hooks
 
 FAMILY = "gpt2"
 HOOKS = tiny.HOOKS  # the residual stream before each of three blocks, and behind the last
@@ -165,6 +166,38 @@ def test_at_every_place_an_sae_costs_what_it_costs_there(tiny_models):
     assert found["own_layer_margin"] == pytest.approx(min(increases[1:]) - increases[0], abs=1e-5)
 
 
+def test_at_every_place_of_its_block_an_sae_explains_what_it_explains_there(tiny_models):
+    """The margin is plain: explained variance at its own hook less that at the place that is explained best."""
+    model, sequences = tiny_models[FAMILY], tiny.sequences(lengths=[24] * 12)
+    sae = tiny.random_sae("blocks.1.hook_mlp_out")
+    places = places_of_block(sae, model)
+    (losses,) = studied(model, [Neighbours(sae, neighbouring_hooks(sae, tiny.N_LAYERS), sequences, places)], sequences)
+    explained = []
+    for hook in (sae.hook, *places):
+        (alone,) = corpus_pass.measure_text(
+            model, [tiny.random_sae(hook)], sequences, n_batch_tokens=64, progress=lambda *_: None
+        )
+        explained.append(values(corpus_readings.sparsity(alone))["explained_variance"])
+    found = values(study_readings.own_layer(losses))
+    assert found["explained_variance_at_home"] == pytest.approx(explained[0], abs=1e-4)
+    assert found["own_place_margin"] == pytest.approx(explained[0] - max(explained[1:]), abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("hook", "expected"),
+    [
+        ("blocks.1.hook_resid_pre", ["z", "attn_out", "resid_mid", "mlp_out"]),
+        ("blocks.1.hook_resid_mid", ["resid_pre", "z", "attn_out", "mlp_out", "resid_post"]),
+        ("blocks.1.hook_mlp_out", ["resid_pre", "z", "attn_out", "resid_mid", "resid_post"]),
+    ],
+)
+def test_the_other_places_of_a_block(tiny_models, hook, expected):
+    """Without those that hold the same activation as the hook itself or as a hook beside it."""
+    found = places_of_block(tiny.identity_sae(hook), tiny_models[FAMILY])
+    assert [hooks.parse_known(name).place for name in found] == expected
+    assert places_of_block(tiny.random_sae("blocks.1.mlp.hook_in", hook_out=hook), tiny_models[FAMILY]) == ()
+
+
 @pytest.mark.parametrize(
     ("hook", "expected"),
     [
@@ -228,9 +261,9 @@ def test_an_exact_splice_is_followed_nowhere_and_disturbs_nobody(tiny_models):
     model, sequences = tiny_models[FAMILY], tiny.sequences()
     saes = [tiny.identity_sae(HOOKS[0]), tiny.random_sae(HOOKS[1]), tiny.random_sae(HOOKS[3], seed=5)]
     (losses,) = studied(model, [Propagation(saes[0], saes, len(sequences.rows))], sequences)
-    assert {r.reason.partition(" (")[0] for r in propagation_readings.propagation(losses)} == {
-        "the splice makes no error to follow"
-    }
+    own_error, *others = propagation_readings.propagation(losses)
+    assert own_error.value < propagation_readings.LEAST_ERROR
+    assert {r.reason.partition(" (")[0] for r in others} == {"the splice makes no error to follow"}
     for readings, name in (
         (propagation_readings.next_sae(losses), "next"),
         (propagation_readings.last_sae(losses), "last"),

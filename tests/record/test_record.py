@@ -38,7 +38,10 @@ MEASURES = {
     },
     "next_sae": {"next_explained_variance_clean", "next_explained_variance", "next_explained_variance_loss"},
     "last_sae": {"last_explained_variance_clean", "last_explained_variance", "last_explained_variance_loss"},
-    "own_layer": {"increase_at_home", "increase_at_neighbour", "own_layer_margin"},
+    "own_layer": {
+        *("increase_at_home", "increase_at_neighbour", "own_layer_margin"),
+        *("explained_variance_at_home", "explained_variance_at_place", "own_place_margin"),
+    },
     "distinct": {"copies"},
     "random_error": {"kl_spliced", "kl_isotropic", "kl_covariance", "kl_ratio_isotropic", "kl_ratio_covariance"},
     "stacked": {"stack_ce_clean", "stack_ce_spliced", "stack_ce_increase", "stack_kl"},

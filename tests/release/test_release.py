@@ -180,6 +180,8 @@ def test_a_huge_cfg_is_refused_unread(tmp_path):
     refused(tmp_path, "more than 1000000 bytes")
 
 
+NORMS = ("expected_average_only_in", "constant_scalar_rescale", "covariance_whitening", "no such norm", True)
+
 REFUSED = [
     *(
         ({key: value}, f"{key} is ")
@@ -193,9 +195,7 @@ REFUSED = [
     *(
         (changes, f"{key} = ")
         for key, value in (
-            ("normalize_activations", "expected_average_only_in"),
-            ("normalize_activations", "no such norm"),
-            ("normalize_activations", True),
+            *(("normalize_activations", norm) for norm in NORMS),
             ("hook_head_index", 0),
             ("hook_head_index", 3),
             ("seqpos_slice", [1, None]),
@@ -212,6 +212,10 @@ REFUSED = [
             ({"fold_ln": True, "checkpoint_index": 3}, ".checkpoint_index = 3"),
             *(({"revision": value}, ".revision") for value in ("", 3, ["main"], "../../refs", "a/../../b", "/etc")),
         )
+    ),
+    *(
+        ({"architecture": architecture, "metadata": {"training_architecture": trained}}, f"trained as {trained}")
+        for architecture, trained in (("standard", "jumprelu"), ("topk", "batchtopk"), ("jumprelu", "topk"))
     ),
     ({"written": cfg(architecture="topk")}, "k is 'None', not a positive whole number"),
     ({"written": flat_cfg(activation_fn_str="topk")}, "k is 'None', not a positive whole number"),
@@ -284,10 +288,14 @@ def test_settings_that_ask_for_nothing_are_taken(tmp_path):
         ("hook_name_out", "blocks.2.hook_resid_pre"),
         ("hook_name_out", "blocks.3.hook_resid_pre"),
         ("reshape_activations", "none"),
+        ("training_architecture", "standard"),
+        ("training_architecture", "of one's own"),
     ]
     for n, (key, value) in enumerate(settings):
         write_sae(tmp_path / f"{n}", **{key: value})
-    assert [type(sae) for sae in resolve(str(tmp_path)).saes] == [Sae] * len(settings)
+    write_sae(tmp_path / "jumprelu", architecture="jumprelu", metadata={"training_architecture": "batchtopk"})
+    write_sae(tmp_path / "temporal", architecture="temporal", normalize_activations="constant_scalar_rescale")
+    assert [type(sae) for sae in resolve(str(tmp_path)).saes] == [Sae] * (len(settings) + 2)
 
 
 def field_of(folder, field, cases):
@@ -415,9 +423,16 @@ def test_weights_of_other_shapes_than_the_cfg_says_are_refused(tmp_path):
 
 
 def test_weights_without_a_decoder_are_refused(tmp_path):
-    """No W_dec, no reconstruction."""
-    write_sae(tmp_path / "sae", tensors={"W_enc": weights()["W_enc"]})
-    refused(tmp_path, "no W_dec")
+    """No W_dec, no reconstruction; the names that there are may say why."""
+    write_sae(tmp_path / "sae", tensors={"decoder.weight": weights()["W_dec"]})
+    refused(tmp_path, "its tensors have other names than SAE Lens's: there is no W_dec", "decoder.weight")
+
+
+@pytest.mark.parametrize("dtype", [np.int8, np.int32, np.bool_, np.uint8])
+def test_weights_that_are_no_real_numbers_are_refused(tmp_path, dtype):
+    """Whole numbers wait for a scale that nothing here knows."""
+    write_sae(tmp_path / "sae", tensors={**weights(), "W_enc": weights()["W_enc"].astype(dtype)})
+    refused(tmp_path, "W_enc holds no floating-point numbers")
 
 
 def test_names_with_control_characters_are_escaped(tmp_path):

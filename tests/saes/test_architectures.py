@@ -1,5 +1,7 @@
 """Every architecture that SAE Lens 6.54 saves, and every hook, against computations that know nothing of ours."""
 
+import json
+
 import architectures
 import pytest
 import tiny
@@ -7,12 +9,15 @@ import torch
 import transformers
 from architectures import ARCHITECTURES, MLP_IN, MLP_OUT, TRANSCODERS, test_every_architecture_of_sae_lens_is_here
 from builders import with_weights
+from safetensors.torch import load_file, save_file
 
+from sae_checks import errors
 from sae_checks.judging import corpus_readings
 from sae_checks.judging.estimates import Estimate
 from sae_checks.measuring import corpus_pass, diagnosing
 from sae_checks.release import release
 from sae_checks.release.configuration import BrokenSae
+from sae_checks.saes import loading
 from sae_checks.saes.latents import contributions, removal_effects, without
 
 CPU = torch.device("cpu")
@@ -210,3 +215,44 @@ def test_every_architecture_is_diagnosed(model, loaded, architecture):
     assert None not in (noisy.explained_variance, noisy.with_length, noisy.with_bias, noisy.harmful_mass)
     assert noisy.n_places > 0
     assert "explains 0.00 of the variance" in diagnosed("dead").sentence
+
+
+def _refused(folder, architecture, change, **cfg):
+    """The message about an SAE of *architecture* whose tensors *change* has rewritten, with *cfg* in its cfg.json."""
+    mlp = torch.nn.Module()
+    mlp.c_fc, mlp.c_proj = (transformers.pytorch_utils.Conv1D(tiny.D_MODEL, tiny.D_MODEL) for _ in range(2))
+    path = architectures.write(folder / architecture, architecture, mlp) / "sae_weights.safetensors"
+    written = path.with_name("cfg.json")
+    written.write_text(json.dumps({**json.loads(written.read_text()), **cfg}))
+    weights = load_file(path)
+    change(weights)
+    save_file(weights, path)
+    (described,) = release.resolve(str(folder)).saes
+    if isinstance(described, BrokenSae):
+        return described.problem
+    try:
+        loading.load(described, CPU)
+    except errors.SaeError as problem:
+        return str(problem)
+    return "none"
+
+
+@pytest.mark.parametrize(
+    ("architecture", "change", "message"),
+    [
+        ("jumprelu", lambda w: w.pop("threshold"), "a jumprelu SAE needs threshold, which its weights lack"),
+        ("standard", lambda w: w.update(scale=w["b_enc"] + 1), "a standard SAE has no scale"),
+        ("standard", lambda w: w.update(bias=w.pop("b_enc")), "its tensors have other names than SAE Lens's"),
+        ("standard", lambda w: w.update(b_enc=w["b_enc"].to(torch.complex64)), "b_enc holds no floating-point numbers"),
+    ],
+)
+def test_a_wrong_tensor_is_named(tmp_path, architecture, change, message):
+    """Missing, unknown, under another name, or complex: each has its own words."""
+    assert message in _refused(tmp_path, architecture, change)
+
+
+@pytest.mark.parametrize(("is_rescaled", "message"), [(True, "zero in row 3 of W_dec"), (False, "none")])
+def test_a_zero_decoder_row_that_is_divided_by_is_named(tmp_path, is_rescaled, message):
+    """A TopK SAE with rescaling gives nothing but NaN then; without rescaling the row is harmless."""
+    found = _refused(tmp_path, "topk", lambda w: w["W_dec"][3].zero_(), rescale_acts_by_decoder_norm=is_rescaled)
+    assert message in found

@@ -1,4 +1,7 @@
-"""An SAE spliced at its own hooks and at the same places of the neighbouring blocks, where it must cost more."""
+"""
+An SAE at its own hooks and elsewhere: spliced at the same places of the neighbouring blocks, where it must cost more,
+and at the other places of its block, of which it must explain less.
+"""
 
 from __future__ import annotations
 
@@ -6,8 +9,11 @@ from collections.abc import Sequence
 
 from sae_checks.corpora.sequences import Sequences
 from sae_checks.losses import NeighbourLosses
+from sae_checks.measuring.moment_sums import without_sinks
+from sae_checks.measuring.places import Moved, other_places, tensor_of
 from sae_checks.measuring.scoring import Batch, SpanSums, add_within, score
 from sae_checks.measuring.sequence_sums import n_within
+from sae_checks.measuring.studies.study import ReconstructionSums
 from sae_checks.model.interface import CleanPass, LanguageModel, replace_with
 from sae_checks.release import hooks
 from sae_checks.saes.sae import Reconstructs
@@ -25,25 +31,72 @@ def neighbouring_hooks(sae: Reconstructs, n_layers: int) -> tuple[tuple[str, str
     return tuple(pairs)
 
 
+def places_of_block(sae: Reconstructs, model: LanguageModel) -> tuple[str, ...]:
+    """
+    The other places of the block of *sae*, without those that hold the activation of a neighbouring hook.
+
+    Only for an SAE that writes where it reads, all heads, and without the inputs of the MLP behind its norm.
+    """
+    if sae.hook != sae.hook_out or sae.head_slice != slice(0, None):
+        return ()
+    beside = {tensor_of(pair) for pair in neighbouring_hooks(sae, model.facts.n_layers)}
+    layer = hooks.parse_known(sae.hook).layer
+    found = [
+        (hooks.parse_known(read), (read, written))
+        for read, written in other_places(sae, model, ())
+        if tensor_of((read, written)) not in beside
+    ]
+    return tuple(hook.name for hook, _ in found if hook.layer == layer and hook.place in _PLACES)
+
+
+_PLACES = ("resid_pre", "z", "attn_out", "resid_mid", "mlp_in", "mlp_out", "resid_post")
+
+
 class Neighbours:
-    """The study of one SAE at its own hooks and at *other_hooks*, pairs (read, written)."""
+    """The study of one SAE at its own hooks, at *other_hooks*, pairs (read, written), and at *places* of its block."""
 
     n_epochs = 1
 
-    def __init__(self, sae: Reconstructs, other_hooks: Sequence[tuple[str, str]], sequences: Sequences) -> None:
+    def __init__(
+        self,
+        sae: Reconstructs,
+        other_hooks: Sequence[tuple[str, str]],
+        sequences: Sequences,
+        places: Sequence[str] = (),
+    ) -> None:
         self._sae = sae
         self._pairs = ((sae.hook, sae.hook_out), *other_hooks)
         self._n_within = n_within(sae, sequences)
         self._spans = [SpanSums(len(sequences.rows)) for _ in self._pairs]
-        self.hooks = frozenset(hook for pair in self._pairs for hook in pair)
+        self._places = tuple(places)
+        self._fits = [ReconstructionSums(len(sequences.rows)) for _ in (sae.hook, *places)]
+        self.hooks = frozenset(hook for pair in self._pairs for hook in pair) | frozenset(places)
 
     def see(self, model: LanguageModel, batch: Batch, clean: CleanPass, epoch: int) -> None:  # noqa: ARG002 -- one epoch
         hidden = [clean.hidden]
         for read, written in self._pairs:
             made = splice(clean.activation(read), clean.activation(written), batch.replaced, self._sae)
             hidden.append(model.resume(clean, {written: replace_with(made.activation)}))
+        if self._places:
+            self._add_places(batch, clean)
         add_within(self._spans, batch, score(model, batch, hidden), self._n_within)
 
     def losses(self) -> NeighbourLosses:
         own, *others = (span.span() for span in self._spans)
-        return NeighbourLosses(own=own, hooks=tuple(written for _, written in self._pairs[1:]), spans=tuple(others))
+        return NeighbourLosses(
+            own=own,
+            hooks=tuple(written for _, written in self._pairs[1:]),
+            spans=tuple(others),
+            places=self._places,
+            fits=tuple(fit.sums() for fit in self._fits) if self._places else (),
+        )
+
+    def _add_places(self, batch: Batch, clean: CleanPass) -> None:
+        """Add how well the SAE reconstructs its own hook and the places of its block; attention sinks do not count."""
+        counted = batch.replaced.clone()
+        counted[:, self._n_within :] = False
+        for hook, fit in zip((self._sae.hook, *self._places), self._fits, strict=True):
+            made = splice(
+                clean.activation(hook), clean.activation(hook), batch.replaced, Moved(self._sae, (hook, hook))
+            )
+            fit.add(batch, made, without_sinks(made.target, counted))
