@@ -226,7 +226,7 @@ def zero_decoder_rows(sae_id: str, rows: Sequence[str]) -> SaeError:
             f"{shown(sae_id)}: {len(rows)} decoder rows are zero, and it divides by their length: all it gives is NaN",
             expected="decoder rows above 0, or rescale_acts_by_decoder_norm: false   (cfg.json)",
             got=f"zero in row {listed(rows)} of W_dec",
-            attempt="sae.save_model(FOLDER) after folding, sae.fold_W_dec_norm(), and only then with rows that are zero",
+            attempt="sae.save_model(FOLDER) after sae.fold_W_dec_norm(), and only then with rows of zero",
         )
     )
 
