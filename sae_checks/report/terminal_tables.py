@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from sae_checks import checks
@@ -235,6 +235,7 @@ def cut(text: str, n_most: int) -> str:
 
 def _aligned(first: _Column, columns: Sequence[_Column], n_columns: int) -> tuple[Line, ...]:
     """The table in blocks that fit into *n_columns*; where names are long, each on a line of its own."""
+    columns = [_cut_column(column, n_columns - 2) for column in columns]
     widest = max((column.width for column in columns), default=0)
     is_apart = first.width + 2 + widest > n_columns
     lines: list[Line] = []
@@ -250,6 +251,11 @@ def _aligned(first: _Column, columns: Sequence[_Column], n_columns: int) -> tupl
                 lines += [(StyledText(text=cut(name.text, n_columns)),)]
             lines += [_row(name.text, cells, first, group, is_apart=is_apart)]
     return tuple(lines)
+
+
+def _cut_column(column: _Column, n_columns: int) -> _Column:
+    """*column* with what is wider than *n_columns* cut."""
+    return replace(column, cells=tuple(replace(cell, text=cut(cell.text, n_columns)) for cell in column.cells))
 
 
 def _groups(columns: Sequence[_Column], n_columns: int) -> Iterable[Sequence[_Column]]:
