@@ -12,7 +12,7 @@ import pickle
 import pytest
 
 from sae_checks import checks, errors
-from sae_checks.plan import flags, options
+from sae_checks.plan import flags, named_model, options
 from sae_checks.plugin import misspelt, outputs
 from sae_checks.plugin.reporting import Reporter
 from sae_checks.plugin.state import GATE, GATE_ID, REQUEST, RUN_STATE, RunState
@@ -78,6 +78,7 @@ def pytest_report_header(config: pytest.Config) -> list[str]:
         f"sae-checks: {plan.release.name}, {len(plan.release.saes)} SAE(s), {size}",
         *_commit_line(plan.release),
         f"sae-checks: model {models}, {lambada}, {cbt}",
+        *(f"sae-checks: warning: {text}" for text in named_model.warnings(plan)),
         f"sae-checks: text {plan.corpus.name} ({plan.corpus_reason})",
         *_limits_lines(request),
         *_baseline_line(request),

@@ -7,7 +7,7 @@ import pytest
 from builders import write_sae
 
 from sae_checks import errors
-from sae_checks.plan import plan
+from sae_checks.plan import named_model, plan
 from sae_checks.plan.options import Options
 from sae_checks.release import hub, release
 
@@ -134,3 +134,29 @@ def test_a_text_is_switched_off(pinned, tmp_path, kind):
     off = {"lambada": "none", "cbt": "none"}
     assert getattr(plan.make(Options(release="x", corpus=corpus, **{**off, kind: None}), found), kind) is not None
     assert getattr(plan.make(Options(release="x", corpus=corpus, **off), found), kind) is None
+
+
+@pytest.mark.parametrize(
+    ("named", "folder", "config", "is_told"),
+    [
+        ("gpt2", "gpt2", {}, False),
+        ("gpt2-small", "gpt2", {}, False),
+        ("openai-community/gpt2", "GPT2", {}, False),
+        ("gpt2", "model", {"_name_or_path": "openai-community/gpt2"}, False),
+        ("gpt2", "model", {}, True),
+        ("gpt2-medium", "gpt2", {}, True),
+    ],
+)
+def test_a_model_that_is_not_known_to_be_the_named_one_is_told(tmp_path, named, folder, config, is_told):
+    """By the name of the folder or in its configuration, and whatever alias is used."""
+    (tmp_path / folder).mkdir()
+    (tmp_path / folder / "config.json").write_text(json.dumps({"n_ctx": 64, **config}))
+    (tmp_path / folder / "model.safetensors").write_bytes(b"")
+    found = list(named_model.warnings(planned(tmp_path, named, named, model=str(tmp_path / folder))))
+    assert [text.startswith(f"2 SAE(s) name the model {named}; ") for text in found] == [True] * is_told
+
+
+def test_the_model_that_an_sae_names_is_not_told(pinned, tmp_path):
+    """Neither is the one that the registry names for it."""
+    assert list(named_model.warnings(planned(tmp_path, "gpt2-small", "org/short"))) == []
+    assert pinned
