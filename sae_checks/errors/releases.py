@@ -53,6 +53,17 @@ def nothing_to_explain(pattern: str, sae_ids: Sequence[str]) -> UsageError:
     )
 
 
+def text_of_publisher(release: str, dataset: str) -> UsageError:
+    return UsageError(
+        message(
+            f"release {shown(release)} needs --sae-corpus: only its publisher names the SAEs' text",
+            expected="held-out text that you choose; a text that SAEs name is a default only if SAE Lens names it, too",
+            got=shown(dataset),
+            attempt="--sae-corpus=Skylion007/openwebtext@refs/convert/parquet:plain_text, or a file",
+        )
+    )
+
+
 def pickles_needed(release: str, suffix: str) -> UsageError:
     return UsageError(
         message(

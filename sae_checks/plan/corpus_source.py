@@ -28,6 +28,12 @@ LAMBADA = DefaultDataset(name="EleutherAI/lambada_openai", split="test")
 CBT = DefaultDataset(name="cam-cst/cbt:CN", split="test")
 
 
+KNOWN_TEXTS = frozenset(
+    {"Skylion007/openwebtext", "monology/pile-uncopyrighted", "cerebras/SlimPajama-627B", "lmsys/lmsys-chat-1m"}
+)
+"""Texts that SAE Lens 6.54 itself names for releases of its registry. Any other is its publisher's choice."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wanted:
     """A dataset of the Hub that is not pinned yet: only what a run needs is asked for."""

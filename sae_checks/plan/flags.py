@@ -89,8 +89,8 @@ SPECS: tuple[OptionSpec, ...] = (
         example="text.jsonl",
         metavar="TEXT",
         help="held-out text: a .jsonl or .parquet file (text, or token ids as input_ids), a .txt file, or a Hub "
-        "dataset org/name[@REVISION][:CONFIG][:SPLIT]; default on the Hub: the SAEs' training text if it can be "
-        "read, else Open WebText",
+        "dataset org/name[@REVISION][:CONFIG][:SPLIT]; default on the Hub: the SAEs' training text if SAE "
+        "Lens knows it and it can be read, Open WebText if they name none",
     ),
     OptionSpec(
         flag="--sae-lambada",

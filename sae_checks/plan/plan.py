@@ -189,13 +189,15 @@ def _find_text(options: Options, release: Release) -> tuple[CorpusSource, str]:
     """The text to measure on, and why it was chosen."""
     default = corpus_source.TEXT
     if options.corpus is not None:
-        return corpus_source.find(options.corpus, split=default.split), "as asked"
+        return corpus_source.find(options.corpus, split=default.split), "--sae-corpus"
     if release.corpus is not None:
         return CorpusSource(path=release.corpus), "the release's own"
     if not _has_default_corpora(release):
         raise errors.option_needed("--sae-corpus", options.release, "held-out text")
     training_texts = {sae.dataset_path for sae in release.saes if isinstance(sae, Sae)} - {None}
     path = training_texts.pop() if len(training_texts) == 1 else None
+    if path is not None and path not in corpus_source.KNOWN_TEXTS:
+        raise errors.text_of_publisher(options.release, path)
     if path is None:
         text = corpus_source.find(default.name, split=default.split)
         return text, "the default, since the SAEs do not name one text that they were trained on"

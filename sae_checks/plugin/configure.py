@@ -17,6 +17,7 @@ from sae_checks.plugin import misspelt, outputs
 from sae_checks.plugin.reporting import Reporter
 from sae_checks.plugin.state import GATE, GATE_ID, REQUEST, RUN_STATE, RunState
 from sae_checks.release import completion, hub, release
+from sae_checks.run import who_chose
 from sae_checks.run.settle import Request, measured_cell, pin_texts, settle
 
 
@@ -79,7 +80,8 @@ def pytest_report_header(config: pytest.Config) -> list[str]:
         *_commit_line(plan.release),
         f"sae-checks: model {models}, {lambada}, {cbt}",
         *(f"sae-checks: warning: {text}" for text in named_model.warnings(plan)),
-        f"sae-checks: text {plan.corpus.name} ({plan.corpus_reason})",
+        f"sae-checks: text {plan.corpus.name}",
+        f"sae-checks: chosen: {who_chose.sentence(request)}",
         *_limits_lines(request),
         *_baseline_line(request),
         *outputs.header_line(config),

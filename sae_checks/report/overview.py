@@ -61,6 +61,7 @@ def _facts(run: Record, *, with_command: bool) -> Iterator[tuple[str, str]]:
     yield "Model", ", ".join(f"{_short(model.source)} ({model.dtype} on {model.device})" for model in models)
     yield "SAEs", _saes(run, tuple(saes.values()))
     yield "Text", ", ".join(f"{kind}: {_short(source)}" for kind, source in texts if kind != "golden")
+    yield "Chosen", str(dict(run.options).get("chosen") or "")
     yield "n used", ", ".join(_used(run.results))
     yield "Limits", _limits(run.results)
     if with_command:

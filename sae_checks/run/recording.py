@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from sae_checks import checks
 from sae_checks.record import run_verdict
+from sae_checks.run import who_chose
 from sae_checks.run.settle import Cell, Request
 
 if TYPE_CHECKING:  # WHY: the plugin imports this module in every pytest run, and these import NumPy
@@ -75,6 +76,7 @@ def make_record(
         "ablation": plan.measures_ablation,
         "n_context_tokens": plan.n_context_tokens,
         "corpus_reason": plan.corpus_reason,
+        "chosen": who_chose.sentence(request),
     }
     options = {**asdict(plan.options), **decided}
     if plan.options.history is not None:

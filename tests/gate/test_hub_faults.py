@@ -259,6 +259,10 @@ def test_a_text_that_was_asked_for_and_is_not_there_is_a_usage_error(judge, hub)
     hub.faults["/api/datasets/org/none*"] = Status(503)
     run = judge(asked, without=("lambada",))
     assert (run.outcomes["a", "lambada"], run.outcomes["a", "ce_loss"]) == ("error", "passed")
+    chosen = "model: --sae-model; text: --sae-corpus; Lambada: --sae-lambada; "
+    assert f"sae-checks: chosen: {chosen}" in run.text
+    assert dict(run.record.options)["chosen"].startswith(chosen)
+    assert chosen in run.record_path.with_name("report").joinpath("index.html").read_text()
 
 
 def test_workers_are_told_of_a_missing_text(judge, hub):

@@ -1,13 +1,16 @@
 """Options and a release -> one plan: which model each SAE is measured in, and how long sequences are."""
 
+import importlib.util
 import json
+import re
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from builders import write_sae
 
 from sae_checks import errors
-from sae_checks.plan import named_model, plan
+from sae_checks.plan import corpus_source, named_model, plan
 from sae_checks.plan.options import Options
 from sae_checks.release import hub, release
 
@@ -123,6 +126,36 @@ def test_a_training_context_overrides_no_configuration(two):
     with pytest.raises(errors.UsageError, match="--sae-train-context=64") as caught:
         planned(two, n_train_context_tokens=64)
     assert "32 tokens in the configuration of 0\n" in str(caught.value)
+
+
+def of_hub(tmp_path, *texts, **options):
+    """The plan of a release of the Hub whose SAEs name these training texts."""
+    for i, text in enumerate(texts):
+        write_sae(tmp_path / "saes" / str(i), metadata={"model_name": "gpt2", "dataset_path": text})
+    found = replace(release.resolve(str(tmp_path / "saes")), revision="a" * 40)
+    return plan.make(Options(release="org/saes", **options), found)
+
+
+def test_a_text_that_only_the_release_names_is_no_default(pinned, tmp_path):
+    """Whoever sits the exam does not choose it; nothing is asked of the Hub, and what SAE Lens knows is a default."""
+    with pytest.raises(errors.UsageError, match="needs --sae-corpus") as caught:
+        of_hub(tmp_path / "own", "org/easy")
+    assert "got:      org/easy\n" in str(caught.value)
+    assert of_hub(tmp_path / "own", "org/easy", corpus="org/easy").corpus.name == "org/easy"
+    for known in corpus_source.KNOWN_TEXTS:
+        settled = of_hub(tmp_path / known, known)
+        assert (settled.corpus.name, settled.corpus_reason) == (known, "the SAEs' own training text")
+    settled = of_hub(tmp_path / "two", "org/easy", "org/easier")
+    assert settled.corpus.name.startswith("Skylion007/openwebtext@")
+    assert {name for name, _ in pinned} == {"gpt2"}
+
+
+def test_the_known_texts_are_those_that_sae_lens_names():
+    """In the registry's corrections and in the converters of the installed version."""
+    folder = Path(importlib.util.find_spec("sae_lens").origin).parent
+    named = set(re.findall(r"^ +dataset_path: (\S+)", (folder / "pretrained_saes.yaml").read_text(), re.MULTILINE))
+    loaders = (folder / "loading/pretrained_sae_loaders.py").read_text()
+    assert named | set(re.findall(r'"dataset_path": "(\S+)"', loaders)) == corpus_source.KNOWN_TEXTS
 
 
 @pytest.mark.parametrize("kind", ["lambada", "cbt"])
