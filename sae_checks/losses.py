@@ -179,6 +179,11 @@ class TextLosses:
     """(d_sae,) whether a latent was ever active within the training context; None: the SAE has no latents."""
     by_position: ByPosition
 
+    @property
+    def n_within_tokens(self) -> int:
+        """Number of positions within the training context."""
+        return min(self.n_context_tokens, self.n_training_context_tokens or self.n_context_tokens)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class ItemLosses:

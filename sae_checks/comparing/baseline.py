@@ -278,7 +278,8 @@ def _pairs(before: PairedSample, after: PairedSample, unit: str) -> tuple[Readin
         return (NotMeasured(measure="difference", reason=f"{n} pair: an interval needs two"),)
     if isinstance(before, PairedRatio) and isinstance(after, PairedRatio):
         earlier, later = before.first(n), after.first(n)
-        samples = (("before", earlier), ("after", later), ("difference", Difference(of=later, less=earlier)))
+        of_pairs = Difference(of=later, less=earlier, ideal_value=0.0)
+        samples = (("before", earlier), ("after", later), ("difference", of_pairs))
         return tuple(_estimate(measure, sample, unit) for measure, sample in samples)
     assert isinstance(before, PairedAnswers)
     assert isinstance(after, PairedAnswers)

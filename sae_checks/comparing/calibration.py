@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
 from pathlib import Path
 
@@ -21,11 +21,12 @@ import numpy as np
 from sae_checks import checks, errors
 from sae_checks.comparing import resampled_error_rates
 from sae_checks.comparing.resampled_error_rates import ErrorRates
-from sae_checks.judging import bounds, verdict
+from sae_checks.judging import bounds, sequential, verdict
 from sae_checks.judging.bounds import Moments
 from sae_checks.judging.budget import ALPHA, N_LEAST, Budget
 from sae_checks.judging.estimates import Estimate, t_quantile
 from sae_checks.judging.limits import Limit
+from sae_checks.judging.paired_samples import PairedRatio
 from sae_checks.judging.verdict import JudgedLimit
 from sae_checks.record.results import Record, Result
 
@@ -87,7 +88,8 @@ def propose(result: Result, of: JudgedLimit | None, *, date: str, n_checks: int)
         return none(f"{outcome.replace('_', ' ')}: {reason}")
     tested = of.decision is not None and of.decision.measure == measured.measure
     skewness = of.decision.skewness if tested and of.decision is not None else 0.0
-    value = _far_enough(measured, current.kind, skewness)
+    plain = replace(current, floor=None)
+    value = _far_enough(measured, plain, _to_pass(measured, result, plain, skewness))
     if not math.isfinite(value):
         return none("the limit would not be finite")
     numbers = f"{measured.value:.4g} [{measured.low:.4g}, {measured.high:.4g}], n = {measured.n}"
@@ -100,6 +102,7 @@ def propose(result: Result, of: JudgedLimit | None, *, date: str, n_checks: int)
         unit=measured.unit,
         source=f"calibrated {date}, not reviewed: {numbers}, margin {_margin(measured):.4g}{failed}",
         where="",
+        worst=current.worst,
     )
     judged = verdict.judge(result.estimates, limit, _budget(measured))
     if judged.outcome != "passed":  # WHY: the limit of a large drop in accuracy may leave no room to exceed it
@@ -219,18 +222,23 @@ def _escaped(c: str) -> str:
     return f"\\u{ord(c):04x}" if ord(c) < 0x10000 else f"\\U{ord(c):08x}"
 
 
-def _far_enough(measured: Estimate, kind: str, skewness: float) -> float:
-    if kind == "max":
-        far = measured.value + max(WIDENING * (measured.high - measured.value), _to_pass(measured, skewness))
+def _far_enough(measured: Estimate, current: Limit, to_pass: float) -> float:
+    if current.kind == "max":
+        far = measured.value + max(WIDENING * (measured.high - measured.value), to_pass)
         return _rounded(far + _margin(measured), ROUND_CEILING)
-    far = measured.value - max(WIDENING * (measured.value - measured.low), _to_pass(measured, skewness))
+    far = measured.value - max(WIDENING * (measured.value - measured.low), to_pass)
     return _rounded(far - _margin(measured), ROUND_FLOOR)
 
 
-def _to_pass(measured: Estimate, skewness: float) -> float:
+def _to_pass(measured: Estimate, result: Result, current: Limit, skewness: float) -> float:
     """The distance from value to limit at which so many sequences would pass; 0 for a counted measure."""
     if measured.low == measured.high or measured.n < N_LEAST:
         return 0.0
+    paired = result.paired_sample
+    if isinstance(paired, PairedRatio) and paired.measure == measured.measure and paired.n >= N_LEAST:
+        passing = sequential.passing_limit(paired.first(paired.n), current, _budget(measured))
+        if passing is not None:
+            return max(0.0, (passing - measured.value) * (1 if current.kind == "max" else -1))
     error = (measured.high - measured.low) / 2 / t_quantile(measured.n)
     numbers = (measured.n, 0.0, error * math.sqrt(measured.n), skewness)
     of = Moments(**dict(zip(("n", "mean", "sd", "skewness"), map(np.asarray, numbers), strict=True)))
@@ -270,6 +278,7 @@ def _table(release: str, proposal: Proposal) -> Iterator[str]:
         f"{limit.kind} = {limit.value!r}",
         f"unit = {quoted(limit.unit)}",
         f"source = {quoted(limit.source)}",
+        *(() if limit.worst is None else (f"worst = {limit.worst!r}",)),
     )
     if proposal.rates is not None:
         yield from _commented(_rate_lines(proposal.rates))

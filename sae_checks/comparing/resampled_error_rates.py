@@ -14,9 +14,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from sae_checks.judging import betting, bounds, sequential
+from sae_checks.judging import betting, bounds
 from sae_checks.judging.bounds import Moments
-from sae_checks.judging.budget import ALPHA, Budget
+from sae_checks.judging.budget import ALPHA, WORST, Budget
+from sae_checks.judging.capped_bet import CappedBet
 from sae_checks.judging.limits import Limit
 from sae_checks.judging.paired_samples import PairedAnswers, PairedRatio, PairedSample
 from sae_checks.losses import Floats
@@ -24,6 +25,18 @@ from sae_checks.losses import Floats
 N_RESAMPLES = 2000
 WARNS_ABOVE = 1.5
 """times the nominal rate."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ToPass:
+    """How a pass of ratios is decided, see `sequential`: by the bet, or by the t-mixture."""
+
+    bet_unit: float | None = None
+    """distance from the ideal value to the limit, times the largest denominator; None: the t-mixture decides."""
+    worst: float = WORST
+    """how many times the limit a sequence may cost, in a bet."""
+    guard: float | None = None
+    """badness of the value that the guard of the t-mixture adds; None: no guard."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,18 +80,21 @@ def rates_at_limit(
     if not badness.std() > 1e-9 * abs(limit.value) * denominators.mean():
         return None
     chosen = rng.integers(0, len(badness), size)
-    return ratio_error_rates(badness[chosen], budget, _worst(sample, limit, budget))
+    return ratio_error_rates(badness[chosen], budget, _to_pass(sample, limit, budget))
 
 
-def _worst(sample: PairedRatio, limit: Limit, budget: Budget) -> float | None:
-    """The badness of the value that the guard of `sequential` adds; None: no guard."""
+def _to_pass(sample: PairedRatio, limit: Limit, budget: Budget) -> ToPass:
+    worst, ideal = budget.worst(limit), sample.ideal_value
+    if (bet := CappedBet.of(sample.first(sample.n), limit, budget)) is not None:
+        assert sample.largest_denominator is not None
+        return ToPass(bet_unit=(bet.limit - bet.ideal) * sample.largest_denominator, worst=worst)
     sign = 1 if limit.kind == "max" else -1
-    if not budget.is_guarded or sample.ideal_value is None or sign * (limit.value - sample.ideal_value) <= 0:
-        return None
-    return float((sequential.GUARD_FACTOR - 1) * abs(limit.value - sample.ideal_value) * np.mean(sample.denominators))
+    if not budget.is_guarded or ideal is None or sign * (limit.value - ideal) <= 0:
+        return ToPass()
+    return ToPass(guard=float((worst - 1) * abs(limit.value - ideal) * np.mean(sample.denominators)))
 
 
-def ratio_error_rates(badness: Floats, budget: Budget, worst: float | None) -> ErrorRates:
+def ratio_error_rates(badness: Floats, budget: Budget, to_pass: ToPass) -> ErrorRates:
     """
     Error rates of `sequential.decide` on ratios.
 
@@ -90,9 +106,13 @@ def ratio_error_rates(badness: Floats, budget: Budget, worst: float | None) -> E
     decided = np.zeros((2, len(badness), len(looks)), dtype=np.bool_)  # passed, failed
     for i, n in enumerate(looks):
         of = _moments(n, *(column[:, n - 1] / n for column in sums))
-        upper = bounds.upper_bound(of, budget, None if worst is None else np.asarray(worst))
-        decided[0, :, i] = (n >= budget.n_least_to_pass) & (upper < 0)
         decided[1, :, i] = bounds.lower_bound(of, budget) > 0
+        if to_pass.bet_unit is None:
+            upper = bounds.upper_bound(of, budget, None if to_pass.guard is None else np.asarray(to_pass.guard))
+            decided[0, :, i] = (n >= budget.n_least_to_pass) & (upper < 0)
+    if to_pass.bet_unit is not None:
+        capital = betting.log_capital_on_costs(badness / to_pass.bet_unit, to_pass.worst)
+        decided[0] = capital[:, np.array(looks) - 1] >= -math.log(ALPHA)
     return _rates(decided[0], decided[1], np.array(looks), n_values)
 
 

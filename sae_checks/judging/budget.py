@@ -4,17 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from sae_checks.judging.limits import Limit
 
 ALPHA = 0.05
 """Probability that a check passes an SAE beyond its limit, and that any check of a release fails one within it."""
 N_BETWEEN_LOOKS = 8
 N_LEAST = 8
 """sequences or items below which nothing is decided."""
-N_SMOKE = 64
-"""A plan of at most so many can pass from half of N_LEAST_TO_PASS on."""
-N_LEAST_TO_PASS = 32
-N_GUARDED = 128
-"""A plan of at least so many is guarded, see `sequential.GUARD_FACTOR`; a smaller one could hardly pass then."""
+N_LEAST_TO_PASS, N_FEW, N_SMOKE = 32, 32, 64
+"""Sequences or items from which on bounds let a check pass: half of them in plans of at most N_FEW, three quarters in
+plans of at most N_SMOKE."""
+N_GUARDED = 64
+"""A plan of at least so many is guarded, see `Budget.worst`; a smaller one could hardly pass then."""
+WORST, WORST_OF_FEW = 5.0, 3.0
+"""Times the limit that one sequence may cost, and the same in plans of at most N_FEW."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,7 +45,14 @@ class Budget:
 
     @property
     def n_least_to_pass(self) -> int:
-        return N_LEAST_TO_PASS // 2 if self.n_planned <= N_SMOKE else N_LEAST_TO_PASS
+        quarters = 2 if self.n_planned <= N_FEW else 3 if self.n_planned <= N_SMOKE else 4
+        return N_LEAST_TO_PASS * quarters // 4
+
+    def worst(self, limit: Limit) -> float:
+        """How many times *limit* one sequence may cost if the check is to pass."""
+        if limit.worst is not None:
+            return limit.worst
+        return WORST if self.n_planned > N_FEW else WORST_OF_FEW
 
     @property
     def is_guarded(self) -> bool:

@@ -46,9 +46,9 @@ def ce_loss(losses: TextLosses) -> tuple[Reading, ...]:
         mean_of("ce_clean", check, clean, n),
         mean_of("ce_spliced", check, spliced, n),
         _no_ablation("ce_ablated") if ablated is None else mean_of("ce_ablated", check, ablated, n),
-        mean_of("ce_increase", check, spliced - clean, n, ideal_value=0.0),
+        mean_of("ce_increase", check, spliced - clean, n, ideal_value=0.0, n_tokens_most=losses.n_within_tokens),
         _no_ablation("ce_recovered") if ablated is None else _recovered(ablated - spliced, ablated - clean, n),
-        mean_of("kl", check, span.kl_nats, n, ideal_value=0.0),
+        mean_of("kl", check, span.kl_nats, n, ideal_value=0.0, n_tokens_most=losses.n_within_tokens),
     )
 
 
@@ -72,12 +72,20 @@ def long_context(losses: TextLosses) -> tuple[Reading, ...]:
     n_within, n_beyond = losses.within.n_tokens[reaches], losses.beyond.n_tokens[reaches]
     influence = influence_on_ratio(beyond, n_beyond) - influence_on_ratio(within, n_within)
     value = float(beyond.sum() / n_beyond.sum() - within.sum() / n_within.sum())
-    n_without_value = int((~reaches).sum())
-    earlier = Ratio(
-        numerators=within, denominators=n_within.astype(np.float64), ideal_value=0.0, n_without_value=n_without_value
-    )
-    later = Ratio(
-        numerators=beyond, denominators=n_beyond.astype(np.float64), ideal_value=0.0, n_without_value=n_without_value
+    n_within_most = losses.n_within_tokens
+    earlier, later = (
+        Ratio(
+            numerators=numerators,
+            denominators=n_tokens.astype(np.float64),
+            ideal_value=0.0,
+            largest_denominator=n_most,
+            rows=np.flatnonzero(reaches),
+            n_without_value=int((~reaches).sum()),
+        )
+        for numerators, n_tokens, n_most in (
+            (within, n_within, n_within_most),
+            (beyond, n_beyond, losses.n_context_tokens - n_within_most),
+        )
     )
     return (
         estimated("ce_increase_within", check, *_of_ratio(earlier)),

@@ -119,12 +119,24 @@ def counted(measure: str, check: checks.Check, value: float, n: int) -> Estimate
 
 
 def mean_of(
-    measure: str, check: checks.Check, sums: Floats, n_tokens: Counts, *, ideal_value: float | None = None
+    measure: str,
+    check: checks.Check,
+    sums: Floats,
+    n_tokens: Counts,
+    *,
+    ideal_value: float | None = None,
+    n_tokens_most: int | None = None,
 ) -> Reading:
     """
     The mean per token of *sums*, a sum per sequence; sequences without tokens do not count.
 
-    *ideal_value* is the value of an exact reconstruction.
+    Args:
+        measure: name of the mean.
+        check: that has it.
+        sums: (n_sequences,).
+        n_tokens: (n_sequences,).
+        ideal_value: of an exact reconstruction.
+        n_tokens_most: that a sequence could have, known beforehand; None: the mean is no cost that a bet can decide.
     """
     has = n_tokens > 0
     if not has.any():
@@ -134,6 +146,8 @@ def mean_of(
         numerators=sums,
         denominators=n_tokens.astype(np.float64),
         ideal_value=ideal_value,
+        largest_denominator=n_tokens_most,
+        rows=np.flatnonzero(has),
         n_without_value=int((~has).sum()),
     )
     return estimated(measure, check, float(sums.sum() / n_tokens.sum()), influence_on_ratio(sums, n_tokens), sample)

@@ -28,13 +28,20 @@ class JudgedValue:
     """sequences or items that the value is of."""
     is_exact: bool = False
     """whether the value has no error: it was counted, or the whole list was measured."""
+    n_most: Count | None = None
+    """sequences or items of the plan, where the verdict fell earlier: then the value is biased away from the limit."""
     is_whole_list: bool = False
     """whether every item of the list was measured."""
     bound: Limit | None = None
     """what the value was held against, where that is not the check's limit: it is evidence of a loading error."""
 
+    @property
+    def is_early(self) -> bool:
+        """Whether the value is of a run that stopped because it was good, or bad, enough."""
+        return self.n_most is not None
+
     def certainty(self, check: str) -> str:
-        """`[0.1, 0.2], n 32`, `exact: all 743 passages` or `counted in 32 sequences`."""
+        """`[0.1, 0.2], n 32 of 256`, `exact: all 743 passages` or `counted in 32 sequences`."""
         return self._certainty(checks.named(check).sampled, _N_DIGITS)
 
     def alone(self) -> str:
@@ -56,11 +63,12 @@ class JudgedValue:
             return ""
         if self.is_exact:
             return f"counted in {self.n} {sampled}"
+        n = f"n {self.n} of {self.n_most}" if self.is_early else f"n {self.n}"
         if self.low is None and self.high is None:
-            return f"n {self.n}"
+            return n
         low = "-inf" if self.low is None else f"{self.low:.{n_digits}g}"
         high = "inf" if self.high is None else f"{self.high:.{n_digits}g}"
-        return f"[{low}, {high}], n {self.n}"
+        return f"[{low}, {high}], {n}"
 
     def _n_digits(self, limit: Limit) -> int:
         """Significant digits that show value and interval on the same side of the limit as they are."""
@@ -121,6 +129,7 @@ def judged_value(
         low=decision.low,
         high=decision.high,
         n=decision.n_used,
+        n_most=decision.n_most if decision.is_early else None,
         is_exact=is_whole_list,
         is_whole_list=is_whole_list,
     )
@@ -146,6 +155,7 @@ def of_decision(decision: Decision, bound: Limit) -> JudgedValue:
         high=decision.high,
         unit=bound.unit,
         n=decision.n_used,
+        n_most=decision.n_most if decision.is_early else None,
         bound=bound,
     )
 

@@ -8,6 +8,9 @@ from typing import Literal
 from sae_checks import checks
 from sae_checks.plan.golden_prompts import Golden
 
+WORST_DIFFERENCE = 10.0
+"""Margins by which one pair may be worse: the guard of a comparison."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limit:
@@ -76,6 +79,7 @@ class Margin:
             source=self.source,
             where=self.where,
             floor=None if on.floor is None else -self.value,
+            worst=WORST_DIFFERENCE,
         )
 
 

@@ -36,6 +36,8 @@ class PairedRatio:
     """(n,), mostly scored tokens; their sum is above zero."""
     ideal_value: float | None = None
     """the measure's value for an exact reconstruction; None: there is no such number."""
+    largest_denominator: float | None = None
+    """of any sequence, known beforehand; None: unknown."""
 
     @property
     def n(self) -> int:
@@ -48,7 +50,11 @@ class PairedRatio:
             np.array(column[:n], dtype=np.float64) for column in (self.numerators, self.denominators)
         )
         return Ratio(
-            numerators=numerators, denominators=denominators, has_positive_denominators=bool((denominators > 0).all())
+            numerators=numerators,
+            denominators=denominators,
+            ideal_value=self.ideal_value,
+            largest_denominator=self.largest_denominator,
+            has_positive_denominators=bool((denominators > 0).all()),
         )
 
 
@@ -113,6 +119,7 @@ def paired_sample(readings: Iterable[Reading], limit: Limit | None, fingerprint:
         numerators=tuple(numerators.tolist()),
         denominators=tuple(denominators.tolist()),
         ideal_value=_ideal_value(sample),
+        largest_denominator=sample.largest_denominator if isinstance(sample, Ratio) and not sample.is_log else None,
     )
 
 

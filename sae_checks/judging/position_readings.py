@@ -144,7 +144,12 @@ def _running_increase(losses: TextLosses, n_tokens: float) -> Ratio | None:
         return None
     n_scored = (~np.isnan(upto[has])).sum(1).astype(np.float64)
     return Ratio(
-        numerators=np.nansum(upto[has], 1), denominators=n_scored, ideal_value=0.0, n_without_value=int((~has).sum())
+        numerators=np.nansum(upto[has], 1),
+        denominators=n_scored,
+        ideal_value=0.0,
+        largest_denominator=n_positions,
+        rows=np.flatnonzero(has),
+        n_without_value=int((~has).sum()),
     )
 
 

@@ -59,6 +59,10 @@ class Ratio:
     denominators: Floats
     n_without_value: int = 0
     ideal_value: float | None = None
+    largest_denominator: float | None = None
+    """of any sequence, known before one is measured, such as the context; None: unknown."""
+    rows: Counts | None = None
+    """(n,) row of each sequence in the losses; None: they are numbered as here."""
     is_log: bool = False
     has_positive_denominators: bool = True
 

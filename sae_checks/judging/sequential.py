@@ -2,15 +2,17 @@
 The sequential decision: values in the order of the plan and a limit -> passed, failed or inconclusive.
 
 Stopping early needs bounds that hold whenever one stops. Values on a continuous scale use those of `bounds`; towards a
-pass, these also allow for one value of five times the limit that the sample missed by chance. Right and wrong answers
-use `betting`. A decision depends only on the values up to it and on the budget, not on how the values were measured.
+pass, these also allow for one value of several times the limit that the sample missed by chance. A pass of a cost whose
+unit is known beforehand is decided by `capped_bet` alone: whichever of two tests passes first would be wrong twice as
+often. Right and wrong answers use `betting`. A decision depends only on the values up to it and on the budget, not on
+how the values were measured.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -19,13 +21,13 @@ from scipy import optimize
 from sae_checks.judging import betting
 from sae_checks.judging.bounds import Moments, boundary, interval_ends, joined, lower_bound, moments, upper_bound
 from sae_checks.judging.budget import ALPHA, N_LEAST, Budget
+from sae_checks.judging.capped_bet import CappedBet
 from sae_checks.judging.limits import Limit
 from sae_checks.judging.samples import Answers, Sample
 
-GUARD_FACTOR = 5.0
-"""The guard adds one value of so many times the limit before a pass."""
 _N_DOUBLINGS = 20
 """of the step in the search for an end of an interval; an end further out is reported as none."""
+_N_HALVINGS = 20
 _MOST_ERRORS = 1e6
 TO_PASS, TO_FAIL = 2.9, 4.3
 """Approximate standard errors between value and limit that decide; they estimate how many values are needed."""
@@ -55,6 +57,15 @@ class Decision:
     """of the tested values, positive towards the bad side."""
     n_needed: int | None
     """about how many like these would decide; None: decided, or the value is too close to the limit."""
+    costliest: int | None = None
+    """row of the sequence that costs most, in the unit of the bet; None: no bet decides."""
+    costliest_times: float | None = None
+    """how many times the limit it costs, as if it were of full length."""
+
+    @property
+    def is_early(self) -> bool:
+        """Whether it was reached before the last value; then *value* is biased away from the limit."""
+        return self.outcome != "inconclusive" and self.n_used < self.n_most
 
 
 def decide(sample: Sample | Answers, limit: Limit, budget: Budget) -> Decision:
@@ -73,6 +84,26 @@ def decide(sample: Sample | Answers, limit: Limit, budget: Budget) -> Decision:
     return test.decision("inconclusive", looks[-1] if looks else sample.n)
 
 
+def passing_limit(sample: Sample, limit: Limit, budget: Budget) -> float | None:
+    """The limit nearest to the value that all of *sample* passes, of the kind of *limit*; None: none does."""
+    n, sign = sample.n, 1.0 if limit.kind == "max" else -1.0
+
+    def passes(distance: float) -> bool:
+        test = _Test(sample, replace(limit, value=value + sign * distance), budget)
+        return test.outcomes([n]) == ["passed"]
+
+    value = math.fsum(sample.first(n)[0]) / math.fsum(sample.first(n)[1])
+    start = max(abs(value - (sample.ideal_value or 0.0)), 1e-9)
+    high = next((start * 2.0**k for k in range(-10, _N_DOUBLINGS) if passes(start * 2.0**k)), None)
+    if high is None:
+        return None
+    low = 0.0
+    for _ in range(_N_HALVINGS):
+        middle = (low + high) / 2
+        low, high = (low, middle) if passes(middle) else (middle, high)
+    return value + sign * high
+
+
 class _Test:
     """The test of a sample against a limit r: badness = numerator - r denominator, signed so that above 0 is bad."""
 
@@ -83,7 +114,8 @@ class _Test:
         ideal = sample.ideal_value
         self._guard: float | None = None
         if budget.is_guarded and ideal is not None and self._sign * (self._limit - ideal) > 0:
-            self._guard = ideal + GUARD_FACTOR * (self._limit - ideal)
+            self._guard = ideal + budget.worst(limit) * (self._limit - ideal)
+        self._bet = CappedBet.of(sample, limit, budget)
 
     def outcomes(self, looks: Sequence[int]) -> list[Outcome]:
         """The outcome of each look by itself."""
@@ -91,11 +123,13 @@ class _Test:
             return []
         of = joined([self._badness(n, self._limit) for n in looks])
         can_pass = np.array([self._is_ratio(n) for n in looks])
-        can_fail = can_pass.copy()
-        can_pass &= of.n >= self._budget.n_least_to_pass
-        worst = None if self._guard is None else np.array([self._worst(n, self._limit) for n in looks])
-        passed = can_pass & (upper_bound(of, self._budget, worst) < 0)
-        failed = can_fail & (lower_bound(of, self._budget) > 0)
+        failed = can_pass & (lower_bound(of, self._budget) > 0)
+        if self._bet is not None:
+            passed = self._bet.passes()[np.array(looks) - 1]
+        else:
+            worst = None if self._guard is None else np.array([self._worst(n, self._limit) for n in looks])
+            enough = of.n >= self._budget.n_least_to_pass
+            passed = can_pass & enough & (upper_bound(of, self._budget, worst) < 0)
         return ["passed" if p else "failed" if f else "inconclusive" for p, f in zip(passed, failed, strict=True)]
 
     def decision(self, outcome: Outcome, n: int) -> Decision:
@@ -104,9 +138,13 @@ class _Test:
         each = self._sample.each(n)
         of = self._badness(n, ratio) if n > 1 else None
         beyond = self._limit if outcome != "inconclusive" else None
-        bad = self._end(n, ratio, beyond if outcome == "passed" else None, is_bad=True) if of is not None else None
+        if self._bet is not None and outcome != "failed":
+            bad = self._bet.upper_bound(n) if n else None
+        else:
+            bad = self._end(n, ratio, beyond if outcome == "passed" else None, is_bad=True) if of is not None else None
         good = self._end(n, ratio, beyond if outcome == "failed" else None, is_bad=False) if of is not None else None
         low, high = (good, bad) if self._sign > 0 else (bad, good)
+        costliest, costliest_times = (None, None) if self._bet is None or n == 0 else self._bet.costliest(n)
         return Decision(
             outcome=outcome,
             measure=self._measure,
@@ -118,6 +156,8 @@ class _Test:
             worst=self._shown(float(each.max() if self._sign > 0 else each.min())),
             skewness=0.0 if of is None else float(of.skewness),
             n_needed=None if outcome != "inconclusive" or of is None else self._n_needed(n),
+            costliest=costliest,
+            costliest_times=costliest_times,
         )
 
     def _is_ratio(self, n: int) -> bool:
@@ -168,7 +208,13 @@ class _Test:
 
     def _n_needed(self, n: int) -> int | None:
         of = self._badness(n, self._limit)
-        return _needed(float(of.mean), float(of.sd))
+        if self._bet is not None and of.mean < 0:
+            return self._bet.n_needed(n)
+        needed = _needed(float(of.mean), float(of.sd))
+        if needed is None or self._guard is None or of.mean > 0:
+            return needed
+        # the guard's value alone adds so many times its distance to the upper bound, over n
+        return max(needed, math.ceil((1 + TO_PASS) * (self._worst(n, self._limit) / -float(of.mean) + 1)))
 
     def _shown(self, ratio: float) -> float:
         if not self._sample.is_log:

@@ -242,7 +242,11 @@ def _why_inconclusive(decision: Decision, limit: Limit, budget: Budget) -> str:
     n = decision.n_used
     if n < N_LEAST:
         return f"fewer than {N_LEAST} decide nothing"
-    if limit.allows(decision.value) and n < budget.n_least_to_pass:
+    if limit.allows(decision.value) and decision.costliest_times is not None:
+        if decision.costliest_times > budget.worst(limit):
+            costs = f"sequence {decision.costliest} costs {decision.costliest_times:.3g} times the limit"
+            return f"{costs}, and a pass allows {budget.worst(limit):g}"
+    elif limit.allows(decision.value) and n < budget.n_least_to_pass:
         return f"fewer than {budget.n_least_to_pass} cannot pass"
     if decision.n_needed is None:
         return "the value is too close to the limit for any number of sequences"

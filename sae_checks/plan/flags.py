@@ -137,9 +137,9 @@ SPECS: tuple[OptionSpec, ...] = (
     OptionSpec(
         flag="--sae-study-sequences",
         group="how much",
-        example="32",
+        example="64",
         metavar="N",
-        default="32",
+        default="64",
         help="sequences for propagation, next_sae, last_sae, own_layer, random_error and stacked, which splice "
         "several times; four times as many passages for stacked_lambada; 0 leaves these and distinct out",
     ),

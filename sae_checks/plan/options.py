@@ -45,7 +45,7 @@ class Options:
     """None: chosen from the model and the SAEs, see `plan.make`."""
     n_train_context_tokens: int | None = None
     """training context of SAEs whose configuration does not say it."""
-    n_study_sequences: int = 32
+    n_study_sequences: int = 64
     seed: int = 0
     device: str = "auto"
     dtype: str = "float32"

@@ -59,6 +59,10 @@ class DecisionRow(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     """of the tested values, towards the bad side."""
     n_needed: Count | None
     """about how many would decide; null: it is decided, or the value is the limit."""
+    costliest: Count | None = None
+    """row of the sequence that costs most, in the unit of the bet; null: no bet decides."""
+    costliest_times: float | None = None
+    """how many times the limit it costs, as if it were of full length."""
 
 
 class LimitRow(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -124,6 +128,8 @@ class PairedRatioRow(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """base64 of little-endian float32."""
     ideal_value: float | None
     """value of the measure for an exact reconstruction; null: there is no such number."""
+    largest_denominator: float | None = None
+    """of any sequence, known before it was measured; null: unknown."""
 
 
 class PairedAnswersRow(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="kind", tag="answers"):

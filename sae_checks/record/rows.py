@@ -288,6 +288,7 @@ def _paired_row(sample: PairedSample) -> PairedRatioRow | PairedAnswersRow:
         numerators=np.array(sample.numerators, dtype=_FLOAT32).tobytes(),
         denominators=np.array(sample.denominators, dtype=_FLOAT32).tobytes(),
         ideal_value=sample.ideal_value,
+        largest_denominator=sample.largest_denominator,
     )
 
 
@@ -317,6 +318,7 @@ def _paired(row: PairedRatioRow | PairedAnswersRow) -> PairedSample:
         numerators=numerators,
         denominators=denominators,
         ideal_value=row.ideal_value,
+        largest_denominator=row.largest_denominator,
     )
 
 

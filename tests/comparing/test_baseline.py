@@ -124,7 +124,7 @@ def test_permuting_both_runs_changes_nothing(one, other, order):
     ("shift", "outcome", "words"),
     [
         (0.02, "failed", "0.02"),
-        (0.005, "passed", "worse, but within the margin: "),
+        (0.002, "passed", "worse, but within the margin: "),
         (-0.02, "passed", "better: "),
     ],
 )

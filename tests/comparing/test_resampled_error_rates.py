@@ -13,7 +13,7 @@ from sae_checks.comparing import resampled_error_rates
 from sae_checks.judging.budget import ALPHA, Budget
 from sae_checks.judging.paired_samples import PairedAnswers, PairedRatio
 
-SMOKE = Budget(n_planned=64, n_most=64, n_checks=31)
+FEW = Budget(n_planned=48, n_most=48, n_checks=31)
 
 
 def ratio(values, denominators=100.0, ideal_value=0.0):
@@ -46,14 +46,21 @@ def test_tame_values_are_judged_as_promised(cv):
 
 
 def test_a_tail_that_a_smoke_run_cannot_see_is_told():
-    """One sequence in twenty that costs ten times as much: a plan of 64 has no guard, and one of 256 has."""
+    """One sequence in twenty that costs ten times as much: a plan of 48 has no guard, and one of 256 has."""
     values = increases("contaminated", 0.1, 0.1, n=256, n_replications=1, seed=0)[0]
     found, guarded = (
-        resampled_error_rates.rates_at_limit(ratio(values), limit(value=0.15), plan) for plan in (SMOKE, BUDGET)
+        resampled_error_rates.rates_at_limit(ratio(values), limit(value=0.15), plan) for plan in (FEW, BUDGET)
     )
     assert not found.is_as_promised
     assert found.passed > 0.2
     assert guarded.passed < found.passed
+
+
+def test_a_bet_is_resampled_as_a_bet():
+    """Few pass at the limit even in a small plan, and none where a sequence costs more than the cap."""
+    values = increases("contaminated", 0.1, 0.1, n=256, n_replications=1, seed=0)[0]
+    sample = replace(ratio(values), largest_denominator=100.0)
+    assert resampled_error_rates.rates_at_limit(sample, limit(value=0.15), FEW).passed < 0.05
 
 
 def test_without_a_best_there_is_no_guard():
@@ -92,7 +99,7 @@ def test_what_does_not_vary_or_cannot_be_lost_has_no_rates():
 def test_the_unit_of_loss_does_not_matter(seed, c):
     """Values, limit and ideal value in other units: the same resamples, the same rates."""
     values = np.random.default_rng(seed).lognormal(-2, 0.6, 40)
-    plan = replace(SMOKE, n_planned=32, n_most=32)
+    plan = replace(FEW, n_planned=32, n_most=32)
     found, scaled = (
         resampled_error_rates.rates_at_limit(ratio(values * k), limit(value=0.25 * k), plan, n_resamples=50)
         for k in (1.0, c)

@@ -63,7 +63,7 @@ def test_the_whole_list_is_exact(n_true, n_listed, words):
 def test_nothing_that_varies_is_not_the_whole_list():
     """An exact SAE has an interval of width 0 over a sample; that is no exact value."""
     found = verdict.judge((sampled("ce_increase", [0.0] * 64, ideal_value=None),), limit(value=0.3), BUDGET)
-    assert found.reason == "0 <= 0.3 nats/token [0, 0], n 32"
+    assert found.reason == "0 <= 0.3 nats/token [0, 0], n 32 of 256"
 
 
 def test_counted_values_say_what_they_were_counted_in():

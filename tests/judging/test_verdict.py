@@ -85,7 +85,7 @@ def test_the_reason_says_value_limit_interval_and_n():
     found = judged(0.05, 0.3)
     assert found.decision.n_used == 32
     low, high = found.decision.low, found.decision.high
-    assert found.reason == f"0.05 <= 0.3 nats/token [{low:.3g}, {high:.3g}], n 32"
+    assert found.reason == f"0.05 <= 0.3 nats/token [{low:.3g}, {high:.3g}], n 32 of 256"
     assert judged(0.6, 0.3).reason.startswith("0.6 > 0.3 nats/token [0.")
     assert judged(0.6, 0.3, kind="min").reason.startswith("0.6 >= 0.3 nats/token [0.")
 
@@ -231,14 +231,16 @@ def test_what_was_not_measured_is_not_judged():
     [
         (7, 256, "inconclusive", "inconclusive"),
         (8, 64, "inconclusive", "inconclusive"),
-        (16, 64, "passed", "failed"),
+        (16, 32, "passed", "failed"),
+        (16, 64, "inconclusive", "failed"),
+        (24, 64, "passed", "failed"),
         (8, 256, "inconclusive", "inconclusive"),
         (31, 256, "inconclusive", "failed"),
         (32, 256, "passed", "failed"),
     ],
 )
 def test_a_verdict_takes_so_many(n, n_planned, good, bad):
-    """A pass takes 32 sequences, 16 in a plan of 64; nothing is decided below 8."""
+    """A pass takes 32 sequences, 24 in a plan of 64, 16 in one of 32; nothing is decided below 8."""
     budget = Budget(n_planned=n_planned, n_most=n, n_checks=31)
     for value, outcome in ((0.05, good), (9.0, bad)):
         found = judge((sampled("ce_increase", around(value, 0.01, n)),), limit(value=0.3), budget)

@@ -15,8 +15,8 @@ from sae_checks.run import enough
         ("text", 31, 256, "--sae-sequences=31"),
         ("text", 15, 256, "--sae-corpus=FILE with at least 32 documents"),
         ("text", 32, 256, None),
-        ("text", 15, 64, "--sae-corpus=FILE with at least 16 documents"),
-        ("text", 16, 64, None),
+        ("text", 15, 64, "--sae-corpus=FILE with at least 24 documents"),
+        ("text", 24, 64, None),
         ("lambada", 7, 256, "--sae-lambada=FILE with at least 8 passages, or --sae-lambada=none"),
         ("lambada", 8, 256, None),
         ("cbt", 7, 256, "--sae-cbt=FILE with at least 8 queries, or --sae-cbt=none"),
@@ -30,7 +30,7 @@ def test_too_few_are_refused_with_what_to_type(kind, n, n_sequences, attempt):
     assert found is None or str(found).endswith(f"  try:      {attempt}")
 
 
-@pytest.mark.parametrize("n_sequences", [16, 64, 65, 256])
+@pytest.mark.parametrize("n_sequences", [16, 32, 33, 64, 65, 256])
 def test_the_least_number_is_the_one_that_can_pass(n_sequences):
     """An exact SAE passes with it and not with one sequence less."""
     for n in range(8, 40):

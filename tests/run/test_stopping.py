@@ -22,7 +22,7 @@ HOOKS = ["blocks.0.hook_resid_pre", "blocks.2.hook_resid_pre", "blocks.3.hook_re
 
 
 def asked(release="demo", **more):
-    return settle(Options(release=release, device="cpu", n_sequences=96, **more))
+    return settle(Options(release=release, device="cpu", n_sequences=176, **more))
 
 
 def judged(of_run, sae_ids, *of_checks, executor=None):
@@ -137,7 +137,7 @@ def test_an_sae_stays_while_its_comparison_is_open(tmp_path, monkeypatch):
     monkeypatch.setattr(stopping, "compare", lambda _, after: replace(after, outcome="inconclusive"))
     (stayed,) = judged(again, HOOKS[:1], checks.CE_LOSS).values()
     assert (stayed.outcome, stayed.decision) == (left.outcome, left.decision)
-    assert [r.estimates[0].n for r in (left, stayed, whole)] == [left.decision.n_used, 96, 96]
+    assert [r.estimates[0].n for r in (left, stayed, whole)] == [left.decision.n_used, 176, 176]
 
 
 def test_studies_of_a_run_take_the_clean_pass_of_its_text(monkeypatch):
@@ -156,7 +156,7 @@ def test_studies_of_a_run_take_the_clean_pass_of_its_text(monkeypatch):
     of_all.append(("all of resid", "stacked"))
     results = [judge(executor, run, subject, checks.named(name), of_all) for subject, name in of_all]
     assert {r.outcome for r in results} == {"passed", "reported"}
-    assert sum(n_seen) == 96
+    assert sum(n_seen) == 176
     # WHY: without text checks the studies make a pass of their own, with the same numbers
     alone = LocalExecutor(run.plan)
     of_studies = [cell for cell in of_all if cell[1] not in {check.name for check in OF_TEXT}]
@@ -166,7 +166,7 @@ def test_studies_of_a_run_take_the_clean_pass_of_its_text(monkeypatch):
         assert found.provenance == shared.provenance
         for one, other in zip(found.estimates, shared.estimates, strict=True):
             assert one.value == pytest.approx(other.value, rel=1e-3, abs=1e-4)
-    assert sum(n_seen) == 96 + 2 * 20  # WHY 2: random_error needs two passes
+    assert sum(n_seen) == 176 + 2 * 20  # WHY 2: random_error needs two passes
 
 
 def test_choices_that_flipped_are_of_what_was_measured(runs):

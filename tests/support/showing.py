@@ -22,7 +22,8 @@ def contradiction(found, *, as_text=False):
     if found.outcome == "failed":
         has_interval = low is not None or high is not None
         return None if is_outside or (not has_interval and not limit.allows(value)) else words
-    says_why = re.search(r": (fewer than|the value is too close|the interval contains|undecided)", found.reason)
+    whys = r"fewer than|the value is too close|the interval contains|undecided|sequence \d+ costs"
+    says_why = re.search(rf": ({whys})", found.reason)
     return None if says_why and not (is_outside and "contains" in says_why[1]) else words
 
 

@@ -3,10 +3,10 @@
 import math
 
 import numpy as np
+from builders import limit
 
 from sae_checks.comparing import resampled_error_rates
-from sae_checks.comparing.resampled_error_rates import ErrorRates
-from sae_checks.judging import sequential
+from sae_checks.comparing.resampled_error_rates import ErrorRates, ToPass
 from sae_checks.judging.budget import Budget
 
 LIMIT = 1.0
@@ -27,8 +27,13 @@ def increases(shape, cv, mean, *, n, n_replications, seed):
     return mean * base * np.exp(cv * rng.standard_normal(size) - cv**2 / 2)
 
 
-def rates(values, budget: Budget) -> ErrorRates:
-    """The rule of `sequential.decide` for increases, against LIMIT, in all replications at once."""
-    return resampled_error_rates.ratio_error_rates(
-        values - LIMIT, budget, (sequential.GUARD_FACTOR - 1) * LIMIT if budget.is_guarded else None
-    )
+def rates(values, budget: Budget, *, bets=False, guards=True) -> ErrorRates:
+    """
+    The rule of `sequential.decide` for costs whose ideal value is 0, against LIMIT, in all replications at once.
+
+    By the t-mixture, which may have a guard, or by the bet if *bets*.
+    """
+    worst = budget.worst(limit(value=LIMIT))
+    guard = (worst - 1) * LIMIT if budget.is_guarded and guards else None
+    to_pass = ToPass(bet_unit=LIMIT, worst=worst) if bets else ToPass(guard=guard)
+    return resampled_error_rates.ratio_error_rates(values - LIMIT, budget, to_pass)
