@@ -61,7 +61,9 @@ def _facts(run: Record, *, with_command: bool) -> Iterator[tuple[str, str]]:
     yield "Model", ", ".join(f"{_short(model.source)} ({model.dtype} on {model.device})" for model in models)
     yield "SAEs", _saes(run, tuple(saes.values()))
     yield "Text", ", ".join(f"{kind}: {_short(source)}" for kind, source in texts if kind != "golden")
-    yield "Chosen", str(dict(run.options).get("chosen") or "")
+    options = dict(run.options)
+    yield "Chosen", str(options.get("chosen") or "")
+    yield "Baseline", str(options.get("baseline_run") or "")
     yield "n used", ", ".join(_used(run.results))
     yield "Limits", _limits(run.results)
     if with_command:

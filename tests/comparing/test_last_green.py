@@ -84,6 +84,12 @@ def test_a_person_accepts_a_worse_run_with_a_reason(tmp_path):
     found = of(tmp_path).run
     assert found.results == worse.results
     assert last_green.reason_of(found) == r"cleaner\ntext"
+    url = str(tmp_path / "history")
+    for each in (run(0), worse, found):
+        store.add(each, store.prepare(url))
+    assert last_green.find(Options(release="r", history=url), NAME).run == found, (
+        "kept in a history it is the last there"
+    )
     for other, reason in ((NOT_LAST["-k"], "why"), (NOT_LAST["-x"], "why"), (worse, " ")):
         with pytest.raises(errors.UsageError, match="cannot be the baseline"):
             last_green.accept(other, tmp_path, reason)

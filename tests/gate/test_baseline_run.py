@@ -196,6 +196,7 @@ def test_a_regression_stays_red(saes, gate, tmp_path):
     assert run.exit_code == 0, run.text
     assert "accepted: trained on cleaner text" in run.text
     assert "accepted: trained on cleaner text" in dict(run.record.options)["baseline_run"]
+    assert "accepted: trained on cleaner text" in out.joinpath("report", "index.html").read_text()
     assert dict(record.read(out / "last-green.json").options).get("accepted") is None, "green, it takes its place"
 
 
