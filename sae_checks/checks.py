@@ -182,7 +182,7 @@ OWN_LAYER = Check(
         Measure(name="increase_at_neighbour", unit=_NATS),
         Measure(name="explained_variance_at_home", unit="fraction"),
         Measure(name="explained_variance_at_place", unit="fraction"),
-        Measure(name="own_place_margin", unit="fraction"),
+        Measure(name="own_place_ratio", unit="ratio"),
         Measure(name="own_layer_margin", unit=_NATS),
     ),
     is_study=True,

@@ -22,12 +22,13 @@ from sae_checks.judging.estimates import (
     share_of,
 )
 from sae_checks.judging.propagation_readings import LEAST_ERROR, RootRatio
-from sae_checks.judging.samples import Difference, Ratio
+from sae_checks.judging.samples import ExplainedVariance, Ratio
 from sae_checks.losses import (
     Floats,
     ItemLosses,
     NeighbourLosses,
     RandomErrorLosses,
+    Reconstructions,
     Span,
     StackItemLosses,
     StackLosses,
@@ -48,8 +49,8 @@ def own_layer(losses: NeighbourLosses) -> tuple[Reading, ...]:
 
     `own_layer_margin` is the increase at the cheapest neighbour minus the increase at its own hook. An SAE that is
     cheaper elsewhere has the wrong layer's name. Losses at different places of a block do not compare, since the model
-    needs some of them more than others: `own_place_margin` is the explained variance at its own hook minus that at the
-    place of its block that it explains best.
+    needs some of them more than others: `own_place_ratio` is the root of the unexplained variance at the place of its
+    block that it explains best over that at its own hook.
     """
     check, own = checks.OWN_LAYER, losses.own
     if not losses.spans and not losses.fits:
@@ -78,23 +79,29 @@ def own_layer(losses: NeighbourLosses) -> tuple[Reading, ...]:
 
 
 def _at_places(losses: NeighbourLosses) -> tuple[Reading, ...]:
-    """Explained variance at its own hook, at the place of its block that it explains best, and their difference."""
+    """Explained variance at its own hook and at the place of its block that it explains best, and `own_place_ratio`."""
     check = checks.OWN_LAYER
-    own, *others = (explained_variance(fit) for fit in losses.fits) if losses.fits else (None,)
-    known = [other for other in others if other is not None and math.isfinite(other[0])]
-    if own is None or not known:
-        names = ("explained_variance_at_home", "explained_variance_at_place", "own_place_margin")
-        reason = "no other place of its block can be compared"
+    own, *others = (_fit(fit) for fit in losses.fits) if losses.fits else (None,)
+    known = [other for other in others if other is not None]
+    if own is None or not known or own[1].value < LEAST_ERROR:
+        names = ("explained_variance_at_home", "explained_variance_at_place", "own_place_ratio")
+        reason = "no other place of its block can be compared" if own is None or not known else "it makes no error"
         return tuple(NotMeasured(measure=name, reason=reason, is_final=True) for name in names)
-    best = max(known, key=lambda found: found[0])
-    found = [
-        estimated("explained_variance_at_home", check, *own),
-        estimated("explained_variance_at_place", check, *best),
-    ]
-    if len(own[1]) != len(best[1]):
-        return (*found, NotMeasured(measure="own_place_margin", reason="not the same sequences"))
-    margin = Difference(of=own[2], less=best[2])
-    return (*found, estimated("own_place_margin", check, own[0] - best[0], own[1] - best[1], margin))
+    best = min(known, key=lambda fit: fit[1].value)
+    return (
+        estimated("explained_variance_at_home", check, *own[0]),
+        estimated("explained_variance_at_place", check, *best[0]),
+        best[1].over(own[1], "own_place_ratio", check),
+    )
+
+
+def _fit(sums: Reconstructions) -> tuple[tuple[float, Floats, ExplainedVariance], RootRatio] | None:
+    """(explained variance, root of the unexplained variance); None: the activation does not vary."""
+    if (found := explained_variance(sums)) is None:
+        return None
+    numerators, spread = found[2].first(found[2].n)
+    unexplained = RootRatio.of(spread - numerators, spread)
+    return None if unexplained is None or not math.isfinite(unexplained.value) else (found, unexplained)
 
 
 def random_error(losses: RandomErrorLosses) -> tuple[Reading, ...]:

@@ -35,9 +35,9 @@ _HELPS = (
 )
 
 
-PLACE_MARGIN = 0.02
-"""Explained variance by which another place of the block may be explained better. WHY not 0: what is nearly the same
-activation, such as the residual stream before and after a weak layer, is explained nearly as well."""
+LEAST_PLACE_RATIO = 0.9
+"""Root of the variance that an SAE leaves unexplained at another place of its block, over that at its own hook. WHY not
+1: the residual stream before and after a weak layer is explained nearly as well; good SAEs have 1.04 and more."""
 
 _ELSEWHERE = "it explains another place of its block better: it carries that hook's weights, or the wrong hook's name"
 _NO_ERROR = "the splice makes no error: an SAE that passes its input on says nothing about it"
@@ -305,7 +305,7 @@ def _plausible_limits(readings: Sequence[Reading]) -> Iterator[tuple[Estimate, L
     l0 = f"L0 is far from the one recorded for this SAE (plausible: {L0_BAND[0]:g} to {L0_BAND[1]:g} times)"
     rules: tuple[tuple[checks.Check, str, Literal["max", "min"], float, str], ...] = (
         (checks.CE_LOSS, "ce_increase", "min", -N_NATS_BELOW_CLEAN, _HELPS),
-        (checks.OWN_LAYER, "own_place_margin", "min", -PLACE_MARGIN, _ELSEWHERE),
+        (checks.OWN_LAYER, "own_place_ratio", "min", LEAST_PLACE_RATIO, _ELSEWHERE),
         (checks.PROPAGATION, "own_error", "min", LEAST_ERROR, _NO_ERROR),
         (checks.SPARSITY, "l0_ratio", "min", L0_BAND[0], l0),
         (checks.SPARSITY, "l0_ratio", "max", L0_BAND[1], l0),

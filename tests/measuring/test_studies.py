@@ -167,7 +167,7 @@ def test_at_every_place_an_sae_costs_what_it_costs_there(tiny_models):
 
 
 def test_at_every_place_of_its_block_an_sae_explains_what_it_explains_there(tiny_models):
-    """The margin is plain: explained variance at its own hook less that at the place that is explained best."""
+    """The ratio is plain: the root of what is left unexplained where it explains best, over that at its own hook."""
     model, sequences = tiny_models[FAMILY], tiny.sequences(lengths=[24] * 12)
     sae = tiny.random_sae("blocks.1.hook_mlp_out")
     places = places_of_block(sae, model)
@@ -180,7 +180,8 @@ def test_at_every_place_of_its_block_an_sae_explains_what_it_explains_there(tiny
         explained.append(values(corpus_readings.sparsity(alone))["explained_variance"])
     found = values(study_readings.own_layer(losses))
     assert found["explained_variance_at_home"] == pytest.approx(explained[0], abs=1e-4)
-    assert found["own_place_margin"] == pytest.approx(explained[0] - max(explained[1:]), abs=1e-4)
+    ratio = ((1 - max(explained[1:])) / (1 - explained[0])) ** 0.5
+    assert found["own_place_ratio"] == pytest.approx(ratio, rel=1e-3)
 
 
 @pytest.mark.parametrize(

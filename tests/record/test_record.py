@@ -40,7 +40,7 @@ MEASURES = {
     "last_sae": {"last_explained_variance_clean", "last_explained_variance", "last_explained_variance_loss"},
     "own_layer": {
         *("increase_at_home", "increase_at_neighbour", "own_layer_margin"),
-        *("explained_variance_at_home", "explained_variance_at_place", "own_place_margin"),
+        *("explained_variance_at_home", "explained_variance_at_place", "own_place_ratio"),
     },
     "distinct": {"copies"},
     "random_error": {"kl_spliced", "kl_isotropic", "kl_covariance", "kl_ratio_isotropic", "kl_ratio_covariance"},
