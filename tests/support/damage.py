@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,7 @@ DATA = Path(os.environ["SAE_CHECKS_DATA"]) if "SAE_CHECKS_DATA" in os.environ el
 Weights = dict[str, torch.Tensor]
 Change = Callable[["Sound"], "Sound"]
 
-K, D_SAE, CONTEXT = 16, 384, 64
+K, D_SAE, CONTEXT = 16, 256, 64
 
 
 @dataclass(frozen=True)
@@ -96,7 +96,7 @@ def trained(hook: str, hook_out: str = "") -> Weights:
         weight.requires_grad_(True)
     optimiser = torch.optim.Adam(weights.values(), lr=3e-3)
     for step in range(_N_STEPS):
-        rows = torch.randint(len(x), (512,), generator=generator)
+        rows = torch.randint(len(x), (256,), generator=generator)
         centred = x[rows] - (weights["b_dec"] if shift is None else shift)
         latents = torch.relu(centred @ weights["W_enc"] + weights["b_enc"])
         kept = torch.zeros_like(latents).scatter(-1, (top := latents.topk(K)).indices, top.values)
@@ -111,7 +111,7 @@ def trained(hook: str, hook_out: str = "") -> Weights:
     return {name: weight.detach() for name, weight in weights.items()}
 
 
-_N_STEPS = 600
+_N_STEPS = 300
 
 
 def _metadata(hook: str, architecture: str, **more: Any) -> dict[str, Any]:
@@ -221,3 +221,180 @@ SOUND: dict[str, Callable[[], Sound]] = {
     "transcoder": transcoder,
     **({"stories": stories} if DATA is not None else {}),
 }
+
+
+def weight(name: str, change: Callable[[torch.Tensor, Sound], torch.Tensor]) -> Change:
+    """The change of one tensor."""
+    return lambda sound: replace(sound, weights={**sound.weights, name: change(sound.weights[name], sound)})
+
+
+def scaled(name: str, factor: float) -> Change:
+    """One tensor times *factor*."""
+    return weight(name, lambda w, _: w * factor)
+
+
+def foreign(*names: str) -> Change:
+    """Tensors of another layer's SAE."""
+    return lambda s: replace(s, weights={**s.weights, **{name: s.neighbour[name] for name in names}})
+
+
+def configured(**entries: object) -> Change:
+    """Other entries in cfg.json."""
+    return lambda s: replace(s, cfg={**s.cfg, **entries})
+
+
+def described(**entries: object) -> Change:
+    """Other entries in its metadata."""
+    return lambda s: replace(s, metadata={**s.metadata, **entries})
+
+
+def both(*changes: Change) -> Change:
+    """One change after the other."""
+
+    def change(sound: Sound) -> Sound:
+        for each in changes:
+            sound = each(sound)
+        return sound
+
+    return change
+
+
+def _drawn(n: int, share: float = 1.0) -> tuple[torch.Tensor, torch.Tensor]:
+    """The indices of *share* of *n* latents, and the same in a cycle: no index keeps its place."""
+    chosen = torch.randperm(n, generator=torch.Generator().manual_seed(0))[: max(2, round(share * n))]
+    return chosen, chosen.roll(1)
+
+
+def permuted(name: str, share: float = 1.0) -> Change:
+    """The rows of *share* of the latents in a cycle, in one tensor alone."""
+
+    def change(w: torch.Tensor, _: Sound) -> torch.Tensor:
+        made, (to, source) = w.clone(), _drawn(w.shape[0 if name == "W_dec" else -1], share)
+        if name == "W_enc":
+            made[:, to] = w[:, source]
+        else:
+            made[to] = w[source]
+        return made
+
+    return weight(name, change)
+
+
+def reordered(sound: Sound) -> Sound:
+    """All latents in another order: the same SAE."""
+    to, n = _drawn(len(sound.weights["W_dec"]))[0], len(sound.weights["W_dec"])
+    made = {
+        name: w[:, to] if name == "W_enc" else w[to] if len(w) == n and name != "b_dec" else w
+        for name, w in sound.weights.items()
+    }
+    return replace(sound, weights=made)
+
+
+def rescaled(sound: Sound) -> Sound:
+    """Latents in other units: encoder times, decoder divided by a factor for each."""
+    factor = 2 ** torch.linspace(-2, 2, len(sound.weights["W_dec"]))
+    per_latent = {"b_enc", "threshold", "b_mag", "b_gate", "W_enc"} & {*sound.weights}
+    made = {name: w * factor if name in per_latent else w for name, w in sound.weights.items()}
+    return replace(sound, weights={**made, "W_dec": made["W_dec"] / factor[:, None]})
+
+
+def cast(dtype: torch.dtype) -> Change:
+    """All tensors in another type."""
+    return lambda s: replace(s, weights={name: w.to(dtype) for name, w in s.weights.items()})
+
+
+def eight_bits(sound: Sound) -> Sound:
+    """Encoder and decoder rounded to 8 bits per row."""
+
+    def rounded(w: torch.Tensor) -> torch.Tensor:
+        step = w.abs().amax(-1, keepdim=True) / 127
+        return (w / step).round() * step
+
+    made = {"W_enc": rounded(sound.weights["W_enc"].T).T, "W_dec": rounded(sound.weights["W_dec"])}
+    return replace(sound, weights={**sound.weights, **made})
+
+
+def one_too_long(factor: float = 30.0) -> Change:
+    """The decoder row of the latent that is active most often, *factor* times as long."""
+
+    def change(w: torch.Tensor, sound: Sound) -> torch.Tensor:
+        x = (
+            sound.inputs - sound.weights["b_dec"]
+            if len(sound.weights["b_dec"]) == sound.inputs.shape[1]
+            else sound.inputs
+        )
+        active = (x @ sound.weights["W_enc"] + sound.weights.get("b_enc", 0) > sound.weights.get("threshold", 0)).sum(0)
+        made = w.clone()
+        made[int(active.median(dim=0).indices)] *= factor
+        return made
+
+    return weight("W_dec", change)
+
+
+def half(sound: Sound, name: str = "W_dec") -> Sound:
+    """Every second row of the decoder zero."""
+    made = sound.weights[name].clone()
+    made[::2] = 0
+    return replace(sound, weights={**sound.weights, name: made})
+
+
+def untrained(sound: Sound) -> Sound:
+    """Random, tied weights, with the bias and the length of the trained ones."""
+    shape = sound.weights["W_dec"].shape
+    drawn = torch.randn(shape, generator=torch.Generator().manual_seed(1))
+    decoder = torch.nn.functional.normalize(drawn, dim=-1)
+    encoder = decoder.T * sound.weights["W_enc"].norm(dim=0).mean()
+    return replace(sound, weights={**sound.weights, "W_enc": encoder, "W_dec": decoder})
+
+
+def principal_components(n: int) -> Change:
+    """The first *n* principal components and their opposites, in place of an SAE."""
+
+    def change(sound: Sound) -> Sound:
+        x = sound.inputs
+        directions = torch.linalg.svd(x - x.mean(0), full_matrices=False).Vh[:n]
+        return _linear(sound, directions, x.mean(0))
+
+    return change
+
+
+def identity(sound: Sound) -> Sound:
+    """x and -x: all is passed on."""
+    d = sound.weights["W_dec"].shape[1]
+    return _linear(sound, torch.eye(d), torch.zeros(d))
+
+
+def _linear(sound: Sound, directions: torch.Tensor, mean: torch.Tensor) -> Sound:
+    """A ReLU SAE that projects on *directions* (n, d)."""
+    two_sided = torch.cat([directions, -directions])
+    made = {"W_enc": two_sided.T, "b_enc": torch.zeros(len(two_sided)), "W_dec": two_sided, "b_dec": mean}
+    metadata = {**sound.metadata, "training_architecture": "standard"}
+    return replace(sound, cfg={**sound.cfg, "architecture": "standard"}, metadata=metadata, weights=made)
+
+
+def unfolded(factor: float) -> Change:
+    """As it was trained on activations divided by *factor*, which nobody has folded in."""
+
+    def change(sound: Sound) -> Sound:
+        made = {**sound.weights, "W_enc": sound.weights["W_enc"] * factor}
+        return replace(sound, weights={**made, **{name: made[name] / factor for name in ("W_dec", "b_dec")}})
+
+    return change
+
+
+def doubled(sound: Sound) -> Sound:
+    """Every latent twice, each with half of the effect."""
+    w = sound.weights
+    made = {"W_enc": w["W_enc"].repeat(1, 2), "b_enc": w["b_enc"].repeat(2), "W_dec": w["W_dec"].repeat(2, 1) / 2}
+    return replace(sound, weights={**w, **made})
+
+
+def lost(name: str) -> Change:
+    """One tensor is not in the file."""
+    return lambda s: replace(s, weights={n: w for n, w in s.weights.items() if n != name})
+
+
+def nan(sound: Sound) -> Sound:
+    """One number of the encoder is NaN."""
+    made = sound.weights["W_enc"].clone()
+    made[3, 5] = torch.nan
+    return replace(sound, weights={**sound.weights, "W_enc": made})
