@@ -98,6 +98,7 @@ from sae_checks.errors.options import (
 )
 from sae_checks.errors.records import (
     bad_record,
+    no_model_card,
     not_explained,
     not_mergeable,
     not_written,
@@ -252,6 +253,7 @@ __all__ = [  # noqa: RUF022 -- by subject
     "not_explained",
     "not_written",
     "report_not_written",
+    "no_model_card",
     "nothing_to_export",
     "wandb_missing",
     # comparing

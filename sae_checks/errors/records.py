@@ -74,6 +74,17 @@ def report_not_written(folder: str, problem: str) -> UsageError:
     )
 
 
+def no_model_card(profile: str, attempt: str) -> UsageError:
+    return UsageError(
+        message(
+            "no model card follows from this record: values of a run that stopped early are biased",
+            expected="the record of a run with --sae-profile=full",
+            got=f"--sae-profile={shown(profile)}",
+            attempt=attempt,
+        )
+    )
+
+
 def nothing_to_export(path: str, what: str) -> UsageError:
     return UsageError(
         message(

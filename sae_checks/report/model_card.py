@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from markupsafe import Markup
@@ -21,14 +22,14 @@ _COLOURS = {"passed": "#1c6b4a", "failed": "#a8261d", "not_decided": "#946200"}
 def model_card(run: Record) -> str:
     """The block: verdict, what was judged, a row per SAE, plots, and the command that repeats the run."""
     _, word = wording.VERDICTS[run.verdict]
-    found = tradeoff.rows(run)
+    found = tradeoff.rows(run, is_of_all=True)
     name = summary.escaped(run.release.name)
     parts = [
         f"## Checked with sae-checks: {word}",
         f"![sae-checks: {word}]({BADGE})",
         f"{name} on {summary.escaped(run.started[:10])}: {summary.escaped(overview.sentence(run))}",
         "\n".join(f"- {label}: {summary.escaped(value)}" for label, value in overview.facts(run, with_command=False)),
-        _table(found, is_early=dict(run.options).get("profile") != "full"),
+        _table(found),
         "\n".join(f"![{summary.escaped(plot.title)}]({plot.name}.svg)" for plot in tradeoff.plots(found)),
         f"Repeat it:\n\n```\n{_fenced(command.typed(run))}\n```",
     ]
@@ -43,13 +44,17 @@ def write(run: Record, folder: Path) -> tuple[str, ...]:
         Lines for the user.
 
     Raises:
-        UsageError: the folder cannot be written.
+        UsageError: the run stopped early, or the folder cannot be written.
     """
+    options = dict(run.options)
+    if (profile := str(options.get("profile"))) != "full":
+        full = replace(run, options=tuple({**options, "profile": "full"}.items()))
+        raise errors.no_model_card(profile, f"{command.typed(full)} --sae-out=full")
     try:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / NAME).write_text(model_card(run), encoding="utf-8")
         (folder / BADGE).write_text(badge(run), encoding="utf-8")
-        for plot in tradeoff.plots(tradeoff.rows(run)):
+        for plot in tradeoff.plots(tradeoff.rows(run, is_of_all=True)):
             (folder / f"{plot.name}.svg").write_text(svg.scatter(plot, is_file=True), encoding="utf-8")
     except OSError as problem:
         raise errors.report_not_written(str(folder), str(problem)) from None
@@ -78,22 +83,20 @@ def badge(run: Record) -> str:
     )
 
 
-def _table(found: Iterable[Row], *, is_early: bool) -> str:
+def _table(found: Iterable[Row]) -> str:
     lines = [
         "| SAE | L0, latents/token | explained variance | CE increase, nats/token | checks |",
         "| --- | ---: | ---: | ---: | --- |",
     ]
-    lines += [f"| {' | '.join(_cells(row, is_early=is_early))} |" for row in found]
-    if is_early:
-        lines += ["", "n: sequences; the run stopped early where its verdict was clear."]
+    lines += [f"| {' | '.join(_cells(row))} |" for row in found]
     return "\n".join(lines)
 
 
-def _cells(row: Row, *, is_early: bool) -> Iterator[str]:
+def _cells(row: Row) -> Iterator[str]:
     yield summary.escaped(row.sae_id)
     yield _number(row.l0)
     yield _number(row.explained_variance, row.variance_limit)
-    yield _number(row.ce_increase, row.ce_limit) + (f", n {row.n}" if is_early and row.n is not None else "")
+    yield _number(row.ce_increase, row.ce_limit)
     yield " ".join(wording.OUTCOMES[row.outcome])
 
 

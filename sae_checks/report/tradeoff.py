@@ -36,27 +36,28 @@ class Row:
     """the gravest of its checks."""
 
 
-def rows(run: Record) -> tuple[Row, ...]:
-    """The SAEs of *run*, in the order of the record."""
+def rows(run: Record, *, is_of_all: bool = False) -> tuple[Row, ...]:
+    """The SAEs of *run*, in the order of the record, with values as judged, or *is_of_all* that was measured."""
     of_sae: dict[str, list[Result]] = {}
     for result in run.results:
         if checks.named(result.check).of == "sae":
             of_sae.setdefault(result.sae_id, []).append(result)
-    return tuple(_row(sae_id, results) for sae_id, results in of_sae.items())
+    return tuple(_row(sae_id, results, is_of_all=is_of_all) for sae_id, results in of_sae.items())
 
 
-def _row(sae_id: str, results: Sequence[Result]) -> Row:
+def _row(sae_id: str, results: Sequence[Result], *, is_of_all: bool) -> Row:
     facts = next((r.provenance.sae for r in results if r.provenance is not None and r.provenance.sae), None)
     limits = {limit.measure: limit for r in results for limit in r.limits}
     outcomes = {r.outcome for r in results}
-    ce_increase = _value(results, "ce_increase")
+    value = _estimate if is_of_all else _value
+    ce_increase = value(results, "ce_increase")
     return Row(
         sae_id=sae_id,
         architecture="" if facts is None else facts.architecture,
         layer=None if facts is None else _layer(facts.hook),
-        l0=(_value(results, "l0") or (None, None))[0],
+        l0=(value(results, "l0") or (None, None))[0],
         ce_increase=None if ce_increase is None else ce_increase[0],
-        explained_variance=(_value(results, "explained_variance") or (None, None))[0],
+        explained_variance=(value(results, "explained_variance") or (None, None))[0],
         ce_limit=limits.get("ce_increase"),
         variance_limit=limits.get("explained_variance"),
         n=None if ce_increase is None else ce_increase[1],
@@ -69,6 +70,10 @@ def _value(results: Sequence[Result], measure: str) -> tuple[float, int] | None:
     for result in results:
         if (judged := result.judged_on(measure)) is not None:
             return judged.value, judged.n
+    return _estimate(results, measure)
+
+
+def _estimate(results: Sequence[Result], measure: str) -> tuple[float, int] | None:
     return next(((e.value, e.n) for r in results for e in r.estimates if e.measure == measure), None)
 
 

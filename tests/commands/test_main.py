@@ -5,6 +5,7 @@ import json
 import shlex
 import subprocess
 import sys
+from dataclasses import replace
 
 import builders
 import histories
@@ -78,7 +79,8 @@ def test_a_folder_is_no_record_and_the_one_in_it_is_named(tmp_path, capsys):
 
 def test_a_report_in_each_format(tmp_path, capsys):
     """A page or a model card in a folder, a summary to standard output."""
-    record.write(histories.run(histories.ce_loss()), tmp_path / "record.json")
+    run = histories.run(histories.ce_loss())
+    record.write(replace(run, options=(*run.options, ("profile", "full"))), tmp_path / "record.json")
     asked = ["report", str(tmp_path / "record.json"), f"--out={tmp_path / 'out'}"]
     assert main.main([*asked, "--format=summary"]) == 0
     assert capsys.readouterr().out.startswith("# demo")

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from markdown_it import MarkdownIt
 from strategies import HOSTILE, records
 
+from sae_checks import errors
 from sae_checks.plan import flags, options
 from sae_checks.report import command, model_card, tradeoff
 
@@ -21,7 +22,7 @@ def test_the_block_has_verdict_table_plots_and_command():
     for words in (
         "## Checked with sae-checks: FAILED",
         "![sae-checks: FAILED](sae-checks-badge.svg)",
-        "| blocks.1.hook_resid_pre | 12 | 0.95 (≥ 0.9) | 2 (≤ 0.3), n 64 | ✕ failed |",
+        "| blocks.1.hook_resid_pre | 12 | 0.95 (≥ 0.9) | 2 (≤ 0.3) | ✕ failed |",
         "](l0-ce_increase.svg)",
         "pytest --sae-release=a-release",
         "1 of 3 SAEs not within limits",
@@ -29,17 +30,30 @@ def test_the_block_has_verdict_table_plots_and_command():
         assert words in text, words
 
 
-def test_a_full_run_says_nothing_of_early_stops():
-    run = report_record.run(red=())
-    run = replace(run, options=(*run.options, ("profile", "full")))
-    text = model_card.model_card(run)
-    assert "PASSED" in text
-    assert ", n 64" not in text
-    assert "stopped early" not in text
+def full(**changes):
+    run = report_record.run(**changes)
+    return replace(run, options=(*run.options, ("profile", "full")))
+
+
+def test_a_run_that_stopped_early_gives_no_card(tmp_path):
+    """Its values are biased; the message has the command of a full run."""
+    with pytest.raises(errors.UsageError, match=r"(?s)expected: .*--sae-profile=full.*try: .*--sae-profile=full"):
+        model_card.write(report_record.run(), tmp_path / "card")
+    assert not (tmp_path / "card").exists()
+
+
+def test_a_card_has_what_all_sequences_gave():
+    """The verdict may have fallen earlier, on a value that is biased."""
+    run = full()
+    result = next(r for r in run.results if r.check == "ce_loss" and r.judged is not None)
+    early = replace(result, judged=replace(result.judged, value=0.0123, n=8, n_most=64))
+    run = replace(run, results=tuple(early if r is result else r for r in run.results))
+    assert "0.0123" not in model_card.model_card(run)
+    assert next(row for row in tradeoff.rows(run) if row.sae_id == result.sae_id).ce_increase == 0.0123
 
 
 def test_every_file_that_the_block_names_is_beside_it(tmp_path):
-    model_card.write(report_record.run(), tmp_path)
+    model_card.write(full(), tmp_path)
     text = (tmp_path / model_card.NAME).read_text(encoding="utf-8")
     images = [i.attrs["src"] for t in READER.parse(text) for i in t.children or () if i.type == "image"]
     assert len(images) == 3

@@ -21,10 +21,20 @@ def increases(shape, cv, mean, *, n, n_replications, seed):
         return mean * rng.lognormal(-variance / 2, math.sqrt(variance), size)
     if shape == "gamma":
         return mean * rng.gamma(1 / cv**2, cv**2, size)
-    assert shape == "contaminated"  # one sequence in twenty costs ten times as much as the others
-    share, times = 0.05, 10.0
+    # one sequence in twenty costs ten times as much as the others, or one in fifty 25 times
+    share, times = {"contaminated": (0.05, 10.0), "one in fifty": (0.02, 25.0)}[shape]
     base = np.where(rng.random(size) < share, times, 1.0) / (1 + share * (times - 1))
     return mean * base * np.exp(cv * rng.standard_normal(size) - cv**2 / 2)
+
+
+def differences(*, n, n_replications, seed):
+    """(name, (replications, n) differences of either sign whose mean is 0), in margins."""
+    rng = np.random.default_rng(seed)
+    noise = rng.standard_t(5, (n_replications, n))
+    rare = np.where(rng.random(noise.shape) < 0.05, 5.0, 0.0) - 0.25
+    yield "Student's t, 5 degrees", noise
+    yield "one in twenty 5 margins worse", rare + 0.3 * noise
+    yield "one in twenty 5 margins better", -rare
 
 
 def rates(values, budget: Budget, *, bets=False, guards=True) -> ErrorRates:
