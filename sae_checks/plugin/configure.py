@@ -68,7 +68,7 @@ def _gate_path(config: pytest.Config, arg: str) -> str:
 def pytest_report_header(config: pytest.Config) -> list[str]:
     """The header lines: release, model, texts, limits and baseline."""
     request = config.stash.get(REQUEST, None)
-    if request is None:
+    if request is None or hasattr(config, "workerinput"):  # WHY: a worker prints none, and would ask the Hub for it
         return []
     plan = request.plan
     size = f"up to {plan.options.n_sequences} sequences of at most {plan.n_context_tokens} tokens"
