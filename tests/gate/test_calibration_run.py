@@ -40,7 +40,7 @@ def test_round_trip(tmp_path, tiny, gate, limits, calibrated):
     n_limits = len(run.results) - n_without
     assert said == f"limits to review: {limits}: {n_limits} limits, none for {n_without} (see there)\n"
     for (sae_id, check), result in run.results.items():
-        of_cell = found.limit("tiny-saes", sae_id, check)
+        of_cell = found.limits("tiny-saes", sae_id, check)[0]
         assert of_cell.where.startswith("thresholds.toml [" if check in without else "limits.toml [")
         assert (of_cell.measure, of_cell.kind) == (result.limit.measure, result.limit.kind)
     again = gate(f"--sae-thresholds={limits}")
@@ -95,7 +95,7 @@ def test_what_failed_and_what_erred_gets_no_limit(tmp_path, tiny, limits, calibr
     n_told = sum(f"# no limit for {check} of {HOOKS[0]}: " in text for _, check in failed)
     assert n_marked + n_told == len(failed)  # so few items give no limit for a drop in accuracy
     assert f" limits, {n_marked} as comments because they failed, none for " in said
-    assert found.limit("saes", HOOKS[0], "ce_loss").where == "thresholds.toml [default.ce_loss]"
+    assert found.limits("saes", HOOKS[0], "ce_loss")[0].where == "thresholds.toml [default.ce_loss.ce_increase]"
     assert [f"# no limit for {check} of broken: error: " in text for check in CHECKS] == [True] * len(CHECKS)
     assert '"broken"' not in text
 
