@@ -187,13 +187,13 @@ def test_at_every_place_of_its_block_an_sae_explains_what_it_explains_there(tiny
 @pytest.mark.parametrize(
     ("hook", "expected"),
     [
-        ("blocks.1.hook_resid_pre", ["z", "attn_out", "resid_mid", "mlp_out"]),
-        ("blocks.1.hook_resid_mid", ["resid_pre", "z", "attn_out", "mlp_out", "resid_post"]),
-        ("blocks.1.hook_mlp_out", ["resid_pre", "z", "attn_out", "resid_mid", "resid_post"]),
+        ("blocks.1.hook_resid_pre", ["resid_mid"]),
+        ("blocks.1.hook_resid_mid", ["resid_pre", "resid_post"]),
+        ("blocks.1.hook_mlp_out", ["z", "attn_out"]),
     ],
 )
 def test_the_other_places_of_a_block(tiny_models, hook, expected):
-    """Without those that hold the same activation as the hook itself or as a hook beside it."""
+    """On the stream or beside it, without those that hold the activation of the hook itself or of a hook beside it."""
     found = places_of_block(tiny.identity_sae(hook), tiny_models[FAMILY])
     assert [hooks.parse_known(name).place for name in found] == expected
     assert places_of_block(tiny.random_sae("blocks.1.mlp.hook_in", hook_out=hook), tiny_models[FAMILY]) == ()

@@ -33,23 +33,26 @@ def neighbouring_hooks(sae: Reconstructs, n_layers: int) -> tuple[tuple[str, str
 
 def places_of_block(sae: Reconstructs, model: LanguageModel) -> tuple[str, ...]:
     """
-    The other places of the block of *sae*, without those that hold the activation of a neighbouring hook.
+    The other places of the block of *sae* on the residual stream, or beside it, without those of a neighbouring hook.
 
-    Only for an SAE that writes where it reads, all heads, and without the inputs of the MLP behind its norm.
+    Only for an SAE that writes where it reads, all heads. WHY not both kinds: what adds to the stream is so much
+    smaller that the other kind is no rival.
     """
     if sae.hook != sae.hook_out or sae.head_slice != slice(0, None):
         return ()
     beside = {tensor_of(pair) for pair in neighbouring_hooks(sae, model.facts.n_layers)}
-    layer = hooks.parse_known(sae.hook).layer
+    own = hooks.parse_known(sae.hook)
+    places = _ON_STREAM if own.place in _ON_STREAM else _BESIDE_STREAM
     found = [
         (hooks.parse_known(read), (read, written))
         for read, written in other_places(sae, model, ())
         if tensor_of((read, written)) not in beside
     ]
-    return tuple(hook.name for hook, _ in found if hook.layer == layer and hook.place in _PLACES)
+    return tuple(hook.name for hook, _ in found if hook.layer == own.layer and hook.place in places)
 
 
-_PLACES = ("resid_pre", "z", "attn_out", "resid_mid", "mlp_in", "mlp_out", "resid_post")
+_ON_STREAM = ("resid_pre", "resid_mid", "mlp_in", "resid_post")
+_BESIDE_STREAM = ("z", "attn_out", "mlp_out")
 
 
 class Neighbours:
@@ -70,7 +73,8 @@ class Neighbours:
         self._spans = [SpanSums(len(sequences.rows)) for _ in self._pairs]
         self._places = tuple(places)
         self._fits = [ReconstructionSums(len(sequences.rows)) for _ in (sae.hook, *places)]
-        self.hooks = frozenset(hook for pair in self._pairs for hook in pair) | frozenset(places)
+        # WHY without the places: of all SAEs together they would take several times the memory of the other hooks
+        self.hooks = frozenset(hook for pair in self._pairs for hook in pair)
 
     def see(self, model: LanguageModel, batch: Batch, clean: CleanPass, epoch: int) -> None:  # noqa: ARG002 -- one epoch
         hidden = [clean.hidden]
@@ -78,7 +82,7 @@ class Neighbours:
             made = splice(clean.activation(read), clean.activation(written), batch.replaced, self._sae)
             hidden.append(model.resume(clean, {written: replace_with(made.activation)}))
         if self._places:
-            self._add_places(batch, clean)
+            self._add_places(batch, model.clean(batch.tokens, {self._sae.hook, *self._places}))
         add_within(self._spans, batch, score(model, batch, hidden), self._n_within)
 
     def losses(self) -> NeighbourLosses:
