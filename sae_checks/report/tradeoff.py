@@ -30,8 +30,6 @@ class Row:
     """fraction."""
     ce_limit: Limit | None
     variance_limit: Limit | None
-    n: int | None
-    """sequences behind *ce_increase*."""
     outcome: str
     """the gravest of its checks."""
 
@@ -50,31 +48,29 @@ def _row(sae_id: str, results: Sequence[Result], *, is_of_all: bool) -> Row:
     limits = {limit.measure: limit for r in results for limit in r.limits}
     outcomes = {r.outcome for r in results}
     value = _estimate if is_of_all else _value
-    ce_increase = value(results, "ce_increase")
     return Row(
         sae_id=sae_id,
         architecture="" if facts is None else facts.architecture,
         layer=None if facts is None else _layer(facts.hook),
-        l0=(value(results, "l0") or (None, None))[0],
-        ce_increase=None if ce_increase is None else ce_increase[0],
-        explained_variance=(value(results, "explained_variance") or (None, None))[0],
+        l0=value(results, "l0"),
+        ce_increase=value(results, "ce_increase"),
+        explained_variance=value(results, "explained_variance"),
         ce_limit=limits.get("ce_increase"),
         variance_limit=limits.get("explained_variance"),
-        n=None if ce_increase is None else ce_increase[1],
         outcome=next((o for o in ("error", "failed", "inconclusive", "passed") if o in outcomes), "reported"),
     )
 
 
-def _value(results: Sequence[Result], measure: str) -> tuple[float, int] | None:
-    """The value of *measure* and its n: as judged if it is limited, else as estimated."""
+def _value(results: Sequence[Result], measure: str) -> float | None:
+    """The value of *measure*: as judged if it is limited, else as estimated."""
     for result in results:
         if (judged := result.judged_on(measure)) is not None:
-            return judged.value, judged.n
+            return judged.value
     return _estimate(results, measure)
 
 
-def _estimate(results: Sequence[Result], measure: str) -> tuple[float, int] | None:
-    return next(((e.value, e.n) for r in results for e in r.estimates if e.measure == measure), None)
+def _estimate(results: Sequence[Result], measure: str) -> float | None:
+    return next((e.value for r in results for e in r.estimates if e.measure == measure), None)
 
 
 def _layer(hook: str) -> int | None:
