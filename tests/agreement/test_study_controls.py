@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from itertools import pairwise
 
 import pytest
 import torch
@@ -76,7 +77,7 @@ def test_a_stack_costs_more_with_every_sae(sound):
     """The cumulative curve rises, in loss and in answers, far above the sum of its parts."""
     for check, measure in (("stacked", "stack_ce_increase"), ("stacked_lambada", "stack_accuracy_drop")):
         steps = [{r.measure: r.value for r in step.estimates}[measure] for step in sound[STACK, check].stack_steps]
-        assert steps == sorted(steps)
+        assert all(after >= before - 0.01 for before, after in pairwise(steps))  # a few answers are won by chance
         assert len(steps) == len(HOOKS)
         assert steps[-1] > 5 * steps[1]
 
