@@ -7,6 +7,7 @@ Judged by the default limits, without Lambada and the Children's Book Test unles
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
 import damage
 import pytest
@@ -55,12 +56,15 @@ _OF_ALL = {
     "not a number": (damage.nan, ERROR),
 }
 _OF_RELU = {
+    # L1 shrinks sound SAEs as well, so that their length has a wider limit
+    "decoder x 0.8": (scaled("W_dec", 0.8), "reconstruction_bias"),
+    "decoder x 1.2": (scaled("W_dec", 1.2), "harmful_mass"),
     "encoder x 1.3": (scaled("W_enc", 1.3), "relative_reconstruction_bias"),
     "b_enc lost": (scaled("b_enc", 0), "harmful_mass"),
     "untrained, tied": (damage.untrained, "harmful_mass"),
     "48 principal components": (principal_components(48), "l0_share"),
-    "identity": (damage.identity, "l0_of_d_in"),
-    "norm not folded": (unfolded(4.0), "relative_reconstruction_bias"),
+    "identity": (damage.identity, "explained_variance"),
+    "norm not folded": (unfolded(4.0), "harmful_mass"),
     "latents twice": (damage.doubled, "twins"),
     "other layer": (foreign("W_enc", "b_enc", "W_dec", "b_dec"), "own_layer_margin"),
 }
@@ -77,10 +81,10 @@ CASES: dict[str, dict[str, tuple[damage.Change, str]]] = {
         "b_enc missing": (lost("b_enc"), ERROR),
     },
     "gated": {
-        "decoder x 0.8": _OF_ALL["decoder x 0.8"],
+        "decoder x 0.8": _OF_RELU["decoder x 0.8"],
         "10 % of the encoder permuted": _OF_ALL["10 % of the encoder permuted"],
         "magnitudes x 1.3": (weight("r_mag", lambda w, _: w + 0.26), "relative_reconstruction_bias"),
-        "gates open": (weight("b_gate", lambda w, _: w + 100), "harmful_mass"),
+        "half the gates shut": (partial(damage.half, name="b_gate", value=-100), "reconstruction_bias"),
         "b_mag lost": (scaled("b_mag", 0), "harmful_mass"),
         "r_mag missing": (lost("r_mag"), ERROR),
     },
@@ -112,15 +116,15 @@ CASES: dict[str, dict[str, tuple[damage.Change, str]]] = {
         "half the decoder zero": _OF_ALL["half the decoder zero"],
         "b_dec lost": _BIAS["b_dec lost"],
         "threshold lost": (scaled("threshold", 0), "l0_share"),
-        "b_enc of the neighbour": (foreign("b_enc"), "harmful_mass"),
-        "under mlp_out's name": (described(hook_name="blocks.2.hook_mlp_out"), "own_place_ratio"),
+        "encoder of the neighbour": (foreign("W_enc", "b_enc"), "harmful_mass"),
+        "under mlp_out's name": (described(hook_name="blocks.2.hook_mlp_out"), "explained_variance"),
     },
     "transcoder": {
         **_BIAS,
         "decoder x 0.8": _OF_ALL["decoder x 0.8"],
         "decoder permuted": _OF_ALL["decoder permuted"],
         "10 % of the encoder permuted": _OF_ALL["10 % of the encoder permuted"],
-        "threshold lost": (scaled("threshold", 0), "l0_share"),
+        "threshold lost": (scaled("threshold", 0), "harmful_mass"),
         "writes attn_out": (described(hook_name_out="blocks.1.hook_attn_out"), "explained_variance"),
         "reads the stream": (described(hook_name="blocks.1.hook_resid_mid"), "explained_variance"),
         "other layer": (foreign("W_enc", "b_enc", "W_dec", "b_dec", "threshold"), "own_layer_margin"),
@@ -173,7 +177,7 @@ def _judge(kind, folder):
     texts = {"model": str(demo.model), "corpus": str(demo.corpus), "lambada": str(demo.lambada)}
     if kind == "stories":
         texts = {"model": str(data / "stories260K"), "corpus": str(data / "stories/eval.jsonl")}
-    options = Options(release=str(folder), device="cpu", n_sequences=64, n_context_tokens=damage.CONTEXT, **texts)
+    options = Options(release=str(folder), device="cpu", n_sequences=128, n_context_tokens=damage.CONTEXT, **texts)
     asked = settle(options)
     judge = Judge(asked, LocalExecutor(asked.plan))
     judge.executor.diagnose = lambda *_, **__: None  # every red SAE would be diagnosed, in longer than it is measured
@@ -186,10 +190,15 @@ def _judge(kind, folder):
     return Kind(judge, cells)
 
 
+def _is_caught(case, red):
+    """Whether the measure *red* is there; that all is explained fails only in the check reconstruction."""
+    return red == ERROR or (red in CHECK_OF and (case != "identity" or "reconstruction" in CHECKS))
+
+
 ALL = [
     pytest.param(
         *(kind, case, red),
-        marks=[] if red in (ERROR, *CHECK_OF) else [pytest.mark.xfail(strict=True, reason=f"needs {red}")],
+        marks=[] if _is_caught(case, red) else [pytest.mark.xfail(strict=True, reason=f"needs {red}")],
     )
     for kind, of_kind in CASES.items()
     for case, (_, red) in of_kind.items()
@@ -207,6 +216,9 @@ def test_damage_is_red(judges, kind, case, red):
     """Without Lambada, and by the measure that is named."""
     result = judges[kind].result(case, "ce_loss" if red == ERROR else CHECK_OF[red])
     assert result.outcome == ("error" if red == ERROR else "failed"), result.reason
+    limits = [(result.limit, result.outcome), *((each.limit, each.outcome) for each in result.other_limits)]
+    broken = [limit.measure for limit, outcome in limits if outcome == "failed"]
+    assert red == ERROR or red in broken or red in result.reason, (broken, result.reason)
 
 
 @pytest.mark.parametrize("kind", CASES)

@@ -84,8 +84,8 @@ def activations(model_name: str, hook: str) -> torch.Tensor:
 
 
 @cache
-def trained(hook: str, hook_out: str = "") -> Weights:
-    """A TopK SAE of the demo's model, or a transcoder from *hook* to *hook_out*, trained in a few seconds."""
+def trained(hook: str, hook_out: str = "", *, is_batch: bool = False) -> Weights:
+    """A TopK or BatchTopK SAE of the demo's model, or a transcoder to *hook_out*, trained in a few seconds."""
     generator = torch.Generator().manual_seed(len(hook) + len(hook_out))
     x, y = (activations("sae-checks-demo", name) for name in (hook, hook_out or hook))
     decoder = torch.nn.functional.normalize(torch.randn(D_SAE, y.shape[1], generator=generator), dim=-1)
@@ -99,7 +99,10 @@ def trained(hook: str, hook_out: str = "") -> Weights:
         rows = torch.randint(len(x), (256,), generator=generator)
         centred = x[rows] - (weights["b_dec"] if shift is None else shift)
         latents = torch.relu(centred @ weights["W_enc"] + weights["b_enc"])
-        kept = torch.zeros_like(latents).scatter(-1, (top := latents.topk(K)).indices, top.values)
+        if is_batch:
+            kept = latents * (latents >= latents.flatten().topk(K * len(rows)).values[-1])
+        else:
+            kept = torch.zeros_like(latents).scatter(-1, (top := latents.topk(K)).indices, top.values)
         loss = (kept @ weights["W_dec"] + weights["b_dec"] - y[rows]).square().sum(-1).mean()
         optimiser.zero_grad()
         loss.backward()
@@ -183,7 +186,7 @@ def matryoshka() -> Sound:
 def _jumprelu(hook: str, other: str, trained_as: str) -> Sound:
     made = []
     for name in (hook, other):
-        weights = trained(name)
+        weights = trained(name, is_batch=True)
         made.append({**weights, "threshold": _threshold(weights, activations("sae-checks-demo", name))})
     return Sound(_cfg("jumprelu"), _metadata(hook, trained_as), *made)
 
@@ -205,7 +208,7 @@ def transcoder() -> Sound:
     made = []
     for layer in (1, 2):
         read, written = f"blocks.{layer}.ln2.hook_normalized", f"blocks.{layer}.hook_mlp_out"
-        weights = trained(read, written)
+        weights = trained(read, written, is_batch=True)
         x = activations("sae-checks-demo", read)
         made.append({**weights, "threshold": _threshold(weights, x, centred=False)})
     metadata = _metadata("blocks.1.ln2.hook_normalized", "jumprelu_transcoder", hook_name_out="blocks.1.hook_mlp_out")
@@ -330,10 +333,10 @@ def one_too_long(factor: float = 30.0) -> Change:
     return weight("W_dec", change)
 
 
-def half(sound: Sound, name: str = "W_dec") -> Sound:
-    """Every second row of the decoder zero."""
+def half(sound: Sound, name: str = "W_dec", value: float = 0.0) -> Sound:
+    """One tensor with *value* for every second latent."""
     made = sound.weights[name].clone()
-    made[::2] = 0
+    made[::2] = value
     return replace(sound, weights={**sound.weights, name: made})
 
 
