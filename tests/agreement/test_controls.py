@@ -206,6 +206,7 @@ def test_a_topk_sae_run_as_relu_is_red(tmp_path, is_run_as):
     place = tmp_path / "demo" / HOOKS[0]
     shutil.copytree(DEMO.saes[0].weights.parent, place)
     of_file = json.loads((place / "cfg.json").read_text())
+    del of_file["metadata"]["training_architecture"]  # with it the SAE would be refused before it runs
     (place / "cfg.json").write_text(json.dumps({**of_file, "architecture": "topk", "k": 16}))
     asked = settle(
         Options(release=str(place.parent), model=str(DEMO.model), corpus=str(DEMO.corpus), n_sequences=16, device="cpu")
