@@ -147,7 +147,7 @@ def _subject_lines(results: Sequence[Result], n_columns: int, *, is_spacious: bo
             question = "?" if result.outcome == "inconclusive" else ""
             check = "" if checks.named(result.check).of == "comparison" else f"{result.check} "
             measure = f"{result.judged.measure} " if result.judged is not None and result.other_limits else ""
-            items.append(f"{check}{measure}{beside_limit(result)}{question}")
+            items.append(cut(f"{check}{measure}{beside_limit(result)}{question}", n_columns - 2))
     tone: Tone = "warn" if all(r.outcome == "inconclusive" for r in results) else "bad"
     lines = _items_lines(cut(name, n_columns), items, tone, n_columns, n_most=3 if is_spacious else 1)
     for reason, names in reasons.items():

@@ -187,8 +187,8 @@ def test_what_is_not_understood_is_refused_where_it_stands(load):
 
 def test_the_worst_sequence_of_a_limit_is_read(load):
     """How many times the limit it may cost; without it the plan's default applies."""
-    assert load(document(table(worst="8"))).limit("r", "a", "ce_loss").worst == 8.0
-    assert load(document(table())).limit("r", "a", "ce_loss").worst is None
+    assert load(document(table(worst="8"))).limits("r", "a", "ce_loss")[0].worst == 8.0
+    assert load(document(table())).limits("r", "a", "ce_loss")[0].worst is None
 
 
 def test_a_range_is_read(load):

@@ -156,7 +156,8 @@ def test_studies_of_a_run_take_the_clean_pass_of_its_text(monkeypatch):
     of_all.append(("all of resid", "stacked"))
     results = [judge(executor, run, subject, checks.named(name), of_all) for subject, name in of_all]
     assert {r.outcome for r in results} == {"passed", "reported"}
-    assert sum(n_seen) == 176
+    n_places = 2 * 20  # own_layer sees the places beside each of the two SAEs in passes of its own
+    assert sum(n_seen) == 176 + n_places
     # WHY: without text checks the studies make a pass of their own, with the same numbers
     alone = LocalExecutor(run.plan)
     of_studies = [cell for cell in of_all if cell[1] not in {check.name for check in OF_TEXT}]
@@ -166,7 +167,7 @@ def test_studies_of_a_run_take_the_clean_pass_of_its_text(monkeypatch):
         assert found.provenance == shared.provenance
         for one, other in zip(found.estimates, shared.estimates, strict=True):
             assert one.value == pytest.approx(other.value, rel=1e-3, abs=1e-4)
-    assert sum(n_seen) == 176 + 2 * 20  # WHY 2: random_error needs two passes
+    assert sum(n_seen) == 176 + 2 * n_places + 2 * 20  # WHY 2: random_error needs two passes
 
 
 def test_choices_that_flipped_are_of_what_was_measured(runs):
