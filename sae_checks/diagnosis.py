@@ -150,7 +150,7 @@ def conclusion(found: Diagnosis, hook: str) -> str:
         return f"even with the best length and bias it explains {fit} of the variance of {hook}{others}"
     if (other := found.worse_next_sae) is not None:
         explained = _r(other.explained_variance)
-        return f"no cause of its own: the next SAE, {other.sae_id}, has an explained variance of {explained} at home"
+        return f"red because of the next SAE, {other.sae_id} (explained variance {explained})"
     nats = found.ce_increase_nats_per_token
     if nats is not None and nats < LEAST_NATS:
         return (

@@ -63,13 +63,11 @@ def last_lines(
     """
     red = red_subjects(results)
     shown = red if shows_all else red[:N_ROWS_MOST]
-    lines: list[Line] = []
+    lines = [*_l0_lines(results, n_columns), *_accepted_lines(results, n_columns)]
     for of_subject in shown:
         lines += _subject_lines(of_subject, n_columns, is_spacious=len(shown) <= _N_SPACIOUS)
     if len(red) > len(shown):
         lines += wrapped(f"and {len(red) - len(shown)} more; -v shows them", n_columns)
-    lines += _l0_lines(results, n_columns)
-    lines += _accepted_lines(results, n_columns)
     lines += _next_lines(red, page, n_columns)
     return (*lines, *_verdict_lines(name, results, verdict, n_columns, n_timed))
 

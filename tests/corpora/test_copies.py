@@ -205,4 +205,5 @@ def test_copies_do_not_let_a_bad_sae_pass(n_planned):
     few = 4 * np.sqrt(ALPHA * (1 - ALPHA) / 1000)
     assert rates(of_document[:, [copied[i] for i in found]], plan).passed <= ALPHA + few
     counted = seeded_order([texts[index] for index in copied], 3)[:n_planned]
-    assert rates(of_document[:, [copied[i] for i in counted]], plan).passed > ALPHA + few
+    # without the guard, which a plan of 64 has now and which hides much of it
+    assert rates(of_document[:, [copied[i] for i in counted]], plan, guards=False).passed > 0.25

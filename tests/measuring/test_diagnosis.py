@@ -261,4 +261,4 @@ def test_what_fits_nothing_has_no_length():
 def test_an_sae_before_a_broken_one_has_no_cause_of_its_own(tmp_path):
     """It is red in next_sae, too; the SAE that reads it is to blame."""
     sentence = diagnosed(broken(tmp_path), HOOKS[1]).sentence
-    assert sentence == f"no cause of its own: the next SAE, {HOOKS[2]}, has an explained variance of 0.45 at home"
+    assert sentence == f"red because of the next SAE, {HOOKS[2]} (explained variance 0.45)"

@@ -76,7 +76,7 @@ CASES: dict[str, tuple[Callable[[Path], Path], str, str]] = {
     "broken": (broken, HOOKS[2], "3.5 times too short (100 % of the loss): the activation's norm"),
     "long decoder": (with_long_decoder, HOOKS[2], "the reconstruction is 1.5 times too long"),
     "no b_dec": (without_b_dec, HOOKS[2], "a bias is lost (98 % of the loss): b_dec is zero"),
-    "swapped": (swapped, HOOKS[1], f"swapped with {HOOKS[3]}"),
+    "swapped": (swapped, HOOKS[3], f"swapped with {HOOKS[1]}"),
     "another layer": (of_another_layer, HOOKS[1], f"it belongs to {HOOKS[3]}"),
 }
 """By name: what makes the folder, the damaged SAE, and what its diagnosis says."""
