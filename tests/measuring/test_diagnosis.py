@@ -27,7 +27,7 @@ def diagnosed(folder, sae_id):
 
 
 def plain(folder, hook, n=16):
-    """x, weights and a function from reconstructions to CE increases, by transformers alone."""
+    """x, weights and a function from reconstructions to CE increases (sequences, positions from 1), by transformers."""
     from transformers import AutoModelForCausalLM
 
     request = asked(folder)
@@ -47,8 +47,7 @@ def plain(folder, hook, n=16):
         with torch.no_grad():
             logits = model(tokens).logits.double()
         handle.remove()
-        ce = -logits.log_softmax(-1)[:, 1:64].gather(-1, tokens[:, 2:65, None])[..., 0]
-        return float(ce.mean())
+        return -logits.log_softmax(-1)[:, 1:64].gather(-1, tokens[:, 2:65, None])[..., 0]
 
     with torch.no_grad():
         x = model(tokens[:, :65], output_hidden_states=True).hidden_states[layer][:, 1:64].reshape(-1, 64).double()
@@ -99,7 +98,11 @@ def test_the_numbers_are_those_of_a_plain_computation(long):
         return latents @ w["W_dec"] + w["b_dec"]
 
     mean = made.mean(0)
-    own = increase(lambda x: reconstructed(x.double(), w)[1].float())
+    each = increase(lambda x: reconstructed(x.double(), w)[1].float())
+    own = float(each.mean())
+    assert found.first_positions_share == pytest.approx(float(each[:, :3].sum() / each.sum()), abs=1e-3)
+    costliest = each.flatten().topk(round(0.01 * each.numel())).values
+    assert found.top_tokens_share == pytest.approx(float(costliest.sum() / each.sum()), abs=1e-3)
     assert found.ce_increase_nats_per_token == pytest.approx(own, abs=1e-4)
     for change, corrected in (
         (with_length, found.with_length),
@@ -108,7 +111,7 @@ def test_the_numbers_are_those_of_a_plain_computation(long):
         (without_worst, found.without_worst_latents),
     ):
         assert corrected.explained_variance == pytest.approx(explained(x, change(x)), abs=1e-4)
-        left = increase(lambda x, change=change: change(x.double()).float())
+        left = float(increase(lambda x, change=change: change(x.double()).float()).mean())
         assert corrected.ce_increase_nats_per_token == pytest.approx(left, abs=1e-4)
         assert corrected.recovered_loss == pytest.approx(1 - left / own, abs=0.01)
 
